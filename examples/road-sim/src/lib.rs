@@ -1,0 +1,1 @@
+//! examples/road-sim

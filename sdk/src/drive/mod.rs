@@ -1,0 +1,1 @@
+//! The driving step: frames and ego state in, trajectory and control out.

@@ -1,0 +1,1 @@
+//! ONNX Runtime sessions on the loader thread, shadow and hot swap.

@@ -1,0 +1,13 @@
+//! The vehicle side of Switchback.
+//!
+//! [`vehicle::Vehicle`] carries an update from the server to the next camera frame, [`drive::Driver`](engine) answers frames with
+//! driving actions. `fetch`, `store` and `engine` do not know each other; only `vehicle` joins them.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod drive;
+pub mod engine;
+pub mod fetch;
+pub mod store;
+pub mod update;
+pub mod vehicle;

@@ -1,0 +1,1 @@
+//! The life of an update as a state machine without IO.

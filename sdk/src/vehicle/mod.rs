@@ -1,0 +1,1 @@
+//! Joins update, fetch, store and engine into one vehicle.
