@@ -1,0 +1,4 @@
+//! Every test that may see the whole system, in one binary.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod tidy;
