@@ -1,0 +1,34 @@
+# make demo    the whole road on this machine: ceremony, fleet, rollout, hot swap, a release that stops itself
+# make test    every test
+# make bench   figures against the machine's limit, appended to target/bench/results.jsonl
+# make header  writes include/switchback.h anew from sdk/ffi
+#
+# A machine needs Rust, a C compiler and Python 3 with pip. ONNX Runtime is fetched by version and hash,
+# unless ORT_DYLIB_PATH names one.
+
+CARGO ?= cargo
+
+.PHONY: demo test bench header ort lint
+
+demo: ort
+	$(CARGO) build --workspace --bins
+	$(CARGO) build -p switchback-ffi
+	$(MAKE) --no-print-directory -C examples/c-vehicle
+	$(CARGO) run -q -p switchback-demo
+
+test: ort
+	$(CARGO) test --workspace --no-fail-fast
+
+bench: ort
+	$(CARGO) bench -p switchback-tests
+
+header:
+	SWITCHBACK_WRITE_HEADER=1 $(CARGO) test -q -p switchback-tests header
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+ort:
+	@sdk/onnx/get-onnxruntime.sh
