@@ -9,6 +9,7 @@
 extern crate alloc;
 
 pub mod bundle;
+pub mod digest;
 pub mod keys;
 pub mod metadata;
 pub mod time;
