@@ -3,9 +3,20 @@
 //! The vehicle runs any model that states its contract; no model is built in. Axes follow ISO 8855 (x forward, y left, z up, origin
 //! at the middle of the rear axle on the ground), units are SI.
 
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use super::{error::BundleError, json};
+
+pub mod limits;
+mod validate;
 
 /// The contract version that this release of Switchback writes and reads.
 pub const CONTRACT_VERSION: u32 = 1;
@@ -385,7 +396,7 @@ pub struct Envelope {
 #[serde(deny_unknown_fields)]
 pub struct Acceptance {
     /// Largest absolute difference to a golden output, by tensor name; `default_tolerance` for the others.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::distinct_keys")]
     pub tolerance: BTreeMap<String, f32>,
     /// Largest absolute difference to a golden output where `tolerance` does not name the tensor.
     pub default_tolerance: f32,
@@ -399,4 +410,103 @@ pub struct Acceptance {
 
 fn one() -> u32 {
     1
+}
+
+impl Contract {
+    /// Reads a contract on its own, as whoever trained the model wrote it (`contract.json`), strictly.
+    ///
+    /// # Errors
+    /// `ContractVersion`, `ContractJson` or `Contract`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
+        /// Enough of a contract to say which version it has.
+        #[derive(Deserialize)]
+        struct Version {
+            contract_version: u32,
+        }
+        let json_error = |error: serde_json::Error| BundleError::ContractJson { reason: error.to_string() };
+        if bytes.len() > limits::CONTRACT_LENGTH_MAX {
+            let reason = format!("it is {} bytes long, allowed are {}", bytes.len(), limits::CONTRACT_LENGTH_MAX);
+            return Err(BundleError::ContractJson { reason });
+        }
+        // The version first: a later one may have other fields, and then its number is what the reader needs to hear.
+        let version: Version = serde_json::from_slice(bytes).map_err(json_error)?;
+        Self::check_version(version.contract_version)?;
+        let contract: Self = serde_json::from_slice(bytes).map_err(json_error)?;
+        contract.validate()?;
+        Ok(contract)
+    }
+
+    pub(super) fn check_version(found: u32) -> Result<(), BundleError> {
+        if found == CONTRACT_VERSION { Ok(()) } else { Err(BundleError::ContractVersion { found, known: CONTRACT_VERSION }) }
+    }
+
+    /// Names of the tensors that the graph must take, in the contract's order: inputs, then recurrent inputs.
+    pub fn input_tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
+        let inputs = self.inputs.iter().map(|input| Tensor { name: &input.tensor, dtype: input.dtype, shape: &input.shape });
+        let states = self.recurrent.iter().map(|state| Tensor { name: &state.input, dtype: state.dtype, shape: &state.shape });
+        inputs.chain(states)
+    }
+
+    /// Names of the tensors that the graph must give, in the contract's order: outputs, then recurrent outputs.
+    pub fn output_tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
+        let outputs = self.outputs.iter().map(|output| Tensor { name: &output.tensor, dtype: output.dtype, shape: &output.shape });
+        let states = self.recurrent.iter().map(|state| Tensor { name: &state.output, dtype: state.dtype, shape: &state.shape });
+        outputs.chain(states)
+    }
+
+    /// Largest absolute difference to a golden output of this tensor.
+    pub fn tolerance(&self, tensor: &str) -> f32 {
+        self.acceptance.tolerance.get(tensor).copied().unwrap_or(self.acceptance.default_tolerance)
+    }
+}
+
+/// What the contract says about one tensor of the graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tensor<'a> {
+    /// Name in the graph.
+    pub name: &'a str,
+    /// Element type.
+    pub dtype: ElementType,
+    /// Static shape.
+    pub shape: &'a [u32],
+}
+
+impl Tensor<'_> {
+    /// Number of elements; the contract's limits keep it far from overflow.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().map(|&dimension| dimension as usize).product()
+    }
+}
+
+impl ElementType {
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::F16 | Self::Bf16 => 2,
+            Self::I32 | Self::F32 => 4,
+            Self::I64 => 8,
+        }
+    }
+
+    /// Whether it is a floating-point type.
+    pub fn is_float(self) -> bool {
+        match self {
+            Self::F16 | Self::Bf16 | Self::F32 => true,
+            Self::U8 | Self::I32 | Self::I64 => false,
+        }
+    }
+}
+
+impl fmt::Display for ElementType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::U8 => "u8",
+            Self::I32 => "i32",
+            Self::I64 => "i64",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::F32 => "f32",
+        })
+    }
 }

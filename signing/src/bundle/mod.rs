@@ -1,4 +1,52 @@
 //! The signed, compressed artifact that carries a driving model.
+//!
+//! A bundle is an ordinary ustar archive, cut into chunks that are compressed one by one: `zstd -dc BUNDLE | tar t` lists it. Its
+//! [`ChunkIndex`], a small signed file, holds the SHA-256 of every chunk before and after decoding, so that a vehicle checks each
+//! piece before it looks at it, resumes after a power cut, and reuses what it already has.
+//!
+//! ```
+//! use switchback_signing::bundle::{BundleError, ChunkDecoder, ChunkIndex, Event, Manifest, TarReader};
+//!
+//! /// `index` is the content of a verified target; `fetch` brings the stored bytes of one chunk from anywhere.
+//! fn install(index: &[u8], fetch: impl Fn(u64, u32) -> Vec<u8>) -> Result<Manifest, BundleError> {
+//!     let index = ChunkIndex::parse(index)?;
+//!     let mut decoder = ChunkDecoder::new()?;
+//!     let mut reader = TarReader::new(&index);
+//!     for row in index.rows() {
+//!         let stored = fetch(row.stored_offset(), row.stored_length());
+//!         let mut chunk = decoder.decode(index.verify_stored(row.number(), &stored)?)?;
+//!         while let Some(event) = reader.next(&mut chunk)? {
+//!             match event {
+//!                 Event::Manifest { .. } => { /* is it for this vehicle? is there room? */ }
+//!                 Event::FileStart(_file) => { /* create it */ }
+//!                 Event::Data(_bytes) => { /* write them */ }
+//!                 Event::FileEnd(_file) => { /* sync it */ }
+//!                 Event::End => {}
+//!             }
+//!         }
+//!     }
+//!     reader.finish()
+//! }
+//! # assert!(install(b"SWBX", |_, _| Vec::new()).is_err());
+//! ```
 
+pub mod archive;
+pub mod chunk;
 pub mod contract;
+pub mod error;
+pub mod index;
+mod json;
 pub mod manifest;
+mod ustar;
+pub mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use archive::{Event, TarReader};
+pub use chunk::{ChunkDecoder, RawChunk, VerifiedChunk};
+pub use contract::Contract;
+pub use error::BundleError;
+pub use index::{ChunkIndex, ChunkRow, Filter};
+pub use manifest::Manifest;
+pub use writer::BundleWriter;

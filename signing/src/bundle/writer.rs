@@ -1,0 +1,251 @@
+//! Writes bundles: the same manifest and files always make the same bytes.
+
+use alloc::{
+    boxed::Box,
+    format,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+use std::io;
+
+use thiserror::Error;
+use zstd::{bulk::Compressor, zstd_safe};
+
+use super::{
+    error::BundleError,
+    index::{CHUNK_RAW_MAX, CHUNKS_MAX, ChunkIndex, ChunkRow, Filter, Summary},
+    manifest::{MANIFEST_PATH, Manifest},
+    ustar,
+};
+use crate::digest::{Sha256Digest, Sha256Hasher};
+
+/// zstd level of bundles. Weights compress no better at 19 (entropy coding only), and 250 times slower.
+const LEVEL: i32 = 3;
+
+/// A chunk that zstd cannot make smaller than this share of its raw length is stored as raw blocks, which cost nothing to decode.
+const WORTH_COMPRESSING_PERCENT: usize = 97;
+
+/// Longest block of a zstd frame (RFC 8878 section 3.1.1.2.4).
+const ZSTD_BLOCK_MAX: usize = 128 << 10;
+
+/// Why a bundle could not be written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The manifest or the files contradict each other or a limit.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// A file's content could not be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Path of the member.
+        path: String,
+        /// What the reader said.
+        source: io::Error,
+    },
+    /// The bundle could not be written.
+    #[error("cannot write the bundle")]
+    Write {
+        /// What the writer said.
+        source: io::Error,
+    },
+}
+
+/// Writes a bundle and collects its index.
+///
+/// The archive is cut where a member's content begins and ends, and every [`CHUNK_RAW_MAX`] bytes of content: a chunk of content
+/// holds bytes of one file only, so that it can be found again in an installed file.
+pub struct BundleWriter<W> {
+    out: W,
+    manifest: Manifest,
+    manifest_length: u32,
+    manifest_sha256: Sha256Digest,
+    /// Number of the file that comes next.
+    next: usize,
+    raw: Box<[u8]>,
+    raw_offset: u64,
+    chunks: ChunkWriter,
+}
+
+impl<W: io::Write> BundleWriter<W> {
+    /// Begins a bundle: checks the manifest and writes it as the first member.
+    ///
+    /// # Errors
+    /// What [`Manifest::to_bytes`] returns, and errors of the writer.
+    pub fn new(out: W, manifest: Manifest) -> Result<Self, WriteError> {
+        let bytes = manifest.to_bytes()?;
+        let mut writer = Self {
+            out,
+            manifest,
+            // Bounded by MANIFEST_LENGTH_MAX.
+            manifest_length: bytes.len() as u32,
+            manifest_sha256: Sha256Digest::of(&bytes),
+            next: 0,
+            raw: vec![0; CHUNK_RAW_MAX].into_boxed_slice(),
+            raw_offset: 0,
+            chunks: ChunkWriter::new()?,
+        };
+        writer.write(&ustar::before_member(0, MANIFEST_PATH, bytes.len() as u64))?;
+        writer.write(&bytes)?;
+        Ok(writer)
+    }
+
+    /// Writes the content of the manifest's next file.
+    ///
+    /// # Errors
+    /// `FileCount` after the last file; `FileLength` and `FileHash` when the content is not what the manifest says; errors of the
+    /// reader and the writer.
+    pub fn file(&mut self, mut content: impl io::Read) -> Result<(), WriteError> {
+        let expected = self.manifest.files.len();
+        let Some(file) = self.manifest.files.get(self.next).cloned() else {
+            return Err(BundleError::FileCount { expected, found: expected + 1 }.into());
+        };
+        self.write(&ustar::before_member(self.previous_length(), &file.path, file.length))?;
+        let read_error = |source| WriteError::Read { path: file.path.clone(), source };
+        let (mut length, mut hasher) = (0, Sha256Hasher::new());
+        loop {
+            let mut raw = core::mem::take(&mut self.raw);
+            let read = read_full(&mut content, &mut raw).map_err(read_error);
+            let result = read.and_then(|read| {
+                hasher.update(&raw[..read]);
+                length += read as u64;
+                if length > file.length {
+                    return Err(BundleError::FileLength { path: file.path.clone(), expected: file.length, found: length }.into());
+                }
+                if read > 0 {
+                    self.write(&raw[..read])?;
+                }
+                Ok(read)
+            });
+            self.raw = raw;
+            if result? < CHUNK_RAW_MAX {
+                break;
+            }
+        }
+        if length < file.length {
+            return Err(BundleError::FileLength { path: file.path, expected: file.length, found: length }.into());
+        }
+        let found = hasher.finish();
+        if found != file.sha256 {
+            return Err(BundleError::FileHash { path: file.path, expected: file.sha256, found }.into());
+        }
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Writes the end marker and returns the writer and the index.
+    ///
+    /// # Errors
+    /// `FileCount` when files are missing; errors of the writer.
+    pub fn finish(mut self) -> Result<(W, ChunkIndex), WriteError> {
+        if self.next != self.manifest.files.len() {
+            return Err(BundleError::FileCount { expected: self.manifest.files.len(), found: self.next }.into());
+        }
+        self.write(&ustar::after_last_member(self.previous_length()))?;
+        self.out.flush().map_err(|source| WriteError::Write { source })?;
+        let summary = Summary {
+            manifest_length: self.manifest_length,
+            manifest_sha256: self.manifest_sha256,
+            tar_length: self.raw_offset,
+            bundle_length: self.chunks.stored_offset,
+            bundle_sha256: self.chunks.hasher.finish(),
+        };
+        Ok((self.out, ChunkIndex::new(summary, self.chunks.rows)?))
+    }
+
+    /// Length of the content that was written last.
+    fn previous_length(&self) -> u64 {
+        match self.next {
+            0 => self.manifest_length.into(),
+            next => self.manifest.files[next - 1].length,
+        }
+    }
+
+    /// Writes `raw` as chunks of its own.
+    fn write(&mut self, raw: &[u8]) -> Result<(), WriteError> {
+        for piece in raw.chunks(CHUNK_RAW_MAX) {
+            let stored = self.chunks.add(piece, self.raw_offset)?;
+            self.raw_offset += piece.len() as u64;
+            self.out.write_all(stored).map_err(|source| WriteError::Write { source })?;
+        }
+        Ok(())
+    }
+}
+
+/// Fills the buffer unless the content ends.
+fn read_full(content: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match content.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Compresses chunks and keeps the books about them.
+struct ChunkWriter {
+    zstd: Compressor<'static>,
+    stored: Vec<u8>,
+    stored_offset: u64,
+    hasher: Sha256Hasher,
+    rows: Vec<ChunkRow>,
+}
+
+impl ChunkWriter {
+    fn new() -> Result<Self, BundleError> {
+        let mut zstd = Compressor::new(LEVEL).map_err(zstd_error)?;
+        // The bundle is checked by SHA-256 before and after decoding; zstd's own checksum would be 4 bytes for nothing.
+        zstd.set_parameter(zstd_safe::CParameter::ChecksumFlag(false)).map_err(zstd_error)?;
+        let stored = Vec::with_capacity(zstd::compress_bound(CHUNK_RAW_MAX));
+        Ok(Self { zstd, stored, stored_offset: 0, hasher: Sha256Hasher::new(), rows: Vec::new() })
+    }
+
+    /// The stored bytes of the next chunk; `raw` has 1 to [`CHUNK_RAW_MAX`] bytes.
+    fn add(&mut self, raw: &[u8], raw_offset: u64) -> Result<&[u8], BundleError> {
+        if self.rows.len() == CHUNKS_MAX {
+            let expected = format!("at most {CHUNKS_MAX}");
+            return Err(BundleError::IndexHeader { field: "the number of rows", expected, found: CHUNKS_MAX as u64 + 1 });
+        }
+        self.stored.clear();
+        self.zstd.compress_to_buffer(raw, &mut self.stored).map_err(zstd_error)?;
+        if self.stored.len() > raw.len() * WORTH_COMPRESSING_PERCENT / 100 {
+            raw_frame(raw, &mut self.stored);
+        }
+        self.hasher.update(&self.stored);
+        self.rows.push(ChunkRow {
+            number: self.rows.len(),
+            stored_offset: self.stored_offset,
+            raw_offset,
+            stored_length: self.stored.len() as u32,
+            raw_length: raw.len() as u32,
+            filter: Filter::None,
+            stored_sha256: Sha256Digest::of(&self.stored),
+            raw_sha256: Sha256Digest::of(raw),
+        });
+        self.stored_offset += self.stored.len() as u64;
+        Ok(&self.stored)
+    }
+}
+
+/// A zstd frame of uncompressed blocks (RFC 8878 section 3.1.1): one segment, content size in four bytes.
+fn raw_frame(raw: &[u8], stored: &mut Vec<u8>) {
+    stored.clear();
+    stored.extend_from_slice(&[0x28, 0xb5, 0x2f, 0xfd, 0xa0]);
+    // `raw` is at most a chunk.
+    stored.extend_from_slice(&(raw.len() as u32).to_le_bytes());
+    let last = raw.len().div_ceil(ZSTD_BLOCK_MAX) - 1;
+    for (number, block) in raw.chunks(ZSTD_BLOCK_MAX).enumerate() {
+        let header = (block.len() as u32) << 3 | u32::from(number == last);
+        stored.extend_from_slice(&header.to_le_bytes()[..3]);
+        stored.extend_from_slice(block);
+    }
+}
+
+fn zstd_error(error: io::Error) -> BundleError {
+    BundleError::Zstd { reason: error.to_string() }
+}
