@@ -24,6 +24,7 @@
 mod binding;
 mod buffer;
 mod error;
+mod hand_off;
 mod heap;
 #[cfg(feature = "model-builder")]
 pub mod model_builder;
@@ -32,6 +33,7 @@ mod session;
 mod tensor;
 
 pub use error::{OpenError, RunError, RuntimeError, WrongElement};
+pub use hand_off::HandOff;
 pub use heap::return_free_memory;
 pub use runtime::Runtime;
 pub use session::{Optimization, Prepacking, RecurrentPair, Session, SessionOptions};

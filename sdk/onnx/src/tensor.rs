@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use half::f16;
+use half::{bf16, f16};
 use ort::sys::ONNXTensorElementDataType as OrtElement;
 use ort::value::{Outlet, TensorElementType, ValueType};
 
@@ -16,6 +16,8 @@ pub enum ElementType {
     F32,
     /// IEEE 754 binary16.
     F16,
+    /// bfloat16: the upper half of a binary32.
+    Bf16,
     /// IEEE 754 binary64.
     F64,
     /// Unsigned, 8 bits.
@@ -40,7 +42,7 @@ impl ElementType {
     pub const fn bytes(self) -> usize {
         match self {
             Self::U8 | Self::I8 | Self::Bool => 1,
-            Self::F16 | Self::U16 | Self::I16 => 2,
+            Self::F16 | Self::Bf16 | Self::U16 | Self::I16 => 2,
             Self::F32 | Self::I32 => 4,
             Self::F64 | Self::I64 => 8,
         }
@@ -52,6 +54,7 @@ impl ElementType {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+            Self::Bf16 => "bf16",
             Self::F64 => "f64",
             Self::U8 => "u8",
             Self::I8 => "i8",
@@ -67,6 +70,7 @@ impl ElementType {
         Some(match element {
             TensorElementType::Float32 => Self::F32,
             TensorElementType::Float16 => Self::F16,
+            TensorElementType::Bfloat16 => Self::Bf16,
             TensorElementType::Float64 => Self::F64,
             TensorElementType::Uint8 => Self::U8,
             TensorElementType::Int8 => Self::I8,
@@ -83,6 +87,7 @@ impl ElementType {
         match self {
             Self::F32 => OrtElement::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
             Self::F16 => OrtElement::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
+            Self::Bf16 => OrtElement::ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16,
             Self::F64 => OrtElement::ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE,
             Self::U8 => OrtElement::ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8,
             Self::I8 => OrtElement::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8,
@@ -123,7 +128,7 @@ macro_rules! elements {
         const _: () = assert!(size_of::<$rust>() == ElementType::$element.bytes());
     )*};
 }
-elements!(f32 => F32, f16 => F16, f64 => F64, u8 => U8, i8 => I8, u16 => U16, i16 => I16, i32 => I32, i64 => I64);
+elements!(f32 => F32, f16 => F16, bf16 => Bf16, f64 => F64, u8 => U8, i8 => I8, u16 => U16, i16 => I16, i32 => I32, i64 => I64);
 
 /// One input or output of a model: its name, element type and fixed shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
