@@ -1,1 +1,11 @@
+//! make demo
+#![forbid(unsafe_code)]
+mod fleet;
+mod frames;
+mod interrupt;
+mod ledger;
+mod plot;
+mod process;
+mod report;
+
 fn main() {}

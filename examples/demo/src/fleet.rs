@@ -1,0 +1,124 @@
+//! The twenty vehicles of the demo.
+
+/// Product level of a vehicle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    Ultra,
+    UltraSe,
+}
+
+impl Tier {
+    pub const ALL: [Self; 2] = [Self::Ultra, Self::UltraSe];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ultra => "ultra",
+            Self::UltraSe => "ultra-se",
+        }
+    }
+
+    /// The computer that goes with the tier.
+    pub fn hardware_id(self) -> &'static str {
+        match self {
+            Self::Ultra => "orin-x",
+            Self::UltraSe => "orin-n",
+        }
+    }
+}
+
+/// The region where `vla-2` is approved.
+pub const APPROVED: &str = "eu";
+/// The region where it is not.
+pub const WAITING: &str = "cn";
+pub const TENANT: &str = "demo-motors";
+
+/// What is known of a vehicle when it leaves the factory.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub id: String,
+    pub tier: Tier,
+    pub model_line: &'static str,
+    pub region: &'static str,
+    /// Decides its road. A vehicle in the region without approval shares the road of one in the other: the comparison is side by side.
+    pub seed: u64,
+    pub at_night: bool,
+    /// The one that runs the C program at the camera's full rate.
+    pub in_c: bool,
+}
+
+/// The C vehicle first, then the rest by region.
+pub fn fleet() -> Vec<Spec> {
+    use Tier::{Ultra, UltraSe};
+    let approved: [(&str, &[Tier]); 3] = [
+        ("P7", &[Ultra, Ultra, Ultra, UltraSe]),
+        ("G7", &[Ultra, Ultra, Ultra, UltraSe, UltraSe]),
+        ("X9", &[Ultra, Ultra, Ultra, UltraSe, UltraSe]),
+    ];
+    let waiting: [(&str, &[Tier]); 3] = [("P7", &[Ultra, UltraSe]), ("G7", &[Ultra, UltraSe]), ("X9", &[Ultra, UltraSe])];
+    let mut specs = Vec::new();
+    for (region, lines) in [(APPROVED, approved), (WAITING, waiting)] {
+        for (model_line, tiers) in lines {
+            for tier in Tier::ALL {
+                let count = tiers.iter().filter(|&&of| of == tier).count();
+                specs.extend((1..=count).map(|number| spec(region, model_line, tier, number)));
+            }
+        }
+    }
+    specs
+}
+
+fn spec(region: &'static str, model_line: &'static str, tier: Tier, number: usize) -> Spec {
+    let line_seed = match model_line {
+        "P7" => 100,
+        "G7" => 200,
+        _ => 300,
+    };
+    // The last of its kind in the approved region is the twin of the only one in the other region.
+    let kin = match (region, model_line, tier) {
+        (WAITING, "P7", Tier::UltraSe) => 1,
+        (WAITING, _, Tier::UltraSe) => 2,
+        (WAITING, _, Tier::Ultra) => 3,
+        _ => number as u64,
+    };
+    let tier_seed = if tier == Tier::Ultra { 0 } else { 50 };
+    Spec {
+        id: format!("{}-{}-{region}-{number}", model_line.to_lowercase(), tier.name()),
+        tier,
+        model_line,
+        region,
+        seed: line_seed + tier_seed + kin,
+        at_night: kin == 2,
+        in_c: region == APPROVED && model_line == "P7" && tier == Tier::Ultra && number == 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn twenty_vehicles_two_tiers_three_lines_two_regions_one_in_c() {
+        let fleet = fleet();
+        let distinct = |of: fn(&Spec) -> String| fleet.iter().map(of).collect::<BTreeSet<_>>().len();
+        assert_eq!(fleet.len(), 20);
+        assert_eq!(distinct(|spec| spec.id.clone()), 20);
+        assert_eq!(distinct(|spec| spec.tier.name().to_owned()), 2);
+        assert_eq!(distinct(|spec| spec.model_line.to_owned()), 3);
+        assert_eq!(distinct(|spec| spec.region.to_owned()), 2);
+        assert_eq!(fleet.iter().filter(|spec| spec.in_c).count(), 1);
+        assert!(fleet[0].in_c);
+    }
+
+    #[test]
+    fn every_vehicle_that_waits_has_a_twin_on_the_same_road() {
+        let fleet = fleet();
+        for waiting in fleet.iter().filter(|spec| spec.region == WAITING) {
+            let twin = |spec: &&Spec| {
+                spec.region == APPROVED && (spec.seed, spec.tier, spec.at_night) == (waiting.seed, waiting.tier, waiting.at_night)
+            };
+            assert_eq!(fleet.iter().filter(twin).count(), 1, "{}", waiting.id);
+        }
+    }
+}
