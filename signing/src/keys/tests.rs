@@ -1,0 +1,85 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+use alloc::string::ToString;
+
+use proptest::prelude::*;
+
+use super::{encoding::array_from_hex, *};
+
+fn key(seed: u8) -> Ed25519Signer {
+    Ed25519Signer::from_seed([seed; 32])
+}
+
+#[test]
+fn the_signature_is_that_of_rfc_8032() {
+    // RFC 8032, section 7.1, test 2.
+    let seed = array_from_hex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb").unwrap();
+    let signer = Ed25519Signer::from_seed(seed);
+    assert_eq!(to_hex(signer.public_key().as_bytes()), "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
+    assert_eq!(
+        signer.sign(&[0x72]).unwrap().to_hex(),
+        "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
+    );
+}
+
+#[test]
+fn the_key_id_is_the_digest_of_the_canonical_key_object() {
+    let public = key(1).public_key();
+    let canonical = alloc::format!(r#"{{"keytype":"ed25519","keyval":{{"public":"{}"}},"scheme":"ed25519"}}"#, to_hex(public.as_bytes()));
+    assert_eq!(public.key_id().as_str(), Sha256Digest::of(canonical.as_bytes()).to_hex());
+}
+
+#[test]
+fn a_key_under_which_one_signature_fits_every_message_is_refused() {
+    let mut identity = [0; 32];
+    identity[0] = 1;
+    assert_eq!(PublicKey::ed25519(identity), Err(PublicKeyError));
+    // y = p + 3: a second spelling of the point with y = 3, and two spellings would count as two keys.
+    let mut second_spelling = [0xff; 32];
+    (second_spelling[0], second_spelling[31]) = (0xf0, 0x7f);
+    assert_eq!(PublicKey::ed25519(second_spelling), Err(PublicKeyError));
+    assert_eq!(PublicKeyError.to_string(), "not an acceptable ed25519 public key (32 bytes, canonical, not of small order)");
+}
+
+#[test]
+fn a_signature_with_a_scalar_that_is_not_reduced_is_refused() {
+    // Adding the group order L to S gives a second signature that careless verifiers accept.
+    const ORDER: [u8; 32] = [
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 0x10,
+    ];
+    let mut malleable = key(1).sign(b"message").unwrap().as_bytes().to_vec();
+    let mut carry = 0_u16;
+    for (byte, order) in malleable[32..].iter_mut().zip(ORDER) {
+        carry += u16::from(*byte) + u16::from(order);
+        *byte = carry.to_le_bytes()[0];
+        carry >>= 8;
+    }
+    assert_eq!(key(1).public_key().verify(b"message", &malleable), Err(SignatureError));
+}
+
+#[test]
+fn a_secret_key_does_not_print_its_secret() {
+    let text = alloc::format!("{:?}", key(9));
+    assert!(!text.contains("0909090909") && text.ends_with(", secret)"), "{text}");
+}
+
+#[test]
+fn a_key_of_an_unknown_scheme_is_kept_and_cannot_verify() {
+    let json = r#"{"keytype":"ed448","keyval":{"public":"00"},"scheme":"ed448","x-note":1}"#;
+    let json = crate::metadata::json::parse(json.as_bytes(), 1_000).unwrap();
+    let object = KeyObject::from_json(json.clone(), "key").unwrap();
+    assert_eq!((object.public_key(), object.to_json()), (None, &json));
+}
+
+proptest! {
+    #[test]
+    fn one_changed_bit_anywhere_is_refused(seed: [u8; 32], message in prop::collection::vec(any::<u8>(), 1..100), bit: prop::sample::Index) {
+        let signer = Ed25519Signer::from_seed(seed);
+        let signature = signer.sign(&message).unwrap();
+        prop_assert_eq!(signer.public_key().verify(&message, signature.as_bytes()), Ok(()));
+        let mut all = [signature.as_bytes(), &message].concat();
+        let at = bit.index(all.len() * 8);
+        all[at / 8] ^= 1 << (at % 8);
+        prop_assert_eq!(signer.public_key().verify(&all[64..], &all[..64]), Err(SignatureError));
+    }
+}

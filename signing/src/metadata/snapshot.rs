@@ -1,0 +1,187 @@
+use alloc::{
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+};
+
+use super::{
+    Document, MetadataError, Role, SPEC_VERSION,
+    envelope::check_spec_version,
+    json::Json,
+    object::{Fields, ObjectWriter, integer, wrong},
+};
+use crate::{keys::Sha256Digest, time::UnixTime};
+
+const SNAPSHOT_FILE: &str = "snapshot.json";
+
+/// What one metadata file says about another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetaFile {
+    /// Version of the file, from 1 on.
+    pub version: u64,
+    /// Length of the file, bytes. Optional in TUF.
+    pub length: Option<u64>,
+    /// SHA-256 of the file. Optional in TUF; Uptane requires it of the Timestamp (5.2.5).
+    pub sha256: Option<Sha256Digest>,
+    /// Unknown fields, with digests of other algorithms in `hashes`.
+    pub extra: BTreeMap<String, Json>,
+}
+
+/// Timestamp metadata: what the newest snapshot is (TUF specification, section 4.6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timestamp {
+    /// Version, from 1 on.
+    pub version: u64,
+    /// When this timestamp expires.
+    pub expires: UnixTime,
+    /// The newest snapshot.
+    pub snapshot: MetaFile,
+    /// Unknown fields.
+    pub extra: BTreeMap<String, Json>,
+}
+
+/// Snapshot metadata: which versions of all Targets metadata belong together (TUF specification, section 4.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Version, from 1 on.
+    pub version: u64,
+    /// When this snapshot expires.
+    pub expires: UnixTime,
+    /// Targets metadata by file name without version, such as `targets.json`.
+    pub meta: BTreeMap<String, MetaFile>,
+    /// Unknown fields.
+    pub extra: BTreeMap<String, Json>,
+}
+
+impl MetaFile {
+    /// Describes a file by version, length and digest.
+    pub fn of(version: u64, bytes: &[u8]) -> Self {
+        Self { version, length: Some(bytes.len() as u64), sha256: Some(Sha256Digest::of(bytes)), extra: BTreeMap::new() }
+    }
+
+    fn read(json: Json, place: String) -> Result<Self, MetadataError> {
+        let mut fields = Fields::new(json, place)?;
+        let (version, length) = (fields.positive("version")?, fields.optional_unsigned("length")?);
+        let (sha256, others) = match fields.optional_fields("hashes")? {
+            Some(hashes) => read_hashes(hashes)?,
+            None => (None, BTreeMap::new()),
+        };
+        let mut extra = fields.rest();
+        if !others.is_empty() {
+            extra.insert("hashes".to_string(), Json::Object(others));
+        }
+        Ok(Self { version, length, sha256, extra })
+    }
+
+    fn write(&self) -> Json {
+        ObjectWriter::new(&self.extra)
+            .put("version", integer(self.version))
+            .put_some("length", self.length.map(integer))
+            .put_some("hashes", self.sha256.map(|sha256| write_hashes(sha256, self.extra.get("hashes"))))
+            .finish()
+    }
+}
+
+impl Timestamp {
+    /// A timestamp of this snapshot.
+    pub fn new(version: u64, expires: UnixTime, snapshot: MetaFile) -> Self {
+        Self { version, expires, snapshot, extra: BTreeMap::new() }
+    }
+}
+
+impl Snapshot {
+    /// A snapshot that lists nothing yet.
+    pub fn new(version: u64, expires: UnixTime) -> Self {
+        Self { version, expires, meta: BTreeMap::new(), extra: BTreeMap::new() }
+    }
+}
+
+impl Document for Timestamp {
+    const TYPE: &'static str = "timestamp";
+
+    fn from_json(signed: Json) -> Result<Self, MetadataError> {
+        let mut fields = Fields::new(signed, "signed")?;
+        check_spec_version(&mut fields)?;
+        let mut meta = fields.fields("meta")?;
+        let snapshot = MetaFile::read(meta.required(SNAPSHOT_FILE)?, meta.place_of(SNAPSHOT_FILE))?;
+        let (version, expires) = (fields.positive("version")?, fields.time("expires")?);
+        Ok(Self { version, expires, snapshot, extra: fields.rest() })
+    }
+
+    fn to_json(&self) -> Json {
+        let meta = Json::object([(SNAPSHOT_FILE, self.snapshot.write())]);
+        write_header(&self.extra, self.version, self.expires).put("meta", meta).finish()
+    }
+}
+
+impl Document for Snapshot {
+    const TYPE: &'static str = "snapshot";
+
+    fn from_json(signed: Json) -> Result<Self, MetadataError> {
+        let mut fields = Fields::new(signed, "signed")?;
+        check_spec_version(&mut fields)?;
+        let entries = fields.fields("meta")?.entries();
+        let meta = entries.map(|(place, name, json)| Ok((name, MetaFile::read(json, place)?)));
+        Ok(Self {
+            meta: meta.collect::<Result<_, MetadataError>>()?,
+            version: fields.positive("version")?,
+            expires: fields.time("expires")?,
+            extra: fields.rest(),
+        })
+    }
+
+    fn to_json(&self) -> Json {
+        let meta = self.meta.iter().map(|(name, file)| (name.clone(), file.write())).collect();
+        write_header(&self.extra, self.version, self.expires).put("meta", Json::Object(meta)).finish()
+    }
+}
+
+impl Role for Timestamp {
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn expires(&self) -> UnixTime {
+        self.expires
+    }
+}
+
+impl Role for Snapshot {
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn expires(&self) -> UnixTime {
+        self.expires
+    }
+}
+
+pub(super) fn write_header(extra: &BTreeMap<String, Json>, version: u64, expires: UnixTime) -> ObjectWriter {
+    ObjectWriter::new(extra)
+        .put("spec_version", Json::string(SPEC_VERSION))
+        .put("version", integer(version))
+        .put("expires", Json::String(format!("{expires}")))
+}
+
+/// Splits `hashes` into the digest that we know and the others. At least one must be there.
+pub(super) fn read_hashes(mut fields: Fields) -> Result<(Option<Sha256Digest>, BTreeMap<String, Json>), MetadataError> {
+    let place = fields.place_of("sha256");
+    let sha256 = match fields.optional("sha256") {
+        Some(Json::String(text)) => Some(Sha256Digest::from_hex(&text).ok_or_else(|| wrong(&place, "64 hexadecimal digits"))?),
+        Some(_) => return Err(wrong(&place, "64 hexadecimal digits")),
+        None => None,
+    };
+    let others = fields.rest();
+    if sha256.is_none() && others.is_empty() {
+        return Err(MetadataError::Missing { place });
+    }
+    Ok((sha256, others))
+}
+
+pub(super) fn write_hashes(sha256: Sha256Digest, others: Option<&Json>) -> Json {
+    let kept = match others {
+        Some(Json::Object(members)) => members.clone(),
+        _ => BTreeMap::new(),
+    };
+    ObjectWriter::new(&kept).put("sha256", Json::String(sha256.to_hex())).finish()
+}

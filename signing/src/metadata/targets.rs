@@ -1,0 +1,402 @@
+use alloc::{
+    collections::BTreeMap,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use super::{
+    Custom, Document, EcuSerial, HardwareId, MetadataError, Role, RoleKeys, RootRole, VehicleId,
+    envelope::check_spec_version,
+    json::Json,
+    object::{Fields, ObjectWriter, integer, strings, wrong},
+    root::{read_keys, write_keys},
+    snapshot::{read_hashes, write_hashes, write_header},
+};
+use crate::{
+    keys::{KeyId, KeyObject, PublicKey, Sha256Digest},
+    time::UnixTime,
+};
+
+const SHALL_MATCH: &str = "shallMatch";
+const ECU_IDENTIFIERS: &str = "ecuIdentifiers";
+
+/// Targets metadata, top-level or delegated: which files there are, and who else may say so (TUF specification, section 4.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Targets {
+    /// Version, from 1 on.
+    pub version: u64,
+    /// When this metadata expires.
+    pub expires: UnixTime,
+    /// Files by path.
+    pub targets: BTreeMap<String, TargetMeta>,
+    /// Who else may list files.
+    pub delegations: Option<Delegations>,
+    /// In a Director's metadata the vehicle that it is for (`custom.vehicleId`; Standard, 5.2.3.2: against replay to another vehicle).
+    pub vehicle_id: Option<VehicleId>,
+    /// Unknown fields of `custom`.
+    pub custom: BTreeMap<String, Json>,
+    /// Unknown fields.
+    pub extra: BTreeMap<String, Json>,
+}
+
+/// What Targets metadata says about one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetMeta {
+    /// Length, bytes.
+    pub length: u64,
+    /// SHA-256 of the file; without it nothing here can install the file.
+    pub sha256: Option<Sha256Digest>,
+    /// Digests of other algorithms.
+    pub other_hashes: BTreeMap<String, Json>,
+    /// The `custom` object.
+    pub custom: BTreeMap<String, Json>,
+    /// Unknown fields.
+    pub extra: BTreeMap<String, Json>,
+}
+
+/// One ECU that a Director's target is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EcuAssignment {
+    /// The ECU.
+    pub ecu_serial: EcuSerial,
+    /// What kind of computer the Director takes it for.
+    pub hardware_id: HardwareId,
+}
+
+/// Who else may list files, in order of priority.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delegations {
+    /// Every key of the delegated roles by its declared id.
+    pub keys: BTreeMap<KeyId, KeyObject>,
+    /// The delegated roles; an earlier one wins.
+    pub roles: Vec<DelegatedRole>,
+    /// Unknown fields.
+    pub extra: BTreeMap<String, Json>,
+}
+
+/// A role that may list certain files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DelegatedRole {
+    /// Name of the role, such as `vla-ultra`.
+    pub name: String,
+    /// Its keys and threshold.
+    pub keys: RoleKeys,
+    /// Whether a search that reaches this role ends here even when the role does not list the file.
+    pub terminating: bool,
+    /// Which files it may list.
+    pub paths: PathSet,
+    /// Hardware it may list files for (`hardwareIds`, an Uptane delegation's condition); empty means all.
+    pub hardware_ids: Vec<HardwareId>,
+    /// Unknown fields.
+    pub extra: BTreeMap<String, Json>,
+}
+
+/// A set of target paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathSet {
+    /// Shell-style patterns: `*` and `?` stand for any characters but `/`; case counts.
+    Patterns(Vec<String>),
+    /// Beginnings of the hexadecimal SHA-256 of the path.
+    HashPrefixes(Vec<String>),
+}
+
+impl Targets {
+    /// Metadata that lists nothing yet.
+    pub fn new(version: u64, expires: UnixTime) -> Self {
+        Self {
+            version,
+            expires,
+            targets: BTreeMap::new(),
+            delegations: None,
+            vehicle_id: None,
+            custom: BTreeMap::new(),
+            extra: BTreeMap::new(),
+        }
+    }
+}
+
+impl TargetMeta {
+    /// Describes a chunk index that belongs to a release.
+    pub fn of_release(index: &[u8], custom: &Custom) -> Self {
+        let custom = BTreeMap::from([(SHALL_MATCH.to_string(), custom.to_json())]);
+        Self { custom, ..Self::of_digest(index.len() as u64, Sha256Digest::of(index)) }
+    }
+
+    /// Describes a file by length and digest alone.
+    pub fn of_digest(length: u64, sha256: Sha256Digest) -> Self {
+        let (other_hashes, custom, extra) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { length, sha256: Some(sha256), other_hashes, custom, extra }
+    }
+
+    /// The same file, assigned to an ECU: what a Director lists.
+    #[must_use]
+    pub fn assigned_to(mut self, ecu: &EcuAssignment) -> Self {
+        let hardware = Json::object([("hardwareId", Json::string(ecu.hardware_id.as_str()))]);
+        let mut ecus = match self.custom.remove(ECU_IDENTIFIERS) {
+            Some(Json::Object(ecus)) => ecus,
+            _ => BTreeMap::new(),
+        };
+        ecus.insert(ecu.ecu_serial.to_string(), hardware);
+        self.custom.insert(ECU_IDENTIFIERS.to_string(), Json::Object(ecus));
+        self
+    }
+
+    /// The block that Director and Image repository must say alike, as it stands in the metadata.
+    pub fn shall_match(&self) -> Option<&Json> {
+        self.custom.get(SHALL_MATCH)
+    }
+
+    /// The block that Director and Image repository must say alike.
+    ///
+    /// # Errors
+    /// [`MetadataError`] when it is missing or a field of it is missing or wrong.
+    pub fn release(&self) -> Result<Custom, MetadataError> {
+        let block = self.shall_match().cloned();
+        Custom::from_json(block.ok_or_else(|| MetadataError::Missing { place: "custom.shallMatch".to_string() })?)
+    }
+
+    /// The ECUs that a Director's target is for.
+    ///
+    /// # Errors
+    /// [`MetadataError`] when the list is missing (Standard, 5.2.3.2: each image SHALL name its ECUs) or wrong.
+    pub fn ecus(&self) -> Result<Vec<EcuAssignment>, MetadataError> {
+        let place = "custom.ecuIdentifiers";
+        let list = self.custom.get(ECU_IDENTIFIERS).cloned();
+        let list = Fields::new(list.ok_or_else(|| MetadataError::Missing { place: place.to_string() })?, place)?;
+        let assignment = |(place, serial, json): (String, String, Json)| {
+            let hardware_id = Fields::new(json, place)?.parsed("hardwareId", "a hardware id")?;
+            let ecu_serial = EcuSerial::new(serial).map_err(|_| wrong("custom.ecuIdentifiers", "a list by ECU serial"))?;
+            Ok(EcuAssignment { ecu_serial, hardware_id })
+        };
+        list.entries().map(assignment).collect()
+    }
+
+    fn read(json: Json, place: String) -> Result<Self, MetadataError> {
+        let mut fields = Fields::new(json, place)?;
+        let length = fields.unsigned("length")?;
+        let (sha256, other_hashes) = read_hashes(fields.fields("hashes")?)?;
+        let custom = fields.optional_fields("custom")?.map(Fields::rest).unwrap_or_default();
+        Ok(Self { length, sha256, other_hashes, custom, extra: fields.rest() })
+    }
+
+    fn write(&self) -> Json {
+        let others = Json::Object(self.other_hashes.clone());
+        let hashes = self.sha256.map_or(others.clone(), |sha256| write_hashes(sha256, Some(&others)));
+        ObjectWriter::new(&self.extra)
+            .put("length", integer(self.length))
+            .put("hashes", hashes)
+            .put_some("custom", some_object(&self.custom))
+            .finish()
+    }
+}
+
+impl Delegations {
+    /// Adds a role at the lowest priority, with its keys.
+    pub fn add(&mut self, role: DelegatedRole, keys: &[PublicKey]) {
+        self.keys.extend(keys.iter().map(|key| (key.key_id(), KeyObject::from(key))));
+        self.roles.push(role);
+    }
+
+    fn read(mut fields: Fields) -> Result<Self, MetadataError> {
+        let keys = read_keys(fields.fields("keys")?)?;
+        let roles = fields.array("roles")?.into_iter().map(DelegatedRole::read).collect::<Result<_, _>>()?;
+        Ok(Self { keys, roles, extra: fields.rest() })
+    }
+
+    fn write(&self) -> Json {
+        ObjectWriter::new(&self.extra)
+            .put("keys", write_keys(&self.keys))
+            .put("roles", Json::Array(self.roles.iter().map(DelegatedRole::write).collect()))
+            .finish()
+    }
+}
+
+impl DelegatedRole {
+    /// A role that may list the files of these patterns, not terminating, for any hardware.
+    pub fn new(name: impl Into<String>, threshold: u64, keys: &[PublicKey], patterns: &[&str]) -> Self {
+        Self {
+            name: name.into(),
+            keys: RoleKeys { key_ids: keys.iter().map(PublicKey::key_id).collect(), threshold },
+            terminating: false,
+            paths: PathSet::Patterns(patterns.iter().map(ToString::to_string).collect()),
+            hardware_ids: Vec::new(),
+            extra: BTreeMap::new(),
+        }
+    }
+
+    fn read(json: Json) -> Result<Self, MetadataError> {
+        let mut fields = Fields::new(json, "signed.delegations.roles[]")?;
+        let place = fields.place_of("name");
+        let name = fields.string("name")?;
+        if name.is_empty() || RootRole::ALL.iter().any(|role| role.name() == name) {
+            return Err(wrong(&place, "the name of a delegated role"));
+        }
+        Ok(Self {
+            name,
+            keys: RoleKeys::read(&mut fields)?,
+            terminating: fields.boolean("terminating")?,
+            paths: PathSet::read(&mut fields)?,
+            hardware_ids: fields.optional_parsed_list("hardwareIds", "a list of hardware ids")?,
+            extra: fields.rest(),
+        })
+    }
+
+    fn write(&self) -> Json {
+        let hardware_ids = (!self.hardware_ids.is_empty()).then(|| strings(&self.hardware_ids));
+        let (paths_name, paths) = match &self.paths {
+            PathSet::Patterns(patterns) => ("paths", patterns),
+            PathSet::HashPrefixes(prefixes) => ("path_hash_prefixes", prefixes),
+        };
+        self.keys
+            .write(ObjectWriter::new(&self.extra))
+            .put("name", Json::string(&self.name))
+            .put("terminating", Json::Bool(self.terminating))
+            .put(paths_name, strings(paths))
+            .put_some("hardwareIds", hardware_ids)
+            .finish()
+    }
+}
+
+impl PathSet {
+    /// Whether the set contains a target path.
+    pub fn contains(&self, path: &str) -> bool {
+        match self {
+            Self::Patterns(patterns) => patterns.iter().any(|pattern| matches_path(pattern, path)),
+            Self::HashPrefixes(prefixes) => {
+                let digest = Sha256Digest::of(path.as_bytes()).to_hex();
+                prefixes.iter().any(|prefix| digest.starts_with(prefix.as_str()))
+            }
+        }
+    }
+
+    fn read(fields: &mut Fields) -> Result<Self, MetadataError> {
+        let place = fields.place_of("paths");
+        let patterns = fields.optional_strings("paths")?;
+        let prefixes = fields.optional_strings("path_hash_prefixes")?;
+        match (patterns, prefixes) {
+            (Some(patterns), None) => Ok(Self::Patterns(patterns)),
+            (None, Some(prefixes)) => Ok(Self::HashPrefixes(prefixes)),
+            _ => Err(wrong(&place, "given, or else path_hash_prefixes, and not both")),
+        }
+    }
+}
+
+/// Whether a pattern matches a path, segment by segment, so that no wildcard crosses a `/`.
+fn matches_path(pattern: &str, path: &str) -> bool {
+    let (mut patterns, mut segments) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (patterns.next(), segments.next()) {
+            (None, None) => return true,
+            (Some(pattern), Some(segment)) if matches_segment(pattern, segment) => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Shell-style matching without backtracking further than the last `*`: a longer match of an earlier `*` can never be needed.
+fn matches_segment(pattern: &str, segment: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), segment.chars().collect());
+    let (mut at, mut read) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while read < text.len() {
+        match pattern.get(at) {
+            Some('*') => {
+                star = Some((at, read));
+                at += 1;
+            }
+            Some(&wanted) if wanted == '?' || wanted == text[read] => {
+                at += 1;
+                read += 1;
+            }
+            _ => {
+                let Some((star_at, star_read)) = star else { return false };
+                star = Some((star_at, star_read + 1));
+                (at, read) = (star_at + 1, star_read + 1);
+            }
+        }
+    }
+    pattern[at..].iter().all(|&rest| rest == '*')
+}
+
+impl Document for Targets {
+    const TYPE: &'static str = "targets";
+
+    fn from_json(signed: Json) -> Result<Self, MetadataError> {
+        let mut fields = Fields::new(signed, "signed")?;
+        check_spec_version(&mut fields)?;
+        let entries = fields.fields("targets")?.entries();
+        let targets = entries.map(|(place, path, json)| Ok((path, TargetMeta::read(json, place)?)));
+        let targets = targets.collect::<Result<_, MetadataError>>()?;
+        let delegations = fields.optional_fields("delegations")?.map(Delegations::read).transpose()?;
+        let mut custom = fields.optional_fields("custom")?;
+        let vehicle_id = custom.as_mut().map(|custom| custom.optional_parsed("vehicleId", "a vehicle id")).transpose()?;
+        Ok(Self {
+            version: fields.positive("version")?,
+            expires: fields.time("expires")?,
+            targets,
+            delegations,
+            vehicle_id: vehicle_id.flatten(),
+            custom: custom.map(Fields::rest).unwrap_or_default(),
+            extra: fields.rest(),
+        })
+    }
+
+    fn to_json(&self) -> Json {
+        let targets = self.targets.iter().map(|(path, meta)| (path.clone(), meta.write())).collect();
+        let vehicle_id = self.vehicle_id.as_ref().map(|id| Json::string(id.as_str()));
+        let custom = ObjectWriter::new(&self.custom).put_some("vehicleId", vehicle_id).finish();
+        let custom = (custom != Json::Object(BTreeMap::new())).then_some(custom);
+        write_header(&self.extra, self.version, self.expires)
+            .put("targets", Json::Object(targets))
+            .put_some("delegations", self.delegations.as_ref().map(Delegations::write))
+            .put_some("custom", custom)
+            .finish()
+    }
+}
+
+impl Role for Targets {
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn expires(&self) -> UnixTime {
+        self.expires
+    }
+}
+
+fn some_object(members: &BTreeMap<String, Json>) -> Option<Json> {
+    (!members.is_empty()).then(|| Json::Object(members.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_match_within_a_segment_and_never_across_a_slash() {
+        for (pattern, path, expected) in [
+            ("ultra/*", "ultra/vla-2.index", true),
+            ("ultra/*", "ultra/a/vla-2.index", false),
+            ("ultra/*", "ultra-se/vla-2.index", false),
+            ("*", "ultra/vla-2.index", false),
+            ("ultra/*.index", "ultra/vla-2.tar.zst", false),
+            ("ultra/v?a-*.index", "ultra/vla-2.0.index", true),
+            ("ultra/*a*b*c", "ultra/xxaabbcabc", true),
+            ("ultra/*a*b*c", "ultra/xxaabbcab", false),
+            ("Ultra/*", "ultra/x", false),
+            ("a?b", "a/b", false),
+            ("a*", "a", true),
+            ("", "", true),
+            ("?", "\u{e9}", true),
+        ] {
+            assert_eq!(matches_path(pattern, path), expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn a_hash_prefix_selects_paths_by_their_digest() {
+        let digest = Sha256Digest::of(b"ultra/vla-2.index").to_hex();
+        assert!(PathSet::HashPrefixes(Vec::from([digest[..3].to_string()])).contains("ultra/vla-2.index"));
+        assert!(!PathSet::HashPrefixes(Vec::from([digest[..3].to_string()])).contains("ultra/vla-3.index"));
+    }
+}
