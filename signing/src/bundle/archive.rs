@@ -66,7 +66,8 @@ enum Part {
     FileContent {
         number: usize,
         left: u64,
-        hasher: Sha256Hasher,
+        /// None when the reader went on in the middle of the file: its chunks prove it all the same.
+        hasher: Option<Sha256Hasher>,
     },
     Ended,
 }
@@ -92,6 +93,55 @@ impl TarReader {
             manifest: None,
             part: Part::Framing { expected, compared: 0, then: Then::Manifest },
         }
+    }
+
+    /// A reader that goes on at archive byte `position`, where an interrupted installation stopped after a chunk was used up. It says
+    /// nothing again that was said before: when `position` lies in a file's content, that file has begun already.
+    ///
+    /// The hash of a file that is taken up in the middle is not checked here; the caller reads the installed file back as a whole.
+    ///
+    /// # Errors
+    /// `ManifestHash` and what [`Manifest::parse`] returns; `ArchiveLength`; `ArchiveTruncated` when `position` lies before the end of
+    /// the manifest's content or beyond the archive.
+    pub fn resume(index: &ChunkIndex, manifest: &[u8], position: u64) -> Result<Self, BundleError> {
+        let mut reader = Self::new(index);
+        reader.manifest_read(manifest.to_vec())?;
+        let mut start = (ustar::BLOCK + manifest.len()) as u64;
+        let unreachable = BundleError::ArchiveTruncated { expected: reader.tar_length, found: position };
+        if position < start {
+            return Err(unreachable);
+        }
+        // From here on the walk moves over whole parts that lie before `position`, as `next` would have done.
+        loop {
+            let ahead = position - start;
+            match &mut reader.part {
+                Part::Framing { expected, compared, then } => {
+                    let length = expected.len() as u64;
+                    if ahead < length {
+                        *compared = ahead as usize;
+                        break;
+                    }
+                    let then = *then;
+                    start += length;
+                    reader.framing_read(then);
+                }
+                Part::FileContent { number, left, hasher } => {
+                    if ahead < *left {
+                        *left -= ahead;
+                        *hasher = hasher.take().filter(|_| ahead == 0);
+                        break;
+                    }
+                    let (number, length) = (*number, *left);
+                    start += length;
+                    reader.part = reader.framing_before(number + 1, length);
+                }
+                Part::Ended if ahead == 0 => break,
+                // `manifest_read` has left the manifest's content behind.
+                Part::ManifestContent { .. } | Part::Ended => return Err(unreachable),
+            }
+        }
+        reader.position = position;
+        Ok(reader)
     }
 
     /// Takes bytes off the chunk until there is something to say; `None` when the chunk is used up.
@@ -163,7 +213,9 @@ impl TarReader {
             }
             Part::FileContent { left, hasher, .. } => {
                 let found = chunk.take(*left);
-                hasher.update(found);
+                if let Some(hasher) = hasher {
+                    hasher.update(found);
+                }
                 *left -= found.len() as u64;
                 data = Some(found);
                 found.len()
@@ -192,7 +244,7 @@ impl TarReader {
             }
             Part::FileContent { left: 1.., .. } => Ok(None),
             Part::FileContent { number, hasher, .. } => {
-                let (number, found) = (*number, core::mem::take(hasher).finish());
+                let (number, found) = (*number, hasher.take().map(Sha256Hasher::finish));
                 self.file_read(number, found).map(Some)
             }
             Part::Ended => Ok(None),
@@ -209,7 +261,7 @@ impl TarReader {
             }
             Then::File(number) => {
                 let left = self.files()[number].length;
-                self.part = Part::FileContent { number, left, hasher: Sha256Hasher::new() };
+                self.part = Part::FileContent { number, left, hasher: Some(Sha256Hasher::new()) };
                 Some(Step::FileStart(number))
             }
             Then::End => {
@@ -234,9 +286,11 @@ impl TarReader {
         Ok(Step::Manifest)
     }
 
-    fn file_read(&mut self, number: usize, found: Sha256Digest) -> Result<Step, BundleError> {
+    fn file_read(&mut self, number: usize, found: Option<Sha256Digest>) -> Result<Step, BundleError> {
         let file = &self.files()[number];
-        if found != file.sha256 {
+        if let Some(found) = found
+            && found != file.sha256
+        {
             return Err(BundleError::FileHash { path: file.path.clone(), expected: file.sha256, found });
         }
         self.part = self.framing_before(number + 1, file.length);
