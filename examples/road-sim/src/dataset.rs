@@ -117,8 +117,8 @@ fn perturbed(seed: u64, rng: &mut Rng, width: usize, height: usize) -> World {
     world.sequence = rng.next_u64() % 600;
     place(&mut world, s_m, rng);
     match rng.uniform(0.0, 1.0) {
-        kind if kind < 0.38 => add_pedestrian(&mut world, rng),
-        kind if kind < 0.70 => add_lead(&mut world, rng),
+        kind if kind < 0.45 => add_pedestrian(&mut world, rng),
+        kind if kind < 0.75 => add_lead(&mut world, rng),
         _ => {}
     }
     world
@@ -134,7 +134,7 @@ fn place(world: &mut World, s_m: f64, rng: &mut Rng) {
 }
 
 fn add_pedestrian(world: &mut World, rng: &mut Rng) {
-    let gap_m = if rng.chance(0.4) { rng.uniform(3.0, 14.0) } else { rng.uniform(3.0, 55.0) };
+    let gap_m = if rng.chance(0.3) { rng.uniform(3.0, 14.0) } else { rng.uniform(3.0, 55.0) };
     let s_m = world.place.s_m + EgoState::FRONT_M + gap_m;
     let mut pedestrian = Pedestrian::new(RoadPoint { s_m, d_m: LANE_CENTER_M + rng.uniform(-0.8, 0.4) });
     if rng.chance(0.3) {
@@ -168,6 +168,8 @@ pub const GAP_CLEAR_M: f64 = Expert::CLEAR_M;
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

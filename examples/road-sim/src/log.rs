@@ -3,6 +3,9 @@ use std::io::{self, Write};
 use switchback_road_sim::bridge::{Ending, LogEntry};
 use switchback_road_sim::{LANE_WIDTH_M, RoadPoint, World};
 
+/// A quantity of the log: its name and how a step yields it.
+type Column = (&'static str, fn(&LogEntry) -> f64);
+
 /// A run, step by step, for the report's plots.
 #[derive(Default)]
 pub(crate) struct Log {
@@ -43,7 +46,7 @@ impl Log {
     /// The whole run: the summary, one array per quantity, and the lane's edges to draw under the path.
     pub(crate) fn write(&self, world: &World, ending: Ending, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "{{\"summary\":{},", self.summary(world, ending))?;
-        let columns: [(&str, fn(&LogEntry) -> f64); 9] = [
+        let columns: [Column; 9] = [
             ("x_m", |entry| entry.ego.x_m),
             ("y_m", |entry| entry.ego.y_m),
             ("heading_rad", |entry| entry.ego.heading_rad),

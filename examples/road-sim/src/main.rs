@@ -78,7 +78,7 @@ fn scenario(args: &mut Args) -> io::Result<Scenario> {
 
 /// Frames larger than any camera's would only exhaust the memory.
 fn check_size(width: usize, height: usize) -> io::Result<()> {
-    let fits = (2..=4096).contains(&width) && (2..=4096).contains(&height) && (width | height) % 2 == 0;
+    let fits = (2..=4096).contains(&width) && (2..=4096).contains(&height) && (width | height).is_multiple_of(2);
     if fits { Ok(()) } else { Err(args::invalid(format!("a frame of {width} x {height} is not even and within 2 to 4096"))) }
 }
 
