@@ -6,6 +6,8 @@ use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use crate::keys::encoding::{array_from_hex, to_hex};
+
 /// A SHA-256 digest. Written in text and JSON as 64 lower-case hexadecimal digits, and read in no other form.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sha256Digest([u8; 32]);
@@ -23,40 +25,34 @@ impl Sha256Digest {
 
     /// Reads 64 lower-case hexadecimal digits; anything else is `None`, so that one digest has one spelling.
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.as_bytes();
-        if digits.len() != 64 {
-            return None;
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-        }
-        Some(Self(bytes))
+        Self::from_hex(text).filter(|_| !text.bytes().any(|digit| digit.is_ascii_uppercase()))
+    }
+
+    /// Reads 64 hexadecimal digits of either case, as other people's metadata may have them.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        array_from_hex(text).map(Self)
     }
 
     /// The 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
-}
 
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
+    /// 64 lower-case hexadecimal digits.
+    pub fn to_hex(&self) -> String {
+        to_hex(&self.0)
     }
 }
 
 impl fmt::Display for Sha256Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&self.to_hex())
     }
 }
 
 impl fmt::Debug for Sha256Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        write!(f, "sha256:{self}")
     }
 }
 

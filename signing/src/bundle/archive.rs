@@ -38,11 +38,6 @@ pub enum Event<'a> {
 /// Strict reader of a bundle's archive: bytes are pushed in, events come out, and every limit comes from signed data.
 ///
 /// The archive's framing is compared with the one that the manifest calls for, byte by byte, so nothing in it can be misread.
-///
-/// ```ignore
-/// let mut chunk = decoder.decode(index.verify_stored(number, &stored)?)?;
-/// while let Some(event) = reader.next(&mut chunk)? { /* write */ }
-/// ```
 pub struct TarReader {
     manifest_length: u64,
     manifest_sha256: Sha256Digest,

@@ -188,16 +188,16 @@ fn read_full(content: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<usize
 }
 
 /// Compresses chunks and keeps the books about them.
-struct ChunkWriter {
+pub(super) struct ChunkWriter {
     zstd: Compressor<'static>,
     stored: Vec<u8>,
-    stored_offset: u64,
-    hasher: Sha256Hasher,
-    rows: Vec<ChunkRow>,
+    pub(super) stored_offset: u64,
+    pub(super) hasher: Sha256Hasher,
+    pub(super) rows: Vec<ChunkRow>,
 }
 
 impl ChunkWriter {
-    fn new() -> Result<Self, BundleError> {
+    pub(super) fn new() -> Result<Self, BundleError> {
         let mut zstd = Compressor::new(LEVEL).map_err(zstd_error)?;
         // The bundle is checked by SHA-256 before and after decoding; zstd's own checksum would be 4 bytes for nothing.
         zstd.set_parameter(zstd_safe::CParameter::ChecksumFlag(false)).map_err(zstd_error)?;
@@ -206,7 +206,7 @@ impl ChunkWriter {
     }
 
     /// The stored bytes of the next chunk; `raw` has 1 to [`CHUNK_RAW_MAX`] bytes.
-    fn add(&mut self, raw: &[u8], raw_offset: u64) -> Result<&[u8], BundleError> {
+    pub(super) fn add(&mut self, raw: &[u8], raw_offset: u64) -> Result<&[u8], BundleError> {
         if self.rows.len() == CHUNKS_MAX {
             let expected = format!("at most {CHUNKS_MAX}");
             return Err(BundleError::IndexHeader { field: "the number of rows", expected, found: CHUNKS_MAX as u64 + 1 });
