@@ -1,73 +1,86 @@
-//! The log that every vehicle writes: one CSV line per frame. Read while it grows.
+//! The log that every vehicle writes: one CSV row per frame. Read while it grows.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-/// The header that both example vehicles write.
-pub const HEADER: &str = "wall_ns,sequence,sim_time_s,x_m,y_m,heading_rad,lane_offset_m,speed_mps,step_us,run_us,missed,model,version,\
-                          generation,swapped,fell_back,takeover,faults";
-
 /// One frame of one vehicle.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Frame {
-    /// Unix time, s.
-    pub wall_s: f64,
+    /// Since the start of the vehicle's program.
+    pub time_s: f64,
     pub sequence: u64,
-    pub sim_time_s: f64,
     pub x_m: f64,
     pub y_m: f64,
     pub heading_rad: f64,
-    /// From the middle of our lane, left positive.
-    pub lane_offset_m: f64,
     pub speed_mps: f64,
     pub step_us: f64,
     pub run_us: f64,
+    /// The step ended after the next frame was due.
     pub missed: bool,
     /// Empty while the vehicle has no model.
     pub model: String,
     pub version: String,
+    /// Rises with every model that the vehicle activates; 0 while it has none.
     pub generation: u64,
     pub swapped: bool,
     pub fell_back: bool,
     pub takeover: u32,
     pub faults: u64,
+    /// The answer came from a model and kept the envelope.
+    pub valid: bool,
+    /// From the middle of our lane, left positive. Not in the C program's log: its simulator's own log has it.
+    pub lane_offset_m: Option<f64>,
+    /// Which road it drives on, from 1; the positions of two roads have nothing to do with each other.
+    pub road: u64,
 }
 
 impl Frame {
-    fn parse(line: &str) -> Result<Self> {
-        let fields: Vec<&str> = line.split(',').collect();
-        let expected = HEADER.split(',').count();
-        ensure!(fields.len() == expected, "{} fields instead of {expected}: {line}", fields.len());
-        let float = |index: usize| fields[index].parse::<f64>().with_context(|| format!("field {} of {line}", index + 1));
-        let whole = |index: usize| fields[index].parse::<u64>().with_context(|| format!("field {} of {line}", index + 1));
-        Ok(Self {
-            wall_s: float(0)? / 1e9,
-            sequence: whole(1)?,
-            sim_time_s: float(2)?,
-            x_m: float(3)?,
-            y_m: float(4)?,
-            heading_rad: float(5)?,
-            lane_offset_m: float(6)?,
-            speed_mps: float(7)?,
-            step_us: float(8)?,
-            run_us: float(9)?,
-            missed: whole(10)? != 0,
-            model: fields[11].to_owned(),
-            version: fields[12].to_owned(),
-            generation: whole(13)?,
-            swapped: whole(14)? != 0,
-            fell_back: whole(15)? != 0,
-            takeover: u32::try_from(whole(16)?)?,
-            faults: whole(17)?,
-        })
-    }
-
     /// A model answered, as opposed to the driver driving.
     pub fn driven_by_model(&self) -> bool {
         self.generation > 0
+    }
+}
+
+/// Where each column stands; the programs may add columns of their own.
+struct Columns(HashMap<String, usize>);
+
+impl Columns {
+    fn new(header: &str) -> Self {
+        Self(header.split(',').enumerate().map(|(index, name)| (name.to_owned(), index)).collect())
+    }
+
+    fn parse(&self, line: &str) -> Result<Frame> {
+        let fields: Vec<&str> = line.split(',').collect();
+        ensure!(fields.len() == self.0.len(), "{} fields instead of {}: {line}", fields.len(), self.0.len());
+        let find = |name: &str| self.0.get(name).map(|&index| fields[index]);
+        let text = |name: &str| find(name).with_context(|| format!("there is no column {name}"));
+        let float = |name: &str| text(name)?.parse::<f64>().with_context(|| format!("{name} in {line}"));
+        let whole = |name: &str| text(name)?.parse::<u64>().with_context(|| format!("{name} in {line}"));
+        Ok(Frame {
+            time_s: float("time_s")?,
+            sequence: whole("sequence")?,
+            x_m: float("x_m")?,
+            y_m: float("y_m")?,
+            heading_rad: float("heading_rad")?,
+            speed_mps: float("speed_mps")?,
+            step_us: float("step_us")?,
+            run_us: float("run_us")?,
+            missed: whole("missed")? != 0,
+            model: text("model")?.to_owned(),
+            version: text("version")?.to_owned(),
+            generation: whole("generation")?,
+            swapped: whole("swapped")? != 0,
+            fell_back: whole("fell_back")? != 0,
+            takeover: u32::try_from(whole("takeover")?)?,
+            faults: whole("faults")?,
+            valid: whole("control_valid")? != 0,
+            lane_offset_m: find("lane_offset_m").map(str::parse).transpose()?,
+            road: find("road").map_or(Ok(1), str::parse)?,
+        })
     }
 }
 
@@ -75,13 +88,13 @@ impl Frame {
 pub struct FrameLog {
     path: PathBuf,
     read_to: u64,
-    header_seen: bool,
+    columns: Option<Columns>,
     frames: Vec<Frame>,
 }
 
 impl FrameLog {
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), read_to: 0, header_seen: false, frames: Vec::new() }
+        Self { path: path.to_owned(), read_to: 0, columns: None, frames: Vec::new() }
     }
 
     /// Reads what was added since; a last line that is not complete yet waits for the next time.
@@ -94,11 +107,9 @@ impl FrameLog {
         file.read_to_string(&mut text)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         for line in text[..whole].lines() {
-            if self.header_seen {
-                self.frames.push(Frame::parse(line).with_context(|| format!("{}", self.path.display()))?);
-            } else {
-                ensure!(line == HEADER, "{}: unexpected header {line}", self.path.display());
-                self.header_seen = true;
+            match &self.columns {
+                Some(columns) => self.frames.push(columns.parse(line).with_context(|| format!("{}", self.path.display()))?),
+                None => self.columns = Some(Columns::new(line)),
             }
         }
         self.read_to += whole as u64;
@@ -115,7 +126,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const LINE: &str = "1700000000500000000,7,0.35,1.5,-2.5,0.1,-0.25,9.5,812,640,0,vla,1.0.0,1,0,0,0,0";
+    const HEADER: &str = "time_s,sequence,x_m,y_m,heading_rad,speed_mps,curvature_1pm,acceleration_mps2,step_us,run_us,missed,model,\
+                          version,generation,swapped,fell_back,takeover,minimal_risk,faults,control_valid";
+    const LINE: &str = "0.350000,7,1.5,-2.5,0.1,9.5,0.01,0.2,812,640,0,vla-1,1.0.0,1,0,0,0,0,0,1";
 
     #[test]
     fn a_line_that_is_half_written_is_read_when_it_is_whole() {
@@ -126,12 +139,19 @@ mod tests {
         std::fs::write(&path, format!("{HEADER}\n{LINE}\n{LINE}\n")).unwrap();
         assert_eq!(log.refresh().unwrap().len(), 2);
         assert_eq!(log.frames()[0], log.frames()[1]);
-        assert!((log.frames()[0].wall_s - 1_700_000_000.5).abs() < 1e-6);
+        assert_eq!((log.frames()[0].sequence, log.frames()[0].valid, log.frames()[0].lane_offset_m), (7, true, None));
         std::fs::remove_file(path).unwrap();
     }
 
     #[test]
+    fn columns_are_found_by_name() {
+        let frame = Columns::new(&format!("{HEADER},lane_offset_m,road")).parse(&format!("{LINE},-0.25,3")).unwrap();
+        assert_eq!((frame.lane_offset_m, frame.road), (Some(-0.25), 3));
+    }
+
+    #[test]
     fn a_line_with_a_field_too_few_is_refused() {
-        assert!(Frame::parse(LINE.rsplit_once(',').unwrap().0).unwrap_err().to_string().contains("17 fields instead of 18"));
+        let error = Columns::new(HEADER).parse(LINE.rsplit_once(',').unwrap().0).unwrap_err().to_string();
+        assert!(error.contains("19 fields instead of 20"), "{error}");
     }
 }

@@ -4,6 +4,7 @@ mod fleet;
 mod frames;
 mod interrupt;
 mod ledger;
+mod measure;
 mod plot;
 mod process;
 mod report;

@@ -1,7 +1,5 @@
 //! The report's plots.
 
-use std::f64::consts::PI;
-
 use super::{Hero, Progress};
 use crate::frames::Frame;
 use crate::plot::{Axis, Chart, Corner, LineStyle, Tone};
@@ -37,14 +35,15 @@ pub(super) fn path(hero: &Hero) -> String {
 }
 
 pub(super) fn lane_offset(hero: &Hero) -> String {
-    let start = hero.frames[0].wall_s;
-    let seconds = |frame: &Frame| frame.wall_s - start;
-    let most = hero.frames.iter().map(|frame| frame.lane_offset_m.abs()).fold(OFF_LANE_M, f64::max) * 1.15;
+    let start = hero.frames[0].time_s;
+    let seconds = |frame: &Frame| frame.time_s - start;
+    let offset = |frame: &Frame| frame.lane_offset_m.unwrap_or_default();
+    let most = hero.frames.iter().map(|frame| offset(frame).abs()).fold(OFF_LANE_M, f64::max) * 1.15;
     let x = Axis::new("time", "s", (0.0, hero.frames.last().map_or(1.0, seconds))).with_ticks_max(12);
     let y = Axis::new("offset to the left", "m", (-most, most)).with_ticks_max(6);
     let mut chart = Chart::new("offset", "Lane offset over time", x, y).with_plot_height(170.0);
     for run in runs(&hero.frames) {
-        chart.line(run.tone, LineStyle::Thin, run.frames.iter().map(|frame| (seconds(frame), frame.lane_offset_m)).collect());
+        chart.line(run.tone, LineStyle::Thin, run.frames.iter().map(|frame| (seconds(frame), offset(frame))).collect());
     }
     chart.across(Tone::Bad, OFF_LANE_M, "a wheel on the middle line");
     chart.across(Tone::Bad, -OFF_LANE_M, "a wheel on the edge line");
@@ -54,8 +53,8 @@ pub(super) fn lane_offset(hero: &Hero) -> String {
 }
 
 pub(super) fn latency(hero: &Hero) -> String {
-    let start = hero.frames[0].wall_s;
-    let seconds = |frame: &Frame| frame.wall_s - start;
+    let start = hero.frames[0].time_s;
+    let seconds = |frame: &Frame| frame.time_s - start;
     let milliseconds = |frame: &Frame| frame.step_us / 1e3;
     let (least, most) = range(hero.frames.iter().filter(|frame| frame.driven_by_model()).map(milliseconds), 0.0);
     let bounds = (10_f64.powf(least.max(1e-3).log10().floor()), 10_f64.powf(most.max(hero.deadline_ms * 1.2).log10().ceil()));
@@ -148,10 +147,9 @@ fn runs(frames: &[Frame]) -> Vec<Run<'_>> {
     runs
 }
 
-/// Whether one frame is the next one on the same road; on a new road the position and the heading jump.
+/// Whether one frame is the next one on the same road.
 fn joined(a: &Frame, b: &Frame) -> bool {
-    let turn = ((b.heading_rad - a.heading_rad + PI).rem_euclid(2.0 * PI) - PI).abs();
-    (b.x_m - a.x_m).hypot(b.y_m - a.y_m) < 5.0 && turn < 0.5
+    a.road == b.road
 }
 
 fn tone(frame: &Frame) -> Tone {

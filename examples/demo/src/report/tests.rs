@@ -14,13 +14,12 @@ fn hero() -> Hero {
         let version = ["", "1.0.0", "2.0.0"][usize::from(sequence >= 40) + usize::from(sequence >= swap)];
         let (ego, status) = (*world.ego(), world.status());
         frames.push(Frame {
-            wall_s: 1e9 + sequence as f64 * STEP_S,
+            time_s: 4.0 + sequence as f64 * STEP_S,
             sequence,
-            sim_time_s: sequence as f64 * STEP_S,
             x_m: ego.x_m,
             y_m: ego.y_m,
             heading_rad: ego.heading_rad,
-            lane_offset_m: status.lateral_offset_m,
+            lane_offset_m: Some(status.lateral_offset_m),
             speed_mps: ego.speed_mps,
             step_us: if sequence < swap { 6000.0 } else { 900.0 } + (sequence % 17) as f64 * 40.0,
             run_us: 800.0,
@@ -32,6 +31,8 @@ fn hero() -> Hero {
             fell_back: false,
             takeover: 0,
             faults: 0,
+            valid: true,
+            road: 1,
         });
         world.step(world.expert().control);
     }
