@@ -5,7 +5,7 @@ use alloc::{format, string::String, vec, vec::Vec};
 use proptest::prelude::*;
 
 use super::{archive, craft, noise, read, sample, sample_of};
-use crate::bundle::{ChunkDecoder, ChunkIndex, Event, TarReader, index::CHUNK_RAW_MAX};
+use crate::bundle::{ChunkDecoder, ChunkIndex, ChunkRow, Event, TarReader, index::CHUNK_RAW_MAX};
 
 #[test]
 fn what_was_written_is_read() {
