@@ -1,0 +1,546 @@
+use alloc::string::{String, ToString};
+use core::fmt;
+
+use thiserror::Error;
+
+use super::Repository;
+use crate::{
+    bundle::BundleError,
+    digest::Sha256Digest,
+    metadata::{EcuSerial, HardwareId, MetadataError, Region, Tier, VehicleId, Version, vehicle::Reason},
+    time::UnixTime,
+};
+
+/// Why metadata, or the release that it offers, is not believed.
+///
+/// Each variant has a stable number and name for C, the fleet log and vehicle reports, and names the attack of the Uptane Standard
+/// that it would be if somebody did it on purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TrustError {
+    /// A file is not the metadata that it should be.
+    #[error("{repository}: {file_name}: {problem}")]
+    Malformed {
+        /// Where the file came from.
+        repository: Repository,
+        /// Its name.
+        file_name: String,
+        /// What is wrong with it.
+        problem: MetadataError,
+    },
+    /// Not enough distinct keys have signed.
+    #[error("{repository}: {role} carries {valid} of the {threshold} valid signatures that {authority} requires")]
+    ThresholdNotMet {
+        /// Where the file came from.
+        repository: Repository,
+        /// The role that it is for.
+        role: String,
+        /// Distinct keys of the role that signed validly.
+        valid: u64,
+        /// How many must.
+        threshold: u64,
+        /// The metadata that says so.
+        authority: String,
+    },
+    /// The next root does not continue the chain.
+    #[error("{repository}: root version {found} where version {expected} must follow")]
+    RootVersion {
+        /// Where the file came from.
+        repository: Repository,
+        /// Version in the file.
+        found: u64,
+        /// The only version that may follow.
+        expected: u64,
+    },
+    /// One check met more new roots than it follows.
+    #[error("{repository}: more than {steps_max} new root versions; those up to {version} are kept, check again to go on")]
+    TooManyRoots {
+        /// Where the roots came from.
+        repository: Repository,
+        /// How many one check follows.
+        steps_max: u32,
+        /// The newest that is trusted now.
+        version: u64,
+    },
+    /// Metadata older than what is trusted already.
+    #[error("{repository}: {role} version {found} is older than the trusted version {trusted}")]
+    OlderVersion {
+        /// Where the file came from.
+        repository: Repository,
+        /// The role, or the file that is listed.
+        role: String,
+        /// Version that is offered.
+        found: u64,
+        /// Version that is trusted.
+        trusted: u64,
+    },
+    /// The snapshot dropped a file.
+    #[error("{repository}: the snapshot no longer lists {file_name}, which the trusted one does")]
+    FileRemoved {
+        /// Where the snapshot came from.
+        repository: Repository,
+        /// The file that is gone.
+        file_name: String,
+    },
+    /// The snapshot does not list a role's metadata.
+    #[error("{repository}: the snapshot does not list {file_name}")]
+    FileUnlisted {
+        /// Where the snapshot came from.
+        repository: Repository,
+        /// The file that should be listed.
+        file_name: String,
+    },
+    /// Another version than the one that is listed.
+    #[error("{repository}: {role} version {found} where {authority} lists version {listed}")]
+    OtherVersion {
+        /// Where the file came from.
+        repository: Repository,
+        /// The role that it is for.
+        role: String,
+        /// Version in the file.
+        found: u64,
+        /// Version that is listed.
+        listed: u64,
+        /// The role that lists it.
+        authority: &'static str,
+    },
+    /// Another length than the one that is listed.
+    #[error("{repository}: {role} has {found} bytes where {listed} are listed")]
+    OtherLength {
+        /// Where the file came from.
+        repository: Repository,
+        /// The role that it is for.
+        role: String,
+        /// Length of the file, bytes.
+        found: u64,
+        /// Length that is listed, bytes.
+        listed: u64,
+    },
+    /// Other bytes than the ones that are listed.
+    #[error("{repository}: {role} has SHA-256 {found} where {listed} is listed")]
+    OtherDigest {
+        /// Where the file came from.
+        repository: Repository,
+        /// The role that it is for.
+        role: String,
+        /// Digest of the file.
+        found: Sha256Digest,
+        /// Digest that is listed.
+        listed: Sha256Digest,
+    },
+    /// The timestamp names no digest of the snapshot that we can check.
+    #[error("{repository}: the timestamp lists no SHA-256 of the snapshot, which Uptane requires")]
+    DigestMissing {
+        /// Where the timestamp came from.
+        repository: Repository,
+    },
+    /// Metadata past its date.
+    #[error("{repository}: {role} expired at {expires} and it is {now}; it must be signed anew, or the clock is wrong")]
+    Expired {
+        /// Where the metadata came from.
+        repository: Repository,
+        /// The role.
+        role: String,
+        /// When it expired.
+        expires: UnixTime,
+        /// The time that the check was given.
+        now: UnixTime,
+    },
+    /// A file longer than what we read.
+    #[error("{repository}: {file_name} has more than the {length_max} bytes that may be read")]
+    EndlessData {
+        /// Where the file came from.
+        repository: Repository,
+        /// Its name.
+        file_name: String,
+        /// The limit, bytes.
+        length_max: u64,
+    },
+    /// A file could not be fetched.
+    #[error("{repository}: {file_name} could not be fetched: {reason}")]
+    Unreachable {
+        /// Which repository was asked.
+        repository: Repository,
+        /// The file's name.
+        file_name: String,
+        /// What the transport says.
+        reason: String,
+    },
+    /// A file that must exist does not.
+    #[error("{repository}: {file_name} does not exist there")]
+    FileMissing {
+        /// Which repository was asked.
+        repository: Repository,
+        /// The file's name.
+        file_name: String,
+    },
+    /// A search met more delegated roles than it visits.
+    #[error("{repository}: the search for {path} met more than {roles_max} delegated roles")]
+    TooManyDelegations {
+        /// Which repository was searched.
+        repository: Repository,
+        /// The target path.
+        path: String,
+        /// How many a search visits.
+        roles_max: usize,
+    },
+    /// The vehicle holds no root to begin with.
+    #[error("{repository}: the vehicle holds no root metadata; it must be provisioned again")]
+    AnchorMissing {
+        /// The repository without a root.
+        repository: Repository,
+    },
+
+    /// A Director may not delegate.
+    #[error("the Director's targets delegate, which Uptane forbids")]
+    DirectorDelegates,
+    /// Metadata for another vehicle.
+    #[error("the Director's targets are for vehicle {found}, but this is {expected}")]
+    OtherVehicle {
+        /// The vehicle in the metadata.
+        found: VehicleId,
+        /// This vehicle.
+        expected: VehicleId,
+    },
+    /// Empty targets that do not say for whom.
+    #[error("the Director's targets list nothing and name no vehicle, so they could be another vehicle's")]
+    VehicleUnnamed,
+    /// Two images for one ECU.
+    #[error("the Director assigns both {first} and {second} to ECU {ecu_serial}")]
+    EcuTwice {
+        /// The ECU.
+        ecu_serial: EcuSerial,
+        /// One image.
+        first: String,
+        /// The other image.
+        second: String,
+    },
+    /// An ECU that is not in this vehicle.
+    #[error("the Director assigns {path} to ECU {ecu_serial}, which is not in this vehicle")]
+    UnknownEcu {
+        /// The ECU.
+        ecu_serial: EcuSerial,
+        /// The image.
+        path: String,
+    },
+    /// An ECU of another kind than the Director thinks.
+    #[error("the Director takes ECU {ecu_serial} for {found}, but it is {expected}")]
+    OtherEcuHardware {
+        /// The ECU.
+        ecu_serial: EcuSerial,
+        /// Hardware id in the metadata.
+        found: HardwareId,
+        /// Hardware id of the ECU.
+        expected: HardwareId,
+    },
+
+    /// The Director offers what the Image repository does not know.
+    #[error("the Image repository does not list {path} for this hardware")]
+    TargetUnknown {
+        /// The target path.
+        path: String,
+    },
+    /// A target path that could leave its folder.
+    #[error("{path:?} is not an acceptable target path (segments of A-Z a-z 0-9 . _ - joined by /)")]
+    TargetPath {
+        /// The path.
+        path: String,
+    },
+    /// A target without a digest that we can check.
+    #[error("{repository}: {path} has no SHA-256")]
+    TargetDigestMissing {
+        /// Where the target is listed.
+        repository: Repository,
+        /// The target path.
+        path: String,
+    },
+    /// The two repositories list different lengths.
+    #[error("{path} has {director} bytes for the Director and {image} for the Image repository")]
+    TargetLengthDiffers {
+        /// The target path.
+        path: String,
+        /// Length for the Director, bytes.
+        director: u64,
+        /// Length for the Image repository, bytes.
+        image: u64,
+    },
+    /// The two repositories list different digests.
+    #[error("{path} has SHA-256 {director} for the Director and {image} for the Image repository")]
+    TargetDigestDiffers {
+        /// The target path.
+        path: String,
+        /// Digest for the Director.
+        director: Sha256Digest,
+        /// Digest for the Image repository.
+        image: Sha256Digest,
+    },
+    /// The two repositories disagree on what they must say alike.
+    #[error("{path} is described by the Director with {director} and by the Image repository with {image}")]
+    CustomDiffers {
+        /// The target path.
+        path: String,
+        /// The Director's block.
+        director: String,
+        /// The Image repository's block.
+        image: String,
+    },
+    /// A target without a usable description of its release.
+    #[error("{path}: {problem}")]
+    CustomMalformed {
+        /// The target path.
+        path: String,
+        /// What is wrong.
+        problem: MetadataError,
+    },
+
+    /// A release for other hardware.
+    #[error("{path} is for hardware {wanted}, but this is {hardware_id}")]
+    WrongHardware {
+        /// The target path.
+        path: String,
+        /// Hardware ids of the release, separated by commas.
+        wanted: String,
+        /// This vehicle's hardware.
+        hardware_id: HardwareId,
+    },
+    /// A release for another tier.
+    #[error("{path} is for tier {wanted}, but this vehicle is {tier}")]
+    WrongTier {
+        /// The target path.
+        path: String,
+        /// Tier of the release.
+        wanted: Tier,
+        /// This vehicle's tier.
+        tier: Tier,
+    },
+    /// A release for other regions.
+    #[error("{path} is for regions {wanted}, but this vehicle is in {region}")]
+    WrongRegion {
+        /// The target path.
+        path: String,
+        /// Regions of the release, separated by commas.
+        wanted: String,
+        /// This vehicle's region.
+        region: Region,
+    },
+    /// A release below the one that is confirmed.
+    #[error("{path} has release counter {found}, below {floor} of the confirmed release")]
+    ReleaseBelowFloor {
+        /// The target path.
+        path: String,
+        /// Its release counter.
+        found: u64,
+        /// The smallest acceptable counter.
+        floor: u64,
+    },
+    /// A release with a contract that this library cannot read.
+    #[error("{path} needs model contract version {found}; this vehicle knows {known}; update the vehicle's software first")]
+    ContractUnknown {
+        /// The target path.
+        path: String,
+        /// Contract version of the release.
+        found: u32,
+        /// Versions known here, separated by commas.
+        known: String,
+    },
+    /// A release for a newer vehicle library.
+    #[error("{path} needs switchback {wanted}, this is {found}; update the vehicle's software first")]
+    SdkTooOld {
+        /// The target path.
+        path: String,
+        /// Smallest version.
+        wanted: Version,
+        /// Version here.
+        found: Version,
+    },
+    /// A release for a newer ONNX Runtime.
+    #[error("{path} needs ONNX Runtime {wanted}, this is {found}; update the vehicle's software first")]
+    RuntimeTooOld {
+        /// The target path.
+        path: String,
+        /// Smallest version.
+        wanted: Version,
+        /// Version here.
+        found: Version,
+    },
+
+    /// A chunk index of another length than the metadata lists.
+    #[error("the index {path} has {found} bytes where {listed} are listed")]
+    IndexLength {
+        /// The target path.
+        path: String,
+        /// Length of the index, bytes.
+        found: u64,
+        /// Length that is listed, bytes.
+        listed: u64,
+    },
+    /// Other bytes than the index that the metadata lists.
+    #[error("the index {path} has SHA-256 {found} where {listed} is listed")]
+    IndexDigest {
+        /// The target path.
+        path: String,
+        /// Digest of the bytes.
+        found: Sha256Digest,
+        /// Digest that is listed.
+        listed: Sha256Digest,
+    },
+    /// A signed index that cannot be read.
+    #[error("the index {path}: {problem}")]
+    IndexMalformed {
+        /// The target path.
+        path: String,
+        /// What is wrong.
+        problem: BundleError,
+    },
+    /// A signed index of another bundle than the one that the release names.
+    #[error("the index {path} is of bundle {found}, but the release names bundle {listed}")]
+    IndexOfOtherBundle {
+        /// The target path.
+        path: String,
+        /// The bundle's digest in the index.
+        found: Sha256Digest,
+        /// The bundle's digest in the metadata.
+        listed: Sha256Digest,
+    },
+
+    /// A delegated role that lists files which it may not list.
+    #[error("role {role} lists {path}, which its delegation does not cover")]
+    OutsideDelegation {
+        /// The role.
+        role: String,
+        /// The target path.
+        path: String,
+    },
+    /// A role that nobody delegates to.
+    #[error("targets do not delegate to a role {role}")]
+    RoleUnknown {
+        /// The role.
+        role: String,
+    },
+    /// A role that can never be signed, because it names fewer usable keys than its threshold.
+    #[error("role {role} needs {threshold} signatures but names {keys} usable keys")]
+    ThresholdUnreachable {
+        /// The role.
+        role: String,
+        /// Distinct keys that we can verify with.
+        keys: u64,
+        /// How many must sign.
+        threshold: u64,
+    },
+
+    /// The caller answered an action that was not asked for.
+    #[error("the caller answered an action that the check had not asked for")]
+    OutOfOrder,
+}
+
+/// An attack by its name in the Uptane Standard (section 4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Attack {
+    /// Somebody keeps the vehicle from its updates.
+    DropRequest,
+    /// Old metadata is shown for ever, so that the vehicle does not notice newer one.
+    Freeze,
+    /// Older metadata or software is offered as new.
+    Rollback,
+    /// Data without end, to exhaust the vehicle.
+    EndlessData,
+    /// Metadata or images that never existed together.
+    MixAndMatch,
+    /// Software of the attacker's choice.
+    ArbitrarySoftware,
+}
+
+impl Attack {
+    /// The name in the Standard.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DropRequest => "drop-request attack",
+            Self::Freeze => "freeze attack",
+            Self::Rollback => "rollback attack",
+            Self::EndlessData => "endless data attack",
+            Self::MixAndMatch => "mix-and-match attack",
+            Self::ArbitrarySoftware => "arbitrary software attack",
+        }
+    }
+}
+
+impl fmt::Display for Attack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl TrustError {
+    /// The stable number, 101 to 199; never given to another variant.
+    pub const fn number(&self) -> u32 {
+        self.facts().0
+    }
+
+    /// The stable name.
+    pub const fn name(&self) -> &'static str {
+        self.facts().1
+    }
+
+    /// The attack that this would be, if somebody did it on purpose.
+    pub const fn attack(&self) -> Option<Attack> {
+        self.facts().2
+    }
+
+    /// The error as a vehicle reports it.
+    pub fn reason(&self) -> Reason {
+        Reason { number: self.number(), name: self.name().to_string(), text: self.to_string() }
+    }
+
+    /// Number, name and attack side by side, so that they are read and reviewed as one table.
+    const fn facts(&self) -> (u32, &'static str, Option<Attack>) {
+        use Attack::{ArbitrarySoftware, DropRequest, EndlessData, Freeze, MixAndMatch, Rollback};
+        match self {
+            Self::Malformed { .. } => (101, "metadata_malformed", Some(ArbitrarySoftware)),
+            Self::ThresholdNotMet { .. } => (102, "threshold_not_met", Some(ArbitrarySoftware)),
+            Self::RootVersion { .. } => (103, "root_version", Some(Rollback)),
+            Self::TooManyRoots { .. } => (104, "too_many_roots", Some(EndlessData)),
+            Self::OlderVersion { .. } => (105, "older_version", Some(Rollback)),
+            Self::FileRemoved { .. } => (106, "file_removed", Some(Rollback)),
+            Self::FileUnlisted { .. } => (107, "file_unlisted", Some(MixAndMatch)),
+            Self::OtherVersion { .. } => (108, "other_version", Some(MixAndMatch)),
+            Self::OtherLength { .. } => (109, "other_length", Some(MixAndMatch)),
+            Self::OtherDigest { .. } => (110, "other_digest", Some(MixAndMatch)),
+            Self::DigestMissing { .. } => (111, "digest_missing", Some(MixAndMatch)),
+            Self::Expired { .. } => (112, "expired", Some(Freeze)),
+            Self::EndlessData { .. } => (113, "endless_data", Some(EndlessData)),
+            Self::Unreachable { .. } => (114, "unreachable", Some(DropRequest)),
+            Self::FileMissing { .. } => (115, "file_missing", Some(DropRequest)),
+            Self::TooManyDelegations { .. } => (116, "too_many_delegations", Some(EndlessData)),
+            Self::AnchorMissing { .. } => (117, "anchor_missing", None),
+            Self::DirectorDelegates => (130, "director_delegates", Some(ArbitrarySoftware)),
+            Self::OtherVehicle { .. } => (131, "other_vehicle", Some(MixAndMatch)),
+            Self::VehicleUnnamed => (132, "vehicle_unnamed", Some(MixAndMatch)),
+            Self::EcuTwice { .. } => (133, "ecu_twice", Some(MixAndMatch)),
+            Self::UnknownEcu { .. } => (134, "unknown_ecu", Some(MixAndMatch)),
+            Self::OtherEcuHardware { .. } => (135, "other_ecu_hardware", Some(ArbitrarySoftware)),
+            Self::TargetUnknown { .. } => (140, "target_unknown", Some(ArbitrarySoftware)),
+            Self::TargetPath { .. } => (141, "target_path", Some(ArbitrarySoftware)),
+            Self::TargetDigestMissing { .. } => (142, "target_digest_missing", Some(ArbitrarySoftware)),
+            Self::TargetLengthDiffers { .. } => (143, "target_length_differs", Some(ArbitrarySoftware)),
+            Self::TargetDigestDiffers { .. } => (144, "target_digest_differs", Some(ArbitrarySoftware)),
+            Self::CustomDiffers { .. } => (145, "custom_differs", Some(MixAndMatch)),
+            Self::CustomMalformed { .. } => (146, "custom_malformed", Some(ArbitrarySoftware)),
+            Self::WrongHardware { .. } => (150, "wrong_hardware", Some(ArbitrarySoftware)),
+            Self::WrongTier { .. } => (151, "wrong_tier", Some(ArbitrarySoftware)),
+            Self::WrongRegion { .. } => (152, "wrong_region", Some(ArbitrarySoftware)),
+            Self::ReleaseBelowFloor { .. } => (153, "release_below_floor", Some(Rollback)),
+            Self::ContractUnknown { .. } => (154, "contract_unknown", None),
+            Self::SdkTooOld { .. } => (155, "sdk_too_old", None),
+            Self::RuntimeTooOld { .. } => (156, "runtime_too_old", None),
+            Self::IndexLength { .. } => (160, "index_length_differs", Some(EndlessData)),
+            Self::IndexDigest { .. } => (161, "index_digest_differs", Some(ArbitrarySoftware)),
+            Self::IndexMalformed { .. } => (162, "index_malformed", None),
+            Self::IndexOfOtherBundle { .. } => (163, "index_of_other_bundle", Some(MixAndMatch)),
+            Self::OutsideDelegation { .. } => (170, "outside_delegation", Some(ArbitrarySoftware)),
+            Self::RoleUnknown { .. } => (171, "role_unknown", Some(ArbitrarySoftware)),
+            Self::ThresholdUnreachable { .. } => (172, "threshold_unreachable", None),
+            Self::OutOfOrder => (199, "out_of_order", None),
+        }
+    }
+}

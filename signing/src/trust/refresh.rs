@@ -1,0 +1,214 @@
+//! One repository's metadata, brought up to date: what to fetch next, what to persist, in the order of [`super::verify`].
+
+use alloc::{collections::VecDeque, format, string::String, vec::Vec};
+
+use super::{
+    FetchFailure, FetchRequest, MetadataCache, Repository, TrustError,
+    cache::{ROOT_FILE, SNAPSHOT_FILE, TARGETS_FILE, TIMESTAMP_FILE, role_file},
+    limits::{ROOT_BYTES_MAX, ROOT_STEPS_MAX, SNAPSHOT_BYTES_MAX, TARGETS_BYTES_MAX, TIMESTAMP_BYTES_MAX},
+    verify::{Fresh, KeySet, TimestampStep, Trusted},
+};
+use crate::{
+    metadata::{MetaFile, Root, RootRole, Snapshot, Targets, Timestamp},
+    time::UnixTime,
+};
+
+/// A change to what the vehicle holds on disk, to be made durable before anything else is asked for.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Persist { repository: Repository, file_name: String, bytes: Vec<u8> },
+    Remove { repository: Repository, file_name: String },
+}
+
+/// What the vehicle holds, and the changes that its disk has yet to see.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) cache: MetadataCache,
+    pub(super) changes: VecDeque<Change>,
+    pub(super) now: UnixTime,
+}
+
+impl Held {
+    fn persist(&mut self, repository: Repository, file_name: &str, bytes: &[u8]) {
+        self.cache.insert(repository, file_name, bytes.to_vec());
+        let change = Change::Persist { repository, file_name: file_name.into(), bytes: bytes.to_vec() };
+        self.changes.push_back(change);
+    }
+
+    fn remove(&mut self, repository: Repository, file_name: &str) {
+        if self.cache.get(repository, file_name).is_some() {
+            self.cache.remove(repository, file_name);
+            self.changes.push_back(Change::Remove { repository, file_name: file_name.into() });
+        }
+    }
+}
+
+/// How far a repository's metadata is. Each state but the last waits for one file.
+#[derive(Debug)]
+pub(super) enum Refresh {
+    /// For the next root, or the word that there is none.
+    Root { root: Trusted<Root>, steps: u32 },
+    /// For the timestamp.
+    Timestamp { root: Fresh<Root>, older: Option<Trusted<Timestamp>> },
+    /// For the snapshot that the timestamp lists.
+    Snapshot { root: Fresh<Root>, timestamp: Fresh<Timestamp>, older: Option<Trusted<Snapshot>> },
+    /// For the top-level targets that the snapshot lists.
+    Targets { root: Fresh<Root>, snapshot: Fresh<Snapshot> },
+    /// For nothing: everything is verified and fresh.
+    Done(Refreshed),
+}
+
+/// A repository whose metadata is verified and fresh.
+#[derive(Debug)]
+pub(super) struct Refreshed {
+    pub(super) root: Fresh<Root>,
+    pub(super) snapshot: Fresh<Snapshot>,
+    pub(super) targets: Fresh<Targets>,
+}
+
+impl Refresh {
+    pub(super) fn start(repository: Repository, held: &Held) -> Result<Self, TrustError> {
+        let bytes = held.cache.get(repository, ROOT_FILE).ok_or(TrustError::AnchorMissing { repository })?;
+        Ok(Self::Root { root: Trusted::anchor(repository, bytes)?, steps: 0 })
+    }
+
+    /// The file that this state waits for.
+    pub(super) fn request(&self, repository: Repository) -> Option<FetchRequest> {
+        let (file_name, length_max) = match self {
+            Self::Root { root, .. } => (format!("{}.{ROOT_FILE}", root.role().version + 1), ROOT_BYTES_MAX),
+            Self::Timestamp { .. } => (TIMESTAMP_FILE.into(), TIMESTAMP_BYTES_MAX),
+            Self::Snapshot { root, timestamp, .. } => {
+                let listed = &timestamp.role().snapshot;
+                (versioned(root, listed, SNAPSHOT_FILE), length_max(listed, SNAPSHOT_BYTES_MAX))
+            }
+            Self::Targets { root, snapshot } => {
+                let listed = snapshot.listed("targets").ok()?;
+                (versioned(root, listed, TARGETS_FILE), length_max(listed, TARGETS_BYTES_MAX))
+            }
+            Self::Done(_) => return None,
+        };
+        Some(FetchRequest { repository, file_name, length_max })
+    }
+
+    /// Takes the file that was asked for and goes as far as the files that are held allow.
+    pub(super) fn handle(
+        self,
+        request: &FetchRequest,
+        fetched: Result<Vec<u8>, FetchFailure>,
+        held: &mut Held,
+    ) -> Result<Self, TrustError> {
+        match (self, fetched) {
+            // Step 5.3.9. Only the word that there is no newer root ends the chain; a server that fails does not.
+            (Self::Root { root, .. }, Err(FetchFailure::NotFound)) => enter_timestamp(root, held),
+            (_, Err(failure)) => Err(failure.into_error(request)),
+            (Self::Root { root, steps }, Ok(bytes)) => next_root(&root, steps, &bytes, held),
+            (Self::Timestamp { root, older }, Ok(bytes)) => next_timestamp(root, older, &bytes, held),
+            (Self::Snapshot { root, timestamp, older }, Ok(bytes)) => {
+                let snapshot = root.snapshot(&timestamp, &bytes, older.as_ref())?;
+                held.persist(root.repository(), SNAPSHOT_FILE, &bytes);
+                enter_targets(root, snapshot, held)
+            }
+            (Self::Targets { root, snapshot }, Ok(bytes)) => {
+                let older = held.cache.get(root.repository(), TARGETS_FILE);
+                let targets = root.targets(&snapshot, &bytes, older)?;
+                held.persist(root.repository(), TARGETS_FILE, &bytes);
+                Ok(Self::Done(Refreshed { root, snapshot, targets }))
+            }
+            (Self::Done(_), Ok(_)) => Err(TrustError::OutOfOrder),
+        }
+    }
+}
+
+/// Steps 5.3.3 to 5.3.8, with the recovery of step 5.3.11 at each link of the chain.
+fn next_root(root: &Trusted<Root>, steps: u32, bytes: &[u8], held: &mut Held) -> Result<Refresh, TrustError> {
+    let newer = root.step(bytes)?;
+    let repository = newer.repository();
+    // A thief of the timestamp or snapshot key may have pushed a version number to its end; with the key revoked, what it signed
+    // is forgotten. Forgotten before the root is persisted: a power cut between the two then repeats this step instead of skipping it.
+    if newer.revokes_key_of(root, RootRole::Timestamp) || newer.revokes_key_of(root, RootRole::Snapshot) {
+        held.remove(repository, TIMESTAMP_FILE);
+        held.remove(repository, SNAPSHOT_FILE);
+    }
+    held.persist(repository, ROOT_FILE, bytes);
+    let steps = steps + 1;
+    if steps >= ROOT_STEPS_MAX {
+        let version = newer.role().version;
+        return Err(TrustError::TooManyRoots { repository, steps_max: ROOT_STEPS_MAX, version });
+    }
+    Ok(Refresh::Root { root: newer, steps })
+}
+
+fn enter_timestamp(root: Trusted<Root>, held: &Held) -> Result<Refresh, TrustError> {
+    let root = root.finish(held.now)?;
+    let older = held.cache.get(root.repository(), TIMESTAMP_FILE).and_then(|bytes| root.recall_timestamp(bytes));
+    Ok(Refresh::Timestamp { root, older })
+}
+
+fn next_timestamp(root: Fresh<Root>, older: Option<Trusted<Timestamp>>, bytes: &[u8], held: &mut Held) -> Result<Refresh, TrustError> {
+    let timestamp = match (root.timestamp(bytes, older.as_ref())?, older) {
+        (TimestampStep::Newer(timestamp), _) => {
+            held.persist(root.repository(), TIMESTAMP_FILE, bytes);
+            timestamp
+        }
+        // Step 5.4.3: the same version brings nothing; what is held stays, and so does its expiry.
+        (TimestampStep::Same, Some(older)) => root.keep(older)?,
+        (TimestampStep::Same, None) => return Err(TrustError::OutOfOrder),
+    };
+    enter_snapshot(root, timestamp, held)
+}
+
+fn enter_snapshot(root: Fresh<Root>, timestamp: Fresh<Timestamp>, held: &Held) -> Result<Refresh, TrustError> {
+    let cached = held.cache.get(root.repository(), SNAPSHOT_FILE);
+    let older = cached.and_then(|bytes| root.recall_snapshot(bytes));
+    // Uptane, 5.4.4.5, 1: the snapshot that is held is the one the timestamp lists, so it need not be fetched.
+    match cached.map(|bytes| root.snapshot(&timestamp, bytes, None)) {
+        Some(Ok(snapshot)) => enter_targets(root, snapshot, held),
+        _ => Ok(Refresh::Snapshot { root, timestamp, older }),
+    }
+}
+
+fn enter_targets(root: Fresh<Root>, snapshot: Fresh<Snapshot>, held: &Held) -> Result<Refresh, TrustError> {
+    snapshot.listed("targets")?;
+    let cached = held.cache.get(root.repository(), TARGETS_FILE);
+    match cached.map(|bytes| root.targets(&snapshot, bytes, None)) {
+        Some(Ok(targets)) => Ok(Refresh::Done(Refreshed { root, snapshot, targets })),
+        _ => Ok(Refresh::Targets { root, snapshot }),
+    }
+}
+
+impl Refreshed {
+    /// The file of a delegated role.
+    pub(super) fn request_delegated(&self, role: &str) -> Result<FetchRequest, TrustError> {
+        let listed = self.snapshot.listed(role)?;
+        Ok(FetchRequest {
+            repository: self.root.repository(),
+            file_name: versioned(&self.root, listed, &role_file(role)),
+            length_max: length_max(listed, TARGETS_BYTES_MAX),
+        })
+    }
+
+    /// A delegated role that is held, if this delegator vouches for it and nothing about it is out of date.
+    pub(super) fn held_delegated(&self, role: &str, keys: &KeySet, held: &Held) -> Option<Fresh<Targets>> {
+        let bytes = held.cache.get(self.root.repository(), &role_file(role))?;
+        self.snapshot.delegated(role, keys, bytes, None).ok()
+    }
+
+    /// A delegated role that was fetched.
+    pub(super) fn fetched_delegated(&self, role: &str, keys: &KeySet, bytes: &[u8], held: &mut Held) -> Result<Fresh<Targets>, TrustError> {
+        let (repository, file_name) = (self.root.repository(), role_file(role));
+        let older = held.cache.get(repository, &file_name);
+        let targets = self.snapshot.delegated(role, keys, bytes, older)?;
+        held.persist(repository, &file_name, bytes);
+        Ok(targets)
+    }
+}
+
+/// The name under which a consistent snapshot keeps a version of a file (step 5.5.1 and 5.6.1).
+fn versioned(root: &Fresh<Root>, listed: &MetaFile, file_name: &str) -> String {
+    if root.role().consistent_snapshot { format!("{}.{file_name}", listed.version) } else { file_name.into() }
+}
+
+/// A listed length is exact; it never raises the limit, because the key that lists it may be stolen.
+fn length_max(listed: &MetaFile, limit: u64) -> u64 {
+    listed.length.map_or(limit, |listed| listed.min(limit))
+}

@@ -1,0 +1,78 @@
+//! The search for a target through the delegations: depth first, in the order the delegators wrote, one role at a time.
+
+use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
+
+use super::{
+    TrustError,
+    limits::DELEGATED_ROLES_MAX,
+    verify::{Fresh, KeySet},
+};
+use crate::metadata::{DelegatedRole, HardwareId, TargetMeta, Targets};
+
+/// A search that is under way (TUF specification, step 5.6.7; Uptane, 5.4.4.7).
+#[derive(Debug)]
+pub(super) struct Search {
+    path: String,
+    hardware_id: HardwareId,
+    /// Roles still to visit, the next one last.
+    open: Vec<Delegatee>,
+    /// Roles that were visited; a cycle ends here (step 5.6.7.1).
+    visited: BTreeSet<String>,
+}
+
+/// A role to visit, with the keys that the delegator gave it. Another delegator may give the same role other keys, so a role is
+/// verified for each.
+#[derive(Clone, Debug)]
+pub(super) struct Delegatee {
+    pub(super) name: String,
+    pub(super) keys: KeySet,
+}
+
+impl Search {
+    pub(super) fn new(path: &str, hardware_id: &HardwareId) -> Self {
+        Self { path: path.into(), hardware_id: hardware_id.clone(), open: Vec::new(), visited: BTreeSet::new() }
+    }
+
+    /// Looks into a role that has been verified; when it does not list the path, its delegatees come next.
+    pub(super) fn visit(&mut self, role: &str, targets: &Fresh<Targets>) -> Option<TargetMeta> {
+        if let Some(found) = targets.role().targets.get(&self.path) {
+            return Some(found.clone());
+        }
+        let Some(delegations) = &targets.role().delegations else { return None };
+        let mut next = Vec::new();
+        for delegated in delegations.roles.iter().filter(|delegated| self.concerns(delegated)) {
+            let authority = format!("{role} version {}", targets.role().version);
+            let keys = KeySet::resolve(&delegated.name, authority, &delegated.keys, &delegations.keys);
+            next.push(Delegatee { name: delegated.name.clone(), keys });
+            if delegated.terminating {
+                // Step 5.6.7.2.1: nobody else is asked for this path, neither later delegatees nor those of outer delegators.
+                self.open.clear();
+                break;
+            }
+        }
+        self.open.extend(next.into_iter().rev());
+        None
+    }
+
+    /// The next role to visit, or nothing when the path is listed nowhere.
+    pub(super) fn next(&mut self, repository: super::Repository) -> Result<Option<Delegatee>, TrustError> {
+        while let Some(delegatee) = self.open.pop() {
+            if self.visited.contains(&delegatee.name) {
+                continue;
+            }
+            if self.visited.len() >= DELEGATED_ROLES_MAX {
+                let path = self.path.clone();
+                return Err(TrustError::TooManyDelegations { repository, path, roles_max: DELEGATED_ROLES_MAX });
+            }
+            self.visited.insert(delegatee.name.clone());
+            return Ok(Some(delegatee));
+        }
+        Ok(None)
+    }
+
+    /// Path and, where the delegation names some, hardware must both match (Uptane, 5.4.4.7).
+    fn concerns(&self, delegated: &DelegatedRole) -> bool {
+        let hardware_matches = delegated.hardware_ids.is_empty() || delegated.hardware_ids.contains(&self.hardware_id);
+        hardware_matches && delegated.paths.contains(&self.path)
+    }
+}
