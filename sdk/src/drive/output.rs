@@ -48,9 +48,9 @@ pub struct DriveOutput {
     pub run_ns: u64,
     /// Time of the whole step, ns.
     pub total_ns: u64,
-    /// First output of a model that was just swapped in.
+    /// First output after the model changed: a new one was swapped in, or the previous one came back.
     pub swapped: bool,
-    /// The new model failed in this very step and the previous one answered.
+    /// The model on trial could not answer in this very step and the previous one did; `faults` says what the failed one did.
     pub fell_back: bool,
     /// The model that answered; zero `generation` when none did.
     pub model: ModelIdentity,
@@ -199,6 +199,23 @@ impl Faults {
     /// The images of two cameras lie too far apart in time.
     pub const CAMERA_SKEW: Self = Self(1 << 12);
 
+    /// The ego state was measured too long ago.
+    pub const EGO_STALE: Self = Self(1 << 13);
+    /// The route is not finite.
+    pub const ROUTE_INVALID: Self = Self(1 << 14);
+
+    /// The model itself failed: its answer must not be used, and a model on trial is rolled back.
+    pub const OF_MODEL: Self = Self(Self::RUN_FAILED.0 | Self::NOT_FINITE.0 | Self::ENVELOPE.0);
+    /// The inputs do not allow an answer.
+    pub const OF_INPUT: Self = Self(
+        Self::CAMERA_MISSING.0
+            | Self::CAMERA_STALE.0
+            | Self::EGO_INVALID.0
+            | Self::EGO_STALE.0
+            | Self::SIGNAL_MISSING.0
+            | Self::ROUTE_INVALID.0,
+    );
+
     /// The bits as the C header names them.
     pub const fn bits(self) -> u64 {
         self.0
@@ -209,9 +226,19 @@ impl Faults {
         self.0 & other.0 == other.0
     }
 
+    /// Whether any bit of `other` is set.
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// Whether nothing went wrong.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// The bits that are also in `other`.
+    pub(crate) const fn within(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// Adds the bits of `other`.
@@ -241,6 +268,56 @@ pub struct ModelIdentity {
     pub release_counter: u64,
     /// Rises with every model that this vehicle activates; 0 means no model.
     pub generation: u64,
+}
+
+impl ModelIdentity {
+    /// An identity; texts that are too long are cut at a character.
+    pub fn new(name: &str, version: &str, sha256: [u8; 32], release_counter: u64, generation: u64) -> Self {
+        Self { name: closed(name), version: closed(version), sha256, release_counter, generation }
+    }
+
+    /// `name` up to its closing zero.
+    pub fn name(&self) -> &str {
+        opened(&self.name)
+    }
+
+    /// `version` up to its closing zero.
+    pub fn version(&self) -> &str {
+        opened(&self.version)
+    }
+}
+
+fn closed(text: &str) -> [u8; IDENTITY_TEXT_BYTES] {
+    let mut bytes = [0; IDENTITY_TEXT_BYTES];
+    let length = text.floor_char_boundary(IDENTITY_TEXT_BYTES - 1);
+    bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
+    bytes
+}
+
+fn opened(bytes: &[u8]) -> &str {
+    let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+    core::str::from_utf8(text).unwrap_or_default()
+}
+
+impl DriveOutput {
+    /// Takes back what the model answered, so that nobody can act on it by accident; what is known about the step stays.
+    pub(crate) fn withhold(&mut self) {
+        *self = Self {
+            sequence: self.sequence,
+            frame_id: self.frame_id,
+            exposure_ns: self.exposure_ns,
+            takeover: self.takeover,
+            minimal_risk: self.minimal_risk,
+            faults: self.faults,
+            mode: self.mode,
+            run_ns: self.run_ns,
+            total_ns: self.total_ns,
+            swapped: self.swapped,
+            fell_back: self.fell_back,
+            model: self.model,
+            ..Self::default()
+        };
+    }
 }
 
 impl Default for DriveOutput {

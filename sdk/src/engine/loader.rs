@@ -1,0 +1,340 @@
+//! The thread that loads, tests, shadows and frees models, so that the driving thread never does.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::thread;
+
+use switchback_onnx::{Runtime, return_free_memory};
+
+use super::error::Refusal;
+use super::load::{TestedSession, load};
+use super::shadow::{Shadow, Verdict};
+use super::shared::{Report, Shared};
+use super::{EngineConfig, EngineEvent, Entry, ModelFiles, Phase};
+use crate::drive::{Clock, DriveOutput, Staging};
+
+/// What the vehicle asks of the loader.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Load this model.
+    Load(Box<ModelFiles>),
+    /// Publish the armed candidate.
+    Activate,
+    /// Take the candidate back.
+    Cancel,
+    /// End the thread.
+    End,
+}
+
+pub(super) struct Loader {
+    shared: Arc<Shared>,
+    commands: Receiver<Command>,
+    runtime: Runtime,
+    clock: Arc<dyn Clock>,
+    config: EngineConfig,
+    stage: Stage,
+    /// Loads that wait until the models before have settled.
+    waiting: VecDeque<Box<ModelFiles>>,
+    /// Every model in memory, here and with the driver: generation and MiB by its contract.
+    in_memory: Vec<(u64, u32)>,
+    /// Generations with the driver, the active one first.
+    with_driver: Vec<u64>,
+    /// The driver has the staging area, or it is on its way.
+    staging_is_out: bool,
+}
+
+/// Where the model that is on its way stands.
+enum Stage {
+    Idle,
+    Candidate(Box<Candidate>),
+    /// With the driver; `told` is the last report that the vehicle knows.
+    Published {
+        generation: u64,
+        previous: Option<u64>,
+        told: Option<Report>,
+    },
+    /// Waiting until the driver holds this model, or none, and nothing else.
+    Settling {
+        keeps: Option<u64>,
+    },
+}
+
+struct Candidate {
+    session: Box<TestedSession>,
+    /// None when it needs no shadow run.
+    shadow: Option<Shadow>,
+    /// Not needed, or passed.
+    armed: bool,
+    activate: bool,
+    /// At rest here until the driver needs it.
+    staging: Option<Box<Staging>>,
+}
+
+impl Loader {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        commands: Receiver<Command>,
+        runtime: Runtime,
+        clock: Arc<dyn Clock>,
+        config: EngineConfig,
+    ) -> Self {
+        Self {
+            shared,
+            commands,
+            runtime,
+            clock,
+            config,
+            stage: Stage::Idle,
+            waiting: VecDeque::new(),
+            in_memory: Vec::new(),
+            with_driver: Vec::new(),
+            staging_is_out: false,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        // On Linux this is the nice value of the calling thread alone. Without it loading merely competes harder.
+        if let Err(error) = rustix::process::setpriority_process(None, self.config.loader_nice) {
+            tracing::warn!(%error, nice = self.config.loader_nice, "the loader thread keeps its priority");
+        }
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::End) | Err(TryRecvError::Disconnected) => return,
+                Ok(Command::Load(files)) => self.waiting.push_back(files),
+                Ok(Command::Activate) => self.activate(),
+                Ok(Command::Cancel) => self.cancel(),
+                Err(TryRecvError::Empty) => {
+                    if !self.advance() {
+                        // Whoever changes anything for us unparks afterwards, so nothing can be missed.
+                        thread::park();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does whatever can be done now; `false` when there was nothing.
+    fn advance(&mut self) -> bool {
+        let freed = self.free_retired();
+        let shadowed = self.run_shadow();
+        let published = self.publish();
+        let told = self.tell();
+        let settled = self.settle();
+        let loaded = matches!(self.stage, Stage::Idle) && self.load_next();
+        freed || shadowed || published || told || settled || loaded
+    }
+
+    fn load_next(&mut self) -> bool {
+        let Some(files) = self.waiting.pop_front() else { return false };
+        let generation = files.generation;
+        self.set_phase(Phase::Loading, generation);
+        match self.load(&files) {
+            Ok(candidate) => {
+                self.in_memory.push((generation, files.manifest.contract.memory_mib));
+                self.update_memory();
+                let armed = candidate.armed;
+                self.stage = Stage::Candidate(Box::new(candidate));
+                if armed {
+                    self.arm(generation);
+                } else {
+                    self.set_phase(Phase::Shadow, generation);
+                }
+            }
+            Err(refusal) => self.refuse(generation, refusal),
+        }
+        true
+    }
+
+    fn load(&mut self, files: &ModelFiles) -> Result<Candidate, Refusal> {
+        let in_use_mib = self.memory_mib();
+        let needed_mib = files.manifest.contract.memory_mib;
+        if in_use_mib.saturating_add(needed_mib) > self.config.memory_budget_mib {
+            return Err(Refusal::Memory { needed_mib, in_use_mib, budget_mib: self.config.memory_budget_mib });
+        }
+        let (session, times) = load(&self.runtime, self.config.intra_threads, files, &*self.clock)?;
+        self.shared.emit(EngineEvent::SelfTestPassed { generation: files.generation, cases: files.manifest.self_test.cases, times });
+        // Without an active model there is nothing to compare with, and nobody to take the frames meanwhile.
+        let needs_shadow = files.entry == Entry::Candidate && !self.with_driver.is_empty();
+        let acceptance = &files.manifest.contract.acceptance;
+        let shadow = needs_shadow.then(|| Shadow::new(acceptance, session.model().deadline_ns()));
+        let staging = needs_shadow.then(|| Box::new(session.model().staging()));
+        Ok(Candidate { session: Box::new(session), armed: shadow.is_none(), shadow, activate: false, staging })
+    }
+
+    fn arm(&mut self, generation: u64) {
+        self.set_phase(Phase::Armed, generation);
+        self.shared.emit(EngineEvent::Armed { generation });
+    }
+
+    fn activate(&mut self) {
+        if let Stage::Candidate(candidate) = &mut self.stage {
+            candidate.activate = candidate.armed;
+        }
+    }
+
+    fn cancel(&mut self) {
+        // Loads run to their end, so what is loading is either waiting or a candidate by now.
+        if let Some(files) = self.waiting.pop_front() {
+            self.refuse(files.generation, Refusal::Canceled);
+        } else if let Stage::Candidate(candidate) = &self.stage {
+            let generation = candidate.session.generation();
+            self.refuse(generation, Refusal::Canceled);
+        }
+    }
+
+    /// Drops the candidate, if it is one, and says why.
+    fn refuse(&mut self, generation: u64, refusal: Refusal) {
+        if let Stage::Candidate(_) = self.stage {
+            self.stage = Stage::Idle;
+            self.forget(generation);
+            return_free_memory();
+        }
+        self.set_phase(if matches!(self.stage, Stage::Idle) { Phase::Idle } else { Phase::Settling }, generation);
+        self.shared.emit(EngineEvent::Refused { generation, refusal });
+    }
+
+    /// Runs the candidate on a frame that the driver prepared, if there is one.
+    fn run_shadow(&mut self) -> bool {
+        let staged = self.shared.staged.take();
+        let came_back = staged.is_some();
+        self.staging_is_out &= !came_back;
+        let Stage::Candidate(candidate) = &mut self.stage else { return came_back };
+        let generation = candidate.session.generation();
+        let mut verdict = Ok(Verdict::Continue);
+        if let Some(staging) = staged.filter(|staging| staging.generation == generation) {
+            verdict = candidate.shadow_frame(&staging, &*self.clock);
+            candidate.staging = Some(staging);
+        }
+        let sent = !self.staging_is_out && candidate.staging.take().is_some_and(|staging| self.shared.staging.offer(staging).is_ok());
+        self.staging_is_out |= sent;
+        match verdict {
+            Ok(Verdict::Continue) => {}
+            Ok(Verdict::Passed) => {
+                candidate.armed = true;
+                let (frames, lateral_m) = candidate.shadow.as_ref().map_or((0, 0.0), |shadow| (shadow.passed(), shadow.lateral_m()));
+                self.shared.emit(EngineEvent::ShadowPassed { generation, frames, lateral_m });
+                self.arm(generation);
+            }
+            Err(failure) => self.refuse(generation, failure.into()),
+        }
+        came_back || sent
+    }
+
+    /// Hands the candidate to the driver, when the vehicle wants it and its plan agrees with the active one.
+    fn publish(&mut self) -> bool {
+        let ready = matches!(&self.stage, Stage::Candidate(candidate) if candidate.activate && candidate.agrees());
+        if !ready {
+            return false;
+        }
+        let Stage::Candidate(candidate) = std::mem::replace(&mut self.stage, Stage::Idle) else { return false };
+        let generation = candidate.session.generation();
+        let previous = self.with_driver.first().copied();
+        self.stage = Stage::Published { generation, previous, told: None };
+        self.with_driver.insert(0, generation);
+        self.shared.begin();
+        self.set_phase(Phase::Activating, generation);
+        // The slot is empty: nothing is published before the driver took what was published last.
+        if self.shared.incoming.offer(candidate.session).is_err() {
+            tracing::error!(generation, "the driver has not taken the model before");
+        }
+        true
+    }
+
+    /// Tells the vehicle what the driver reported.
+    fn tell(&mut self) -> bool {
+        let Stage::Published { generation, previous, told } = self.stage else { return false };
+        let report = self.shared.reported(generation);
+        let Some(now) = report.filter(|_| report != told) else { return false };
+        // A model that was confirmed before is confirmed at once; every other one was swapped in first, even if we look late.
+        if told.is_none() && now != Report::Confirmed {
+            self.set_phase(Phase::Trial, generation);
+            self.shared.emit(EngineEvent::Swapped { generation });
+        }
+        match now {
+            Report::Swapped => {}
+            Report::TrialPassed => {
+                self.shared.status().trial_passed = true;
+                self.shared.emit(EngineEvent::TrialPassed { generation });
+            }
+            Report::Confirmed => {
+                self.stage = Stage::Settling { keeps: Some(generation) };
+                self.set_phase(Phase::Settling, generation);
+                self.shared.emit(EngineEvent::Confirmed { generation });
+                return true;
+            }
+            Report::RolledBack(reason) => {
+                self.stage = Stage::Settling { keeps: previous };
+                self.set_phase(Phase::Settling, generation);
+                self.shared.emit(EngineEvent::RolledBack { generation, reason });
+                return true;
+            }
+        }
+        self.stage = Stage::Published { generation, previous, told: Some(now) };
+        true
+    }
+
+    fn settle(&mut self) -> bool {
+        let Stage::Settling { keeps } = self.stage else { return false };
+        if self.with_driver.iter().any(|generation| Some(*generation) != keeps) {
+            return false;
+        }
+        self.stage = Stage::Idle;
+        if self.waiting.is_empty() {
+            let mut status = self.shared.status();
+            // A load may have been asked for since; its phase is not ours to overwrite.
+            if status.phase == Phase::Settling {
+                status.phase = Phase::Idle;
+            }
+        }
+        true
+    }
+
+    /// Frees what the driver gave back. Tens of milliseconds for a large model, which is why it happens here.
+    fn free_retired(&mut self) -> bool {
+        let Some(session) = self.shared.retired.take() else { return false };
+        let generation = session.generation();
+        drop(session);
+        return_free_memory();
+        self.with_driver.retain(|held| *held != generation);
+        self.forget(generation);
+        self.shared.emit(EngineEvent::Freed { generation });
+        true
+    }
+
+    fn forget(&mut self, generation: u64) {
+        self.in_memory.retain(|(held, _)| *held != generation);
+        self.update_memory();
+    }
+
+    fn memory_mib(&self) -> u32 {
+        self.in_memory.iter().fold(0, |sum, (_, mib)| sum.saturating_add(*mib))
+    }
+
+    fn update_memory(&self) {
+        self.shared.status().memory_mib = self.memory_mib();
+    }
+
+    fn set_phase(&self, phase: Phase, generation: u64) {
+        let mut status = self.shared.status();
+        status.phase = phase;
+        status.generation = generation;
+        status.trial_passed = false;
+    }
+}
+
+impl Candidate {
+    fn shadow_frame(&mut self, staging: &Staging, clock: &dyn Clock) -> Result<Verdict, super::ShadowFailure> {
+        let (Some(shadow), Some(time_ns)) = (&mut self.shadow, staging.time_ns()) else { return Ok(Verdict::Continue) };
+        let mut output = DriveOutput::default();
+        let model = self.session.model_mut();
+        match model.answer_staged(staging, shadow.before(), clock, &mut output) {
+            Some(answer) => shadow.judge(time_ns, &answer, &output, &staging.reference),
+            None => Ok(Verdict::Continue),
+        }
+    }
+
+    fn agrees(&self) -> bool {
+        self.shadow.as_ref().is_none_or(Shadow::agrees)
+    }
+}
