@@ -1,0 +1,161 @@
+//! The device plane: what vehicles ask for and send.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Path, State},
+    http::{
+        HeaderMap, Method, StatusCode, Uri,
+        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG},
+    },
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use switchback_signing::{
+    metadata::vehicle::{ENROLLMENT_BYTES_MAX, EcuReport, EnrollmentRequest, EnrollmentResponse, MANIFEST_BYTES_MAX},
+    trust::report::{self, VehicleInventory, verify_manifest},
+};
+
+use super::{
+    Problem, auth,
+    image::not_modified,
+    range::{Wanted, wanted},
+    read, wire,
+};
+use crate::{
+    director::Addressee,
+    fleet::FleetVehicle,
+    rollout::bucket,
+    server::{DirectorFile, EnrollError, PollError, ReportError, Server},
+};
+
+/// Metadata of one vehicle: nobody in between may keep it.
+const PRIVATE: &str = "private, no-cache";
+
+/// `POST /v1/vehicles/enroll`.
+pub(super) async fn enroll(State(server): State<Arc<Server>>, body: Body) -> Result<Response, Problem> {
+    let body = read(body, ENROLLMENT_BYTES_MAX).await?;
+    let request = EnrollmentRequest::parse(&body).map_err(|error| Problem::bad_request("enrollment_malformed", error))?;
+    server.enroll(&request).await?;
+    let answer = EnrollmentResponse { vehicle_id: request.vehicle_id };
+    Ok(([(CONTENT_TYPE, wire::JSON)], answer.to_bytes()).into_response())
+}
+
+/// `GET /v1/director/{vehicle_id}/metadata/{file}`.
+pub(super) async fn metadata(
+    State(server): State<Arc<Server>>,
+    Path((vehicle_id, file)): Path<(String, String)>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let vehicle = auth::vehicle(&server, &vehicle_id, &method, &uri, &headers, None)?;
+    let file = DirectorFile::parse(&file).ok_or_else(|| Problem::not_found("the Director has no file of that name"))?;
+    let (role, version) = match file {
+        DirectorFile::Root(version) => {
+            let bytes = server.director_root(version)?;
+            return Ok(([(CONTENT_TYPE, wire::JSON), (CACHE_CONTROL, PRIVATE)], bytes).into_response());
+        }
+        DirectorFile::Timestamp => ("timestamp", server.timestamp_version(&vehicle).await?),
+        DirectorFile::Snapshot(version) => ("snapshot", version),
+        DirectorFile::Targets(version) => ("targets", version),
+    };
+    // The bytes of one version of one role of one vehicle never change.
+    let etag = format!("\"{role}-{version}\"");
+    if wanted(&headers, &etag, 0) == Wanted::NotModified {
+        return Ok(not_modified(&etag, PRIVATE));
+    }
+    let bytes = server.director_metadata(&vehicle, role, version).await?;
+    let headers = [(CONTENT_TYPE, wire::JSON), (CACHE_CONTROL, PRIVATE), (ETAG, &etag)];
+    Ok((headers, bytes.to_vec()).into_response())
+}
+
+/// `PUT /v1/director/{vehicle_id}/manifest`. The answer is sent when the report is durable.
+pub(super) async fn manifest(
+    State(server): State<Arc<Server>>,
+    Path(vehicle_id): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let body = read(body, MANIFEST_BYTES_MAX).await?;
+    let vehicle = auth::vehicle(&server, &vehicle_id, &method, &uri, &headers, Some(&body))?;
+    let report = verify(&server, &vehicle, &body)?;
+    server.fleet.note_seen(&vehicle, server.now());
+    server.report(Arc::clone(&vehicle), report, body).await?;
+    let answer = json!({"poll_after_s": poll_after_s(&server, &vehicle_id)});
+    Ok(axum::Json(answer).into_response())
+}
+
+/// Checks a manifest against what is known of the vehicle, and returns what its Primary says.
+fn verify(server: &Server, vehicle: &FleetVehicle, body: &[u8]) -> Result<EcuReport, Problem> {
+    let Addressee { vehicle_id, ecu_serial, .. } = &vehicle.addressee;
+    let inventory = VehicleInventory {
+        vehicle_id: vehicle_id.clone(),
+        primary_ecu_serial: ecu_serial.clone(),
+        ecu_keys: [(ecu_serial.clone(), vehicle.public_key.clone())].into(),
+        counters: [(ecu_serial.clone(), vehicle.state.load().report_counter)].into(),
+    };
+    let manifest = verify_manifest(body, &inventory, server.now())?;
+    let report = manifest.report(ecu_serial).cloned();
+    report.ok_or_else(|| Problem::bad_request("manifest_malformed", "the manifest holds no report of the Primary"))
+}
+
+/// Spreads the polls of vehicles that were switched on in the same minute by a tenth of the interval to both sides.
+fn poll_after_s(server: &Server, vehicle_id: &str) -> u64 {
+    let interval_s = u64::from(server.config.poll_after_s);
+    let place = u64::from(bucket(&server.now().seconds().to_string(), vehicle_id));
+    (interval_s - interval_s / 10 + interval_s / 5 * place / 1_000_000).max(1)
+}
+
+impl From<EnrollError> for Problem {
+    fn from(error: EnrollError) -> Self {
+        match &error {
+            EnrollError::Name(_) => Self::bad_request("name_malformed", error),
+            EnrollError::AlreadyEnrolled(_) => Self::conflict("already_enrolled", error),
+            EnrollError::EcuTaken(_) => Self::conflict("ecu_taken", error),
+            EnrollError::TokenInvalid => Self::new(StatusCode::FORBIDDEN, "token_invalid", error)
+                .hint("a token works once and for a week; ask the fleet operator for a new one"),
+            EnrollError::OtherVehicle { .. } => Self::new(StatusCode::FORBIDDEN, "token_of_another_vehicle", error)
+                .hint("the token of a vehicle is made for its id and hardware"),
+            EnrollError::Random(_) | EnrollError::Registry(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<PollError> for Problem {
+    fn from(error: PollError) -> Self {
+        match &error {
+            PollError::NoRoot => {
+                Self::unavailable("no_director_root", error).hint("the operator has to publish the Director's root metadata first")
+            }
+            PollError::NotFound => Self::not_found(error),
+            PollError::NotDurable => Self::unavailable("not_durable", error),
+            PollError::Registry(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ReportError> for Problem {
+    fn from(error: ReportError) -> Self {
+        match error {
+            ReportError::Replayed { .. } => {
+                Self::conflict("manifest_replayed", error).hint("every report carries a higher counter than the one before")
+            }
+            ReportError::NotDurable => Self::unavailable("not_durable", error),
+        }
+    }
+}
+
+impl From<report::ReportError> for Problem {
+    fn from(error: report::ReportError) -> Self {
+        let status = match &error {
+            report::ReportError::Replayed { .. } => StatusCode::CONFLICT,
+            report::ReportError::Malformed(_) => StatusCode::BAD_REQUEST,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::new(status, error.name(), error)
+    }
+}

@@ -1,0 +1,107 @@
+//! Errors as the client sees them: RFC 9457, with a hint what to do.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::{registry::RegistryError, storage::StorageError};
+
+/// Namespace of problem types; they are names, not addresses.
+const TYPE_PREFIX: &str = "urn:switchback:problem:";
+
+/// Why a request was not answered as asked.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    hint: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+impl Problem {
+    /// A problem with a stable `code` that programs branch on and a `detail` for people.
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl ToString) -> Self {
+        Self { status, code, detail: detail.to_string(), hint: None }
+    }
+
+    /// With what to do about it.
+    #[must_use]
+    pub(crate) const fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint);
+        self
+    }
+
+    pub(crate) fn bad_request(code: &'static str, detail: impl ToString) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    pub(crate) fn not_found(detail: impl ToString) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    pub(crate) fn conflict(code: &'static str, detail: impl ToString) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    pub(crate) fn unauthorized(code: &'static str, detail: impl ToString) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, code, detail)
+    }
+
+    pub(crate) fn unavailable(code: &'static str, detail: impl ToString) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+    }
+
+    /// Our own fault: logged here with its cause, which the client does not see.
+    pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        tracing::error!(error, "request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server could not complete the request")
+            .hint("the server's log says why; the request can be repeated")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Body {
+            r#type: format!("{TYPE_PREFIX}{}", self.code),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            hint: self.hint,
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response
+    }
+}
+
+impl From<RegistryError> for Problem {
+    fn from(error: RegistryError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<StorageError> for Problem {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::WrongHash { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "wrong_hash", error)
+                .hint("the file changed after it was signed, or broke on the way; send the signed file again"),
+            StorageError::TooLong { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_long", error),
+            StorageError::BrokenOff(_) => Self::bad_request("broken_off", error),
+            StorageError::Store(_) | StorageError::Folder { .. } => Self::internal(&error),
+        }
+    }
+}

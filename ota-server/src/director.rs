@@ -1,0 +1,290 @@
+//! What the Director tells one vehicle (Uptane 5.3.2). Pure: it decides what must be signed anew and makes the documents.
+//!
+//! Targets and Snapshot are made only when the assignment changes or they grow old; the Timestamp is renewed when less than half of
+//! its life remains. Versions only rise. Nothing in here reads a clock or stores anything; the caller persists [`Held`] and the
+//! signed bytes before a vehicle sees them.
+
+use serde::{Deserialize, Serialize};
+use switchback_signing::{
+    keys::{Sha256Digest, Signer, SignerError},
+    metadata::{EcuAssignment, EcuSerial, HardwareId, MetaFile, Snapshot, Targets, Timestamp, VehicleId, sign},
+    time::UnixTime,
+};
+
+use crate::rollout::{Release, ReleaseName};
+
+/// How long signed metadata lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Targets and Snapshot, seconds.
+    pub targets_s: i64,
+    /// Timestamp, seconds. A replayed one can freeze a vehicle no longer than this.
+    pub timestamp_s: i64,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self { targets_s: 30 * 86_400, timestamp_s: 86_400 }
+    }
+}
+
+/// The target that metadata assigns, by path and by a digest over all that was signed about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assigned {
+    /// Path in the Image repository.
+    pub path: String,
+    /// SHA-256 over the signed description of the target.
+    pub digest: String,
+}
+
+/// What was last signed for a vehicle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    /// The target that it assigns, if any.
+    pub assigned: Option<Assigned>,
+    /// Version of Targets and of Snapshot; they are always made together.
+    pub version: u64,
+    /// When Targets and Snapshot expire.
+    pub expires: i64,
+    /// Length of the Snapshot, bytes.
+    pub snapshot_bytes: u64,
+    /// SHA-256 of the Snapshot.
+    pub snapshot_sha256: String,
+    /// Version of the Timestamp.
+    pub timestamp_version: u64,
+    /// When the Timestamp expires.
+    pub timestamp_expires: i64,
+}
+
+/// The image that a vehicle reported as installed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Installed {
+    /// Path of the target.
+    pub path: String,
+    /// Its length, bytes.
+    pub length: u64,
+    /// Its SHA-256.
+    pub sha256: String,
+    /// How far the update was when it reported.
+    pub update: String,
+    /// The release that drove.
+    pub release: Option<ReleaseName>,
+}
+
+/// What has to be signed before a vehicle can be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing.
+    Keep,
+    /// The Timestamp, because it grows old.
+    Timestamp,
+    /// Everything, because the assignment changed or the metadata grows old.
+    All,
+}
+
+/// Who the metadata is for.
+#[derive(Clone, Debug)]
+pub struct Addressee {
+    /// The vehicle.
+    pub vehicle_id: VehicleId,
+    /// Its Primary, which runs the models.
+    pub ecu_serial: EcuSerial,
+    /// Its driving computer.
+    pub hardware_id: HardwareId,
+}
+
+/// The Director's online keys.
+pub struct Signers<'a> {
+    /// Signs Targets.
+    pub targets: &'a dyn Signer,
+    /// Signs Snapshots.
+    pub snapshot: &'a dyn Signer,
+    /// Signs Timestamps.
+    pub timestamp: &'a dyn Signer,
+}
+
+/// Signed documents for one vehicle.
+#[derive(Clone, Debug)]
+pub struct SignedSet {
+    /// What they say, to be persisted with them.
+    pub held: Held,
+    /// Targets and Snapshot, when they were made anew.
+    pub set: Option<TargetsAndSnapshot>,
+    /// The Timestamp.
+    pub timestamp: Vec<u8>,
+}
+
+/// Targets and Snapshot of the same version.
+#[derive(Clone, Debug)]
+pub struct TargetsAndSnapshot {
+    /// The Targets file.
+    pub targets: Vec<u8>,
+    /// The Snapshot file.
+    pub snapshot: Vec<u8>,
+}
+
+/// What has to be signed so that a vehicle which holds `held` learns of `assigned`.
+#[must_use]
+pub fn work(held: Option<&Held>, assigned: Option<&Assigned>, lifetimes: Lifetimes, now: UnixTime) -> Work {
+    let Some(held) = held else { return Work::All };
+    if held.assigned.as_ref() != assigned || ages(held.expires, lifetimes.targets_s, now) {
+        return Work::All;
+    }
+    if ages(held.timestamp_expires, lifetimes.timestamp_s, now) { Work::Timestamp } else { Work::Keep }
+}
+
+/// Whether less than half of a life remains. Beyond a whole life remaining the clock was set back; then it is signed anew too.
+#[must_use]
+pub fn ages(expires: i64, life_s: i64, now: UnixTime) -> bool {
+    let remaining_s = expires.saturating_sub(now.seconds());
+    remaining_s < life_s / 2 || remaining_s > life_s
+}
+
+/// Makes and signs Targets, Snapshot and Timestamp.
+pub fn sign_all(
+    addressee: &Addressee,
+    release: Option<&Release>,
+    held: Option<&Held>,
+    lifetimes: Lifetimes,
+    now: UnixTime,
+    signers: &Signers<'_>,
+) -> Result<SignedSet, SignerError> {
+    let version = held.map_or(0, |held| held.version) + 1;
+    let expires = now.plus_seconds(lifetimes.targets_s);
+    let targets = sign(&targets(addressee, release, version, expires), &[signers.targets])?;
+    let mut snapshot = Snapshot::new(version, expires);
+    snapshot.meta.insert("targets.json".to_owned(), MetaFile::of(version, &targets));
+    let snapshot = sign(&snapshot, &[signers.snapshot])?;
+    let next = Held {
+        assigned: release.map(|release| release.assigned.clone()),
+        version,
+        expires: expires.seconds(),
+        snapshot_bytes: snapshot.len() as u64,
+        snapshot_sha256: Sha256Digest::of(&snapshot).to_hex(),
+        timestamp_version: held.map_or(0, |held| held.timestamp_version),
+        timestamp_expires: 0,
+    };
+    let mut signed = sign_timestamp(&next, lifetimes, now, signers)?;
+    signed.set = Some(TargetsAndSnapshot { targets, snapshot });
+    Ok(signed)
+}
+
+/// Makes and signs a new Timestamp of the Snapshot that `held` describes.
+pub fn sign_timestamp(held: &Held, lifetimes: Lifetimes, now: UnixTime, signers: &Signers<'_>) -> Result<SignedSet, SignerError> {
+    let version = held.timestamp_version + 1;
+    let expires = now.plus_seconds(lifetimes.timestamp_s);
+    let snapshot = MetaFile {
+        version: held.version,
+        length: Some(held.snapshot_bytes),
+        sha256: Sha256Digest::from_hex(&held.snapshot_sha256),
+        extra: std::collections::BTreeMap::new(),
+    };
+    let timestamp = sign(&Timestamp::new(version, expires, snapshot), &[signers.timestamp])?;
+    let held = Held { timestamp_version: version, timestamp_expires: expires.seconds(), ..held.clone() };
+    Ok(SignedSet { held, set: None, timestamp })
+}
+
+/// Lists the release for the Primary, or nothing; in both cases the vehicle it is meant for, so that it fits no other one.
+fn targets(addressee: &Addressee, release: Option<&Release>, version: u64, expires: UnixTime) -> Targets {
+    let mut targets = Targets::new(version, expires);
+    targets.vehicle_id = Some(addressee.vehicle_id.clone());
+    if let Some(release) = release {
+        let primary = EcuAssignment { ecu_serial: addressee.ecu_serial.clone(), hardware_id: addressee.hardware_id.clone() };
+        targets.targets.insert(release.assigned.path.clone(), release.target.clone().assigned_to(&primary));
+    }
+    targets
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use switchback_signing::{
+        keys::Ed25519Signer,
+        metadata::{Signed, TargetMeta},
+    };
+
+    use super::*;
+    use crate::rollout::tests::release;
+
+    const LIFETIMES: Lifetimes = Lifetimes { targets_s: 1_000, timestamp_s: 100 };
+    const START: UnixTime = UnixTime::from_seconds(1_000_000);
+
+    struct Keys([Ed25519Signer; 3]);
+
+    impl Keys {
+        fn new() -> Self {
+            Self([1, 2, 3].map(|byte| Ed25519Signer::from_seed([byte; 32])))
+        }
+
+        fn signers(&self) -> Signers<'_> {
+            let [targets, snapshot, timestamp] = &self.0;
+            Signers { targets, snapshot, timestamp }
+        }
+    }
+
+    fn addressee() -> Addressee {
+        Addressee {
+            vehicle_id: VehicleId::new("v-1").unwrap(),
+            ecu_serial: EcuSerial::new("ecu-1").unwrap(),
+            hardware_id: HardwareId::new("orin").unwrap(),
+        }
+    }
+
+    fn signed(release: Option<&Release>, held: Option<&Held>, now: UnixTime) -> SignedSet {
+        sign_all(&addressee(), release, held, LIFETIMES, now, &Keys::new().signers()).unwrap()
+    }
+
+    #[test]
+    fn a_set_names_its_vehicle_and_hangs_together() {
+        let release = release("vla", "1.0.0", "ultra", 1);
+        let SignedSet { held, set, timestamp } = signed(Some(&release), None, START);
+        let set = set.unwrap();
+        let targets = Signed::<Targets>::parse(&set.targets, 100_000).unwrap().signed;
+        let snapshot = Signed::<Snapshot>::parse(&set.snapshot, 100_000).unwrap().signed;
+        let timestamp = Signed::<Timestamp>::parse(&timestamp, 100_000).unwrap().signed;
+        assert_eq!(targets.vehicle_id.as_ref().unwrap().as_str(), "v-1");
+        let listed: &TargetMeta = &targets.targets[&release.assigned.path];
+        assert_eq!(listed.shall_match(), release.target.shall_match());
+        assert_eq!(listed.ecus().unwrap()[0].ecu_serial.as_str(), "ecu-1");
+        assert_eq!(snapshot.meta["targets.json"], MetaFile::of(1, &set.targets));
+        assert_eq!(timestamp.snapshot, MetaFile::of(1, &set.snapshot));
+        assert_eq!((held.version, held.timestamp_version), (1, 1));
+    }
+
+    #[test]
+    fn a_vehicle_without_a_release_still_gets_metadata_that_is_only_for_it() {
+        let targets = signed(None, None, START).set.unwrap().targets;
+        let targets = Signed::<Targets>::parse(&targets, 100_000).unwrap().signed;
+        assert!(targets.targets.is_empty());
+        assert_eq!(targets.vehicle_id, Some(addressee().vehicle_id));
+    }
+
+    #[test]
+    fn only_what_grows_old_or_changes_is_signed_anew() {
+        let release = release("vla", "1.0.0", "ultra", 1);
+        let held = signed(Some(&release), None, START).held;
+        let assigned = Some(&release.assigned);
+        let work_at = |seconds| work(Some(&held), assigned, LIFETIMES, START.plus_seconds(seconds));
+        assert_eq!(work(None, assigned, LIFETIMES, START), Work::All);
+        assert_eq!(work_at(0), Work::Keep);
+        assert_eq!(work_at(50), Work::Keep);
+        assert_eq!(work_at(51), Work::Timestamp);
+        assert_eq!(work_at(501), Work::All);
+        assert_eq!(work_at(-10_000), Work::All);
+        assert_eq!(work(Some(&held), None, LIFETIMES, START), Work::All);
+    }
+
+    #[test]
+    fn versions_only_rise() {
+        let first = signed(None, None, START).held;
+        let keys = Keys::new();
+        let renewed = sign_timestamp(&first, LIFETIMES, START.plus_seconds(60), &keys.signers()).unwrap();
+        assert!(renewed.set.is_none());
+        assert_eq!((renewed.held.version, renewed.held.timestamp_version), (1, 2));
+        let changed = signed(None, Some(&renewed.held), START.plus_seconds(61)).held;
+        assert_eq!((changed.version, changed.timestamp_version), (2, 3));
+    }
+}

@@ -1,0 +1,158 @@
+//! When a rollout stops by itself. Pure: the counts go in, the decision and its reason come out.
+//!
+//! Only vehicles that reported an outcome count. Silence is no health: dividing by all vehicles of a wave, as others do, lets
+//! thousands of failures pass while the rest has not even downloaded.
+
+use serde::{Deserialize, Serialize};
+
+/// How many failures a rollout may have. At least one of `count` and `percent` is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailureLimit {
+    /// Stops when this many vehicles failed.
+    #[serde(default)]
+    pub count: Option<u32>,
+    /// Stops when this part of the vehicles that reported an outcome failed, percent.
+    #[serde(default)]
+    pub percent: Option<u8>,
+    /// Outcomes that must be reported before `percent` is looked at; one failure of one report is no evidence.
+    #[serde(default = "one")]
+    pub minimum_reports: u32,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// A failure limit that would never, or at once, stop a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitError {
+    /// Neither `count` nor `percent`.
+    #[error("a failure limit states a count, a percent, or both")]
+    Empty,
+    /// Zero would stop a rollout without any failure.
+    #[error("a failure limit is at least 1")]
+    Zero,
+    /// More than everything.
+    #[error("a failure limit is at most 100 percent, not {0}")]
+    TooHigh(u8),
+}
+
+impl FailureLimit {
+    /// Checks that the limit can stop a rollout, and only after a failure.
+    pub fn check(&self) -> Result<(), LimitError> {
+        match (self.count, self.percent) {
+            (None, None) => Err(LimitError::Empty),
+            (Some(0), _) | (_, Some(0)) => Err(LimitError::Zero),
+            (_, Some(percent)) if percent > 100 => Err(LimitError::TooHigh(percent)),
+            (Some(_) | None, Some(_)) | (Some(_), None) => Ok(()),
+        }
+    }
+}
+
+/// Outcomes since the rollout was started or last resumed; each vehicle counts once, with its latest outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Vehicles that confirmed the release.
+    pub confirmed: u64,
+    /// Vehicles that refused the release or rolled it back.
+    pub failed: u64,
+}
+
+/// The decision to stop, with the facts it rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    /// Too many failures.
+    #[error("{failed} vehicles failed, the limit is {limit}")]
+    Count {
+        /// Vehicles that failed.
+        failed: u64,
+        /// What the rollout allows.
+        limit: u32,
+    },
+    /// Too large a part of the outcomes are failures.
+    #[error("{failed} of {reported} vehicles that reported failed, the limit is {limit} percent")]
+    Percent {
+        /// Vehicles that failed.
+        failed: u64,
+        /// Vehicles that reported an outcome.
+        reported: u64,
+        /// What the rollout allows.
+        limit: u8,
+    },
+}
+
+/// Whether a rollout must stop.
+#[must_use]
+pub fn evaluate(limit: &FailureLimit, tally: Tally) -> Option<Stop> {
+    let Tally { confirmed, failed } = tally;
+    if let Some(limit) = limit.count.filter(|limit| failed >= u64::from(*limit)) {
+        return Some(Stop::Count { failed, limit });
+    }
+    let reported = confirmed.saturating_add(failed);
+    let percent = limit.percent.filter(|_| reported >= u64::from(limit.minimum_reports))?;
+    // In 128 bits, so that no number of vehicles can overflow.
+    let reached = u128::from(failed) * 100 >= u128::from(percent) * u128::from(reported);
+    (failed > 0 && reached).then_some(Stop::Percent { failed, reported, limit: percent })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn limit(count: Option<u32>, percent: Option<u8>, minimum_reports: u32) -> FailureLimit {
+        FailureLimit { count, percent, minimum_reports }
+    }
+
+    #[test]
+    fn a_count_stops_exactly_when_it_is_reached() {
+        let three = limit(Some(3), None, 1);
+        assert_eq!(evaluate(&three, Tally { confirmed: 0, failed: 2 }), None);
+        let stop = evaluate(&three, Tally { confirmed: 1_000_000, failed: 3 }).unwrap();
+        assert_eq!(stop.to_string(), "3 vehicles failed, the limit is 3");
+    }
+
+    #[test]
+    fn a_percent_waits_for_its_minimum_of_reports() {
+        let tenth = limit(None, Some(10), 20);
+        assert_eq!(evaluate(&tenth, Tally { confirmed: 0, failed: 19 }), None);
+        let stop = evaluate(&tenth, Tally { confirmed: 18, failed: 2 }).unwrap();
+        let text = "2 of 20 vehicles that reported failed, the limit is 10 percent";
+        assert_eq!(stop.to_string(), text);
+        assert_eq!(evaluate(&tenth, Tally { confirmed: 19, failed: 2 }), None);
+    }
+
+    #[test]
+    fn limits_that_cannot_work_are_refused() {
+        assert_eq!(limit(None, None, 1).check(), Err(LimitError::Empty));
+        assert_eq!(limit(Some(0), None, 1).check(), Err(LimitError::Zero));
+        assert_eq!(limit(Some(1), Some(0), 1).check(), Err(LimitError::Zero));
+        assert_eq!(limit(None, Some(101), 1).check(), Err(LimitError::TooHigh(101)));
+        assert_eq!(limit(Some(1), Some(100), 1).check(), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn one_failure_more_never_lets_a_stopped_rollout_go_on(
+            count in proptest::option::of(1_u32..50),
+            percent in proptest::option::of(1_u8..=100),
+            minimum_reports in 0_u32..50,
+            confirmed in 0_u64..200,
+            failed in 0_u64..200,
+        ) {
+            let limit = limit(count, percent, minimum_reports);
+            let before = evaluate(&limit, Tally { confirmed, failed });
+            let after = evaluate(&limit, Tally { confirmed, failed: failed + 1 });
+            prop_assert!(before.is_none() || after.is_some());
+        }
+
+        #[test]
+        fn nothing_stops_without_a_failure(confirmed in 0_u64..1000, minimum_reports in 0_u32..50) {
+            let limit = limit(Some(1), Some(1), minimum_reports);
+            prop_assert_eq!(evaluate(&limit, Tally { confirmed, failed: 0 }), None);
+        }
+    }
+}

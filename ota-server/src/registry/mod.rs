@@ -1,0 +1,127 @@
+//! All SQL. Everything that must survive is here, except the bytes of bundles.
+//!
+//! One connection writes, others read (SQLite in WAL mode). A write is made of steps on one [`Change`] and is durable when
+//! [`Change::commit`] returns: `synchronous = FULL`, because a report that was acknowledged, a pause or an approval must outlive
+//! a power cut. Writers share commits (see `jobs::writer`), so that this costs one flush for many reports.
+
+mod metadata;
+mod outcomes;
+mod rollouts;
+mod vehicles;
+
+pub use metadata::{StoredMetadata, StoredRoot};
+pub use outcomes::{Counted, Event, NewEvent, Outcome};
+pub use rollouts::NewRollout;
+pub use vehicles::{NewToken, Token, VehicleRow};
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{
+    Sqlite, SqlitePool, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+/// How long a statement waits for a lock that another process (a backup) holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Reads of the control plane that may run side by side; device polls read no SQL.
+const READERS_MAX: u32 = 4;
+
+/// What can go wrong between us and the database.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// The database refused or could not be reached.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("schema of the database: {0}")]
+    Schema(#[from] sqlx::migrate::MigrateError),
+    /// A row holds what this program never writes.
+    #[error("{table} holds a row that cannot be read: {detail}")]
+    Corrupt {
+        /// Table of the row.
+        table: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+impl RegistryError {
+    fn corrupt(table: &'static str, detail: impl core::fmt::Display) -> Self {
+        Self::Corrupt { table, detail: detail.to_string() }
+    }
+
+    /// Whether a row with the same unique key exists already.
+    #[must_use]
+    pub fn is_duplicate(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => error.is_unique_violation(),
+            Self::Database(_) | Self::Schema(_) | Self::Corrupt { .. } => false,
+        }
+    }
+}
+
+/// The database.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Registry {
+    /// Opens the database in `file`, makes it when absent and brings its schema up to date.
+    pub async fn open(file: &Path) -> Result<Self, RegistryError> {
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true);
+        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        sqlx::migrate!().run(&writer).await?;
+        let readers =
+            SqlitePoolOptions::new().max_connections(READERS_MAX).connect_with(options.read_only(true).create_if_missing(false)).await?;
+        Ok(Self { writer, readers })
+    }
+
+    /// Begins a change. Changes run one after the other.
+    pub async fn change(&self) -> Result<Change, RegistryError> {
+        // `IMMEDIATE` takes the write lock now: a change that began by reading could otherwise fail in its middle.
+        Ok(Change { transaction: self.writer.begin_with("BEGIN IMMEDIATE").await? })
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), RegistryError> {
+        sqlx::query("SELECT 1").execute(&self.readers).await?;
+        Ok(())
+    }
+
+    /// Closes all connections; the write-ahead log is folded into the database.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Steps that happen together or not at all. Dropped without [`Change::commit`], nothing happened.
+#[derive(Debug)]
+pub struct Change {
+    transaction: Transaction<'static, Sqlite>,
+}
+
+impl Change {
+    /// Makes the steps durable.
+    pub async fn commit(self) -> Result<(), RegistryError> {
+        Ok(self.transaction.commit().await?)
+    }
+}
+
+/// SQLite integers are signed; a version or counter beyond `i64::MAX` was refused when it was parsed.
+fn to_sql(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn from_sql(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}

@@ -1,0 +1,215 @@
+use sqlx::{Row, sqlite::SqliteRow};
+use switchback_signing::time::UnixTime;
+
+use super::{Change, Registry, RegistryError, from_sql, to_sql};
+use crate::director::{Held, Installed};
+
+/// A vehicle as it stands in the database.
+#[derive(Clone, Debug)]
+pub struct VehicleRow {
+    /// Pseudonym of the vehicle.
+    pub vehicle_id: String,
+    /// The automaker it belongs to.
+    pub tenant: String,
+    /// Product level.
+    pub tier: String,
+    /// Its driving computer.
+    pub hardware_id: String,
+    /// Model line.
+    pub model_line: String,
+    /// Market.
+    pub region: String,
+    /// Serial of the Primary.
+    pub ecu_serial: String,
+    /// Its public key, as a TUF key object.
+    pub public_key: String,
+    /// Version of the SDK at enrollment.
+    pub sdk_version: String,
+    /// When it enrolled.
+    pub enrolled_at: UnixTime,
+    /// When it was last heard of; lossy by a second or two.
+    pub last_seen: UnixTime,
+    /// Counter of its last vehicle version manifest.
+    pub report_counter: u64,
+    /// What it last reported as installed.
+    pub installed: Option<Installed>,
+    /// Release counter of the release that it last confirmed.
+    pub confirmed_counter: u64,
+    /// What the Director last signed for it.
+    pub held: Option<Held>,
+}
+
+/// A one-time token for one vehicle, as its hash.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// SHA-256 of the token; the token itself is shown once and kept nowhere.
+    pub sha256: [u8; 32],
+    /// What the vehicle that shows it will be.
+    pub token: Token,
+    /// After this it is worthless.
+    pub expires_at: UnixTime,
+}
+
+/// What a token stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Pseudonym of the vehicle.
+    pub vehicle_id: String,
+    /// The automaker it belongs to.
+    pub tenant: String,
+    /// Product level.
+    pub tier: String,
+    /// Its driving computer.
+    pub hardware_id: String,
+    /// Model line.
+    pub model_line: String,
+    /// Market.
+    pub region: String,
+}
+
+impl Registry {
+    /// All vehicles, in the order of their ids.
+    pub async fn vehicles(&self) -> Result<Vec<VehicleRow>, RegistryError> {
+        let rows = sqlx::query("SELECT * FROM vehicles ORDER BY vehicle_id").fetch_all(&self.readers).await?;
+        rows.iter().map(vehicle).collect()
+    }
+}
+
+impl Change {
+    /// Adds a token. The older unused tokens of the same vehicle become worthless.
+    pub async fn add_token(&mut self, new: &NewToken, now: UnixTime) -> Result<(), RegistryError> {
+        let withdraw = "DELETE FROM enrollment_tokens WHERE vehicle_id = ? AND used_at IS NULL";
+        sqlx::query(withdraw).bind(&new.token.vehicle_id).execute(&mut *self.transaction).await?;
+        let sql = "INSERT INTO enrollment_tokens
+                   (token_sha256, vehicle_id, tenant, tier, hardware_id, model_line, region, created_at, expires_at)
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        sqlx::query(sql)
+            .bind(new.sha256.as_slice())
+            .bind(&new.token.vehicle_id)
+            .bind(&new.token.tenant)
+            .bind(&new.token.tier)
+            .bind(&new.token.hardware_id)
+            .bind(&new.token.model_line)
+            .bind(&new.token.region)
+            .bind(now.seconds())
+            .bind(new.expires_at.seconds())
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(())
+    }
+
+    /// The unused, unexpired token with this hash.
+    pub async fn token(&mut self, sha256: &[u8; 32], now: UnixTime) -> Result<Option<Token>, RegistryError> {
+        let sql = "SELECT * FROM enrollment_tokens WHERE token_sha256 = ? AND used_at IS NULL AND expires_at > ?";
+        let query = sqlx::query(sql).bind(sha256.as_slice()).bind(now.seconds());
+        let row = query.fetch_optional(&mut *self.transaction).await?;
+        Ok(row.map(|row| Token {
+            vehicle_id: row.get("vehicle_id"),
+            tenant: row.get("tenant"),
+            tier: row.get("tier"),
+            hardware_id: row.get("hardware_id"),
+            model_line: row.get("model_line"),
+            region: row.get("region"),
+        }))
+    }
+
+    /// The vehicle that a used token with this hash enrolled.
+    pub async fn enrolled_by(&mut self, sha256: &[u8; 32]) -> Result<Option<String>, RegistryError> {
+        let sql = "SELECT vehicle_id FROM enrollment_tokens WHERE token_sha256 = ? AND used_at IS NOT NULL";
+        let row = sqlx::query(sql).bind(sha256.as_slice()).fetch_optional(&mut *self.transaction).await?;
+        Ok(row.map(|row| row.get("vehicle_id")))
+    }
+
+    /// Uses a token up. False when another request was faster.
+    pub async fn use_token(&mut self, sha256: &[u8; 32], now: UnixTime) -> Result<bool, RegistryError> {
+        let sql = "UPDATE enrollment_tokens SET used_at = ? WHERE token_sha256 = ? AND used_at IS NULL";
+        let query = sqlx::query(sql).bind(now.seconds()).bind(sha256.as_slice());
+        Ok(query.execute(&mut *self.transaction).await?.rows_affected() == 1)
+    }
+
+    /// Adds a vehicle.
+    pub async fn add_vehicle(&mut self, row: &VehicleRow) -> Result<(), RegistryError> {
+        let sql = "INSERT INTO vehicles (vehicle_id, tenant, tier, hardware_id, model_line, region, ecu_serial, public_key,
+                   sdk_version, enrolled_at, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        sqlx::query(sql)
+            .bind(&row.vehicle_id)
+            .bind(&row.tenant)
+            .bind(&row.tier)
+            .bind(&row.hardware_id)
+            .bind(&row.model_line)
+            .bind(&row.region)
+            .bind(&row.ecu_serial)
+            .bind(&row.public_key)
+            .bind(&row.sdk_version)
+            .bind(row.enrolled_at.seconds())
+            .bind(row.last_seen.seconds())
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(())
+    }
+
+    /// Notes when vehicles were last heard of.
+    pub async fn save_last_seen(&mut self, vehicle_id: &str, last_seen: UnixTime) -> Result<(), RegistryError> {
+        let sql = "UPDATE vehicles SET last_seen = ? WHERE vehicle_id = ?";
+        sqlx::query(sql).bind(last_seen.seconds()).bind(vehicle_id).execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+
+    /// Notes what the Director signed for a vehicle.
+    pub async fn save_held(&mut self, vehicle_id: &str, held: &Held) -> Result<(), RegistryError> {
+        let held = serde_json::to_string(held).map_err(|error| RegistryError::corrupt("vehicles", error))?;
+        let sql = "UPDATE vehicles SET held = ? WHERE vehicle_id = ?";
+        sqlx::query(sql).bind(held).bind(vehicle_id).execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+
+    /// Notes what a vehicle reported about itself.
+    pub async fn save_reported(
+        &mut self,
+        vehicle_id: &str,
+        report_counter: u64,
+        installed: Option<&Installed>,
+        confirmed_counter: u64,
+    ) -> Result<(), RegistryError> {
+        let installed = installed.map(serde_json::to_string).transpose();
+        let sql = "UPDATE vehicles SET report_counter = ?, installed = ?, confirmed_counter = ? WHERE vehicle_id = ?";
+        sqlx::query(sql)
+            .bind(to_sql(report_counter))
+            .bind(installed.map_err(|error| RegistryError::corrupt("vehicles", error))?)
+            .bind(to_sql(confirmed_counter))
+            .bind(vehicle_id)
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(())
+    }
+
+    /// Keeps a signed vehicle version manifest as evidence.
+    pub async fn add_report(&mut self, vehicle_id: &str, counter: u64, body: &[u8], now: UnixTime) -> Result<(), RegistryError> {
+        let sql = "INSERT INTO reports (vehicle_id, counter, received_at, body) VALUES (?, ?, ?, ?)";
+        sqlx::query(sql).bind(vehicle_id).bind(to_sql(counter)).bind(now.seconds()).bind(body).execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+}
+
+fn vehicle(row: &SqliteRow) -> Result<VehicleRow, RegistryError> {
+    let installed: Option<String> = row.get("installed");
+    let held: Option<String> = row.get("held");
+    let corrupt = |error| RegistryError::corrupt("vehicles", error);
+    Ok(VehicleRow {
+        vehicle_id: row.get("vehicle_id"),
+        tenant: row.get("tenant"),
+        tier: row.get("tier"),
+        hardware_id: row.get("hardware_id"),
+        model_line: row.get("model_line"),
+        region: row.get("region"),
+        ecu_serial: row.get("ecu_serial"),
+        public_key: row.get("public_key"),
+        sdk_version: row.get("sdk_version"),
+        enrolled_at: UnixTime::from_seconds(row.get("enrolled_at")),
+        last_seen: UnixTime::from_seconds(row.get("last_seen")),
+        report_counter: from_sql(row.get("report_counter")),
+        installed: installed.map(|text| serde_json::from_str(&text)).transpose().map_err(corrupt)?,
+        confirmed_counter: from_sql(row.get("confirmed_counter")),
+        held: held.map(|text| serde_json::from_str(&text)).transpose().map_err(corrupt)?,
+    })
+}

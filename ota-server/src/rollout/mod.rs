@@ -1,0 +1,171 @@
+//! Who gets which release, and when. Pure: the same vehicle, rules and time always give the same answer.
+//!
+//! Membership of a wave is computed from a stable hash, never stored: a rollout over a million vehicles is one row, a vehicle that
+//! enrolls late falls into its place by itself, and a pause is one changed value that every following poll sees.
+
+mod approval;
+mod lifecycle;
+mod release;
+mod selector;
+mod wave;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use approval::{Approval, ApprovalId};
+pub use lifecycle::{Act, IllegalMove, PausedBy, RolloutState};
+pub use release::{Release, ReleaseName};
+pub use selector::Selector;
+pub use wave::{Share, ShareError, Wave, bucket};
+
+use std::sync::Arc;
+
+use switchback_signing::time::UnixTime;
+
+use crate::gate::FailureLimit;
+
+/// Number of a rollout in this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RolloutId(pub i64);
+
+impl core::fmt::Display for RolloutId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What the rules look at in a vehicle. The words are shared between vehicles, so that a million of them stay small.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vehicle {
+    /// Pseudonym of the vehicle.
+    pub id: Arc<str>,
+    /// The automaker it belongs to.
+    pub tenant: Arc<str>,
+    /// Product level, such as `ultra`.
+    pub tier: Arc<str>,
+    /// Its driving computer.
+    pub hardware_id: Arc<str>,
+    /// Model line, such as `P7`.
+    pub model_line: Arc<str>,
+    /// Market in which it is registered.
+    pub region: Arc<str>,
+    /// Release counter of the release that it last reported as confirmed; 0 before the first.
+    pub confirmed_counter: u64,
+}
+
+/// A release on its way to the vehicles that a selector names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    /// Number in this server; later rollouts have higher ones.
+    pub id: RolloutId,
+    /// What people call it.
+    pub name: String,
+    /// The release that it brings.
+    pub release: ReleaseName,
+    /// The vehicles that it is for.
+    pub selector: Selector,
+    /// Steps; a vehicle takes part as soon as one of them has reached it.
+    pub waves: Vec<Wave>,
+    /// Decides the order of the vehicles; differs between rollouts, so that the same vehicles are not always first.
+    pub salt: String,
+    /// Whether it moves.
+    pub state: RolloutState,
+    /// When it was first started.
+    pub started_at: Option<UnixTime>,
+    /// When it stops by itself.
+    pub failure_limit: FailureLimit,
+}
+
+/// Everything that decides about assignments; replaced as a whole when a person or a gate acts.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// All rollouts.
+    pub rollouts: Vec<Rollout>,
+    /// All approvals that were not revoked.
+    pub approvals: Vec<Approval>,
+    /// What the Image repository holds, signed by the offline keys.
+    pub releases: Vec<Arc<Release>>,
+}
+
+/// A release that a vehicle shall get.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    /// The rollout that brings it.
+    pub rollout: RolloutId,
+    /// The release.
+    pub release: Arc<Release>,
+}
+
+/// Why a rollout does not bring its release to a vehicle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Withheld {
+    /// The rollout is a draft or paused.
+    #[error("the rollout is not running")]
+    NotRunning,
+    /// Tenant, tier, hardware, model line or region do not match.
+    #[error("the vehicle is outside the rollout's selector")]
+    NotSelected,
+    /// No signed target of this release fits the vehicle.
+    #[error("the Image repository holds no valid target of this release for the vehicle's tier, hardware and region")]
+    NotPublished,
+    /// The authority of the vehicle's market has not approved the release.
+    #[error("no approval of this release is valid in the vehicle's region")]
+    NotApproved,
+    /// The vehicle already runs something newer.
+    #[error("the vehicle has confirmed a newer release")]
+    OlderThanConfirmed,
+    /// No wave has reached the vehicle yet.
+    #[error("no wave has reached the vehicle yet")]
+    NotYet,
+}
+
+/// The release that `vehicle` shall have at `now`: the newest one that any rollout brings it.
+///
+/// The newest is the one with the highest release counter, not the latest rollout: a vehicle could not accept anything older.
+#[must_use]
+pub fn assignment(vehicle: &Vehicle, rules: &Rules, now: UnixTime) -> Option<Assignment> {
+    let offers = rules.rollouts.iter().filter_map(|rollout| {
+        let release = verdict(vehicle, rollout, rules, now).ok()?;
+        Some(Assignment { rollout: rollout.id, release: Arc::clone(release) })
+    });
+    offers.max_by_key(|offer| (offer.release.counter, offer.rollout))
+}
+
+/// Whether `rollout` brings its release to `vehicle` at `now`, and if not, why. Every condition is necessary; none can be forced.
+pub fn verdict<'a>(vehicle: &Vehicle, rollout: &Rollout, rules: &'a Rules, now: UnixTime) -> Result<&'a Arc<Release>, Withheld> {
+    if !matches!(rollout.state, RolloutState::Running) {
+        return Err(Withheld::NotRunning);
+    }
+    if !rollout.selector.selects(vehicle) {
+        return Err(Withheld::NotSelected);
+    }
+    let mut releases = rules.releases.iter();
+    let release = releases
+        .find(|release| release.name == rollout.release && release.fits(vehicle) && now < release.expires)
+        .ok_or(Withheld::NotPublished)?;
+    if !rules.approvals.iter().any(|approval| approval.covers(release, vehicle, now)) {
+        return Err(Withheld::NotApproved);
+    }
+    if release.counter < vehicle.confirmed_counter {
+        return Err(Withheld::OlderThanConfirmed);
+    }
+    rollout.wave_of(vehicle, now).ok_or(Withheld::NotYet)?;
+    Ok(release)
+}
+
+impl Rollout {
+    /// Index of the first wave that has reached `vehicle` at `now`, whether or not the rollout is running.
+    #[must_use]
+    pub fn wave_of(&self, vehicle: &Vehicle, now: UnixTime) -> Option<usize> {
+        let started_at = self.started_at?;
+        let bucket = bucket(&self.salt, &vehicle.id);
+        self.waves.iter().position(|wave| wave.concerns(vehicle) && wave.share_at(started_at, now).contains(bucket))
+    }
+
+    /// Index of the first wave that will ever reach `vehicle`.
+    #[must_use]
+    pub fn wave_for(&self, vehicle: &Vehicle) -> Option<usize> {
+        let bucket = bucket(&self.salt, &vehicle.id);
+        self.waves.iter().position(|wave| wave.concerns(vehicle) && wave.share.contains(bucket))
+    }
+}

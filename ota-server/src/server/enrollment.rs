@@ -1,0 +1,152 @@
+use std::sync::Arc;
+
+use switchback_signing::{
+    keys::file::public_to_bytes,
+    metadata::{HardwareId, NameError, Region, Tier, VehicleId, vehicle::EnrollmentRequest},
+    time::UnixTime,
+};
+
+use super::{Server, fleet_vehicle, random_token, token_sha256};
+use crate::{
+    keys::KeyError,
+    registry::{NewEvent, NewToken, RegistryError, Token, VehicleRow},
+};
+
+/// A token is used within this time or never.
+const TOKEN_LIFE_S: i64 = 7 * 86_400;
+
+/// Why a vehicle could not enroll, or a token not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnrollError {
+    /// A word of the vehicle's description is not a name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A vehicle of that id exists.
+    #[error("vehicle {0} is enrolled already")]
+    AlreadyEnrolled(String),
+    /// Another vehicle has that ECU.
+    #[error("ECU {0} belongs to another vehicle")]
+    EcuTaken(String),
+    /// Unknown, used, withdrawn or expired; which of these is nobody's business.
+    #[error("the enrollment token is not valid")]
+    TokenInvalid,
+    /// The vehicle is not the one that the token was made for.
+    #[error("the token was made for another {what} than {found}")]
+    OtherVehicle {
+        /// What differs.
+        what: &'static str,
+        /// What the vehicle says.
+        found: String,
+    },
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] KeyError),
+    /// The database failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl Server {
+    /// Makes a one-time token for one vehicle. An older unused one of the same vehicle becomes worthless.
+    pub async fn issue_token(&self, token: Token) -> Result<(String, UnixTime), EnrollError> {
+        check_names(&token)?;
+        if self.fleet.find(&token.vehicle_id).is_some() {
+            return Err(EnrollError::AlreadyEnrolled(token.vehicle_id));
+        }
+        let (text, now) = (random_token()?, self.now());
+        let expires_at = now.plus_seconds(TOKEN_LIFE_S);
+        let _control = self.control.lock().await;
+        let mut change = self.registry.change().await?;
+        change.add_token(&NewToken { sha256: token_sha256(&text), token, expires_at }, now).await?;
+        change.commit().await?;
+        Ok((text, expires_at))
+    }
+
+    /// Binds a vehicle's key to the description that its token stands for.
+    ///
+    /// The same vehicle may ask again with the same key: it may have lost power before it read the answer.
+    pub async fn enroll(&self, request: &EnrollmentRequest) -> Result<(), EnrollError> {
+        let (sha256, now) = (token_sha256(&request.token), self.now());
+        let _control = self.control.lock().await;
+        let mut change = self.registry.change().await?;
+        let Some(token) = change.token(&sha256, now).await? else {
+            let enrolled = change.enrolled_by(&sha256).await?;
+            let known = self.fleet.find(request.vehicle_id.as_str());
+            let again = known.is_some_and(|known| {
+                enrolled.as_deref() == Some(request.vehicle_id.as_str())
+                    && known.public_key == request.public_key
+                    && known.addressee.ecu_serial == request.ecu_serial
+            });
+            return if again { Ok(()) } else { Err(EnrollError::TokenInvalid) };
+        };
+        check_vehicle(&token, request)?;
+        let row = vehicle_row(token, request, now);
+        let vehicle = fleet_vehicle(&self.fleet, row.clone()).map_err(|detail| RegistryError::Corrupt { table: "vehicles", detail })?;
+        if !change.use_token(&sha256, now).await? {
+            return Err(EnrollError::TokenInvalid);
+        }
+        if let Err(error) = change.add_vehicle(&row).await {
+            if !error.is_duplicate() {
+                return Err(error.into());
+            }
+            return Err(match self.fleet.find(&row.vehicle_id) {
+                Some(_) => EnrollError::AlreadyEnrolled(row.vehicle_id),
+                None => EnrollError::EcuTaken(row.ecu_serial),
+            });
+        }
+        change.add_event(&enrolled_event(&row), now).await?;
+        change.commit().await?;
+        self.fleet.insert(Arc::new(vehicle));
+        tracing::info!(vehicle.id = row.vehicle_id, tier = row.tier, "vehicle enrolled");
+        Ok(())
+    }
+}
+
+fn check_names(token: &Token) -> Result<(), NameError> {
+    VehicleId::new(&token.vehicle_id)?;
+    Tier::new(&token.tier)?;
+    HardwareId::new(&token.hardware_id)?;
+    Region::new(&token.region)?;
+    // Tenants and model lines have no type of their own in signed metadata, but the same alphabet.
+    VehicleId::new(&token.tenant)?;
+    VehicleId::new(&token.model_line)?;
+    Ok(())
+}
+
+fn check_vehicle(token: &Token, request: &EnrollmentRequest) -> Result<(), EnrollError> {
+    let same = |what, expected: &str, found: &str| {
+        if expected == found { Ok(()) } else { Err(EnrollError::OtherVehicle { what, found: found.to_owned() }) }
+    };
+    same("vehicle", &token.vehicle_id, request.vehicle_id.as_str())?;
+    same("hardware", &token.hardware_id, request.hardware_id.as_str())
+}
+
+fn vehicle_row(token: Token, request: &EnrollmentRequest, now: UnixTime) -> VehicleRow {
+    VehicleRow {
+        vehicle_id: token.vehicle_id,
+        tenant: token.tenant,
+        tier: token.tier,
+        hardware_id: token.hardware_id,
+        model_line: token.model_line,
+        region: token.region,
+        ecu_serial: request.ecu_serial.to_string(),
+        public_key: String::from_utf8_lossy(&public_to_bytes(&request.public_key)).into_owned(),
+        sdk_version: request.sdk_version.to_string(),
+        enrolled_at: now,
+        last_seen: now,
+        report_counter: 0,
+        installed: None,
+        confirmed_counter: 0,
+        held: None,
+    }
+}
+
+fn enrolled_event(row: &VehicleRow) -> NewEvent {
+    NewEvent {
+        kind: "vehicle_enrolled",
+        rollout: None,
+        vehicle_id: Some(row.vehicle_id.clone()),
+        text: format!("enrolled with tier {}, hardware {}, region {}", row.tier, row.hardware_id, row.region),
+    }
+}

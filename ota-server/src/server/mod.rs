@@ -1,0 +1,314 @@
+//! The shell: joins decisions, memory and database.
+//!
+//! Reads go to memory: the rules, the fleet and the Image repository's newest files are immutable values that a writer replaces as a
+//! whole. Every change takes [`Server::control`], is made durable first and becomes visible then, so that what a vehicle or an
+//! operator was told survives a power cut, and a pause holds for every poll after it was acknowledged.
+
+mod enrollment;
+mod polls;
+mod publication;
+mod reports;
+mod rollouts;
+
+pub use enrollment::EnrollError;
+pub use polls::{DirectorFile, PollError};
+pub use publication::{METADATA_BYTES_MAX, PublishError, Published};
+pub use reports::{ReportError, Work as WriterWork};
+pub use rollouts::{RolloutError, RolloutView, VehicleView, WaveProgress};
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwap;
+use switchback_signing::{
+    keys::file::parse_public,
+    metadata::{EcuSerial, HardwareId, VehicleId},
+    time::UnixTime,
+};
+use tokio::sync::{Mutex, mpsc};
+
+use crate::{
+    director::{Addressee, Lifetimes},
+    fleet::{Fleet, FleetVehicle, VehicleState},
+    image::ImageRepository,
+    keys::{KeyError, OnlineKeys, write_secret},
+    metadata_cache::MetadataCache,
+    registry::{Registry, RegistryError, StoredRoot, VehicleRow},
+    rollout::{Rules, Vehicle},
+    storage::{Storage, StorageError},
+};
+
+/// Reports and signatures that may wait for the writer; beyond that a vehicle waits in its connection.
+const WRITER_QUEUE: usize = 4_096;
+/// Bytes of randomness in tokens.
+const TOKEN_BYTES: usize = 32;
+
+/// How the server is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Everything that the server keeps.
+    pub data_dir: PathBuf,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How long a vehicle waits between two polls, seconds.
+    pub poll_after_s: u32,
+    /// How long signed metadata lives.
+    pub lifetimes: Lifetimes,
+    /// Longest target, bytes.
+    pub target_bytes_max: u64,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+impl Config {
+    /// A server with all its data in `data_dir`, on a loopback port.
+    #[must_use]
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            listen: SocketAddr::from(([127, 0, 0, 1], 8470)),
+            poll_after_s: 60,
+            lifetimes: Lifetimes::default(),
+            target_bytes_max: 16 << 30,
+            clock: Clock::system(),
+        }
+    }
+}
+
+/// The time, as the whole server sees it.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> UnixTime + Send + Sync>);
+
+impl Clock {
+    /// The system's clock.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::of(|| {
+            let seconds = match SystemTime::now().duration_since(UNIX_EPOCH) {
+                Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+                Err(before) => i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX).saturating_neg(),
+            };
+            UnixTime::from_seconds(seconds)
+        })
+    }
+
+    /// Another source of time: a test's.
+    pub fn of(source: impl Fn() -> UnixTime + Send + Sync + 'static) -> Self {
+        Self(Arc::new(source))
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> UnixTime {
+        (self.0)()
+    }
+}
+
+impl core::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The data folder cannot be used.
+    #[error("{path}: {source}")]
+    Folder {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Another server has the data folder.
+    #[error("another switchback-server is using {path}")]
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The online keys cannot be read or made.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The folder for bundles cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The database holds a document that we never write.
+    #[error("{what} in the database cannot be read: {detail}")]
+    Corrupt {
+        /// Which document.
+        what: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+/// The server without its sockets.
+#[derive(Debug)]
+pub struct Server {
+    /// How it is set up.
+    pub config: Config,
+    /// The online keys.
+    pub keys: OnlineKeys,
+    /// SHA-256 of the control plane's token.
+    pub admin_token_sha256: [u8; 32],
+    /// The bytes of targets.
+    pub storage: Storage,
+    /// The vehicles in memory.
+    pub fleet: Fleet,
+    pub(crate) registry: Registry,
+    pub(crate) rules: ArcSwap<Rules>,
+    pub(crate) image: ArcSwap<ImageRepository>,
+    pub(crate) director_roots: ArcSwap<Vec<StoredRoot>>,
+    pub(crate) director_cache: MetadataCache,
+    pub(crate) writer: mpsc::Sender<WriterWork>,
+    /// Held by whoever changes something, from its first look at the state until the change is visible.
+    pub(crate) control: Mutex<()>,
+    _lock: std::fs::File,
+}
+
+impl Server {
+    /// Opens the data folder, makes what is missing, and reads into memory what polls need. The receiver belongs to `jobs::writer`.
+    pub async fn open(config: Config) -> Result<(Arc<Self>, mpsc::Receiver<WriterWork>), OpenError> {
+        let data = &config.data_dir;
+        std::fs::create_dir_all(data).map_err(|source| OpenError::Folder { path: data.clone(), source })?;
+        let lock = lock_folder(data)?;
+        let keys = OnlineKeys::open(&data.join("keys"))?;
+        let admin_token_sha256 = admin_token(&data.join("admin.token"))?;
+        let storage = Storage::local(&data.join("objects"))?;
+        let registry = Registry::open(&data.join("switchback.sqlite")).await?;
+        let image = ImageRepository::load(registry.image_metadata_newest().await?)
+            .map_err(|(what, error)| OpenError::Corrupt { what, detail: error.to_string() })?;
+        let director_roots = registry.director_roots().await?;
+        let fleet = Fleet::default();
+        for row in registry.vehicles().await? {
+            let id = row.vehicle_id.clone();
+            let vehicle = fleet_vehicle(&fleet, row).map_err(|detail| OpenError::Corrupt { what: format!("vehicle {id}"), detail })?;
+            fleet.insert(Arc::new(vehicle));
+        }
+        let rules =
+            Rules { rollouts: registry.rollouts().await?, approvals: registry.approvals().await?, releases: image.releases().to_vec() };
+        let (writer, work) = mpsc::channel(WRITER_QUEUE);
+        let server = Self {
+            config,
+            keys,
+            admin_token_sha256,
+            storage,
+            fleet,
+            registry,
+            rules: ArcSwap::from_pointee(rules),
+            image: ArcSwap::from_pointee(image),
+            director_roots: ArcSwap::from_pointee(director_roots),
+            director_cache: MetadataCache::default(),
+            writer,
+            control: Mutex::new(()),
+            _lock: lock,
+        };
+        Ok((Arc::new(server), work))
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> UnixTime {
+        self.config.clock.now()
+    }
+
+    /// Whether the database answers.
+    pub async fn is_ready(&self) -> bool {
+        self.registry.ping().await.is_ok()
+    }
+
+    /// Writes at most `count_max` last-seen times that are not in the database yet. Nothing when there are none.
+    pub async fn save_last_seen(&self, count_max: usize) -> Result<Option<usize>, RegistryError> {
+        let vehicles = self.fleet.take_unsaved(count_max);
+        if vehicles.is_empty() {
+            return Ok(None);
+        }
+        let mut change = self.registry.change().await?;
+        for vehicle in &vehicles {
+            change.save_last_seen(vehicle.addressee.vehicle_id.as_str(), vehicle.last_seen()).await?;
+        }
+        change.commit().await?;
+        Ok(Some(vehicles.len()))
+    }
+
+    /// Closes the database. Afterwards every request fails.
+    pub async fn close(&self) {
+        self.registry.close().await;
+    }
+
+    /// What is in force now.
+    #[must_use]
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+}
+
+/// Two servers on one folder would each believe their own memory.
+fn lock_folder(data: &Path) -> Result<std::fs::File, OpenError> {
+    let path = data.join("lock");
+    let wrong = |source| OpenError::Folder { path: path.clone(), source };
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(wrong)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse { path }),
+        Err(std::fs::TryLockError::Error(source)) => Err(wrong(source)),
+    }
+}
+
+/// Reads the control plane's token, or makes it. Only its hash stays in memory.
+fn admin_token(path: &Path) -> Result<[u8; 32], OpenError> {
+    let wrong = |source| OpenError::Folder { path: path.to_owned(), source };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(token_sha256(text.trim())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let token = random_token()?;
+            write_secret(path, format!("{token}\n").as_bytes()).map_err(wrong)?;
+            Ok(token_sha256(&token))
+        }
+        Err(error) => Err(wrong(error)),
+    }
+}
+
+/// A token that nobody can guess.
+pub(crate) fn random_token() -> Result<String, KeyError> {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+    let mut bytes = [0; TOKEN_BYTES];
+    getrandom::fill(&mut bytes)?;
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// Tokens are kept and compared as hashes.
+#[must_use]
+pub fn token_sha256(token: &str) -> [u8; 32] {
+    *switchback_signing::keys::Sha256Digest::of(token.as_bytes()).as_bytes()
+}
+
+/// A row of the database as polls need it.
+fn fleet_vehicle(fleet: &Fleet, row: VehicleRow) -> Result<FleetVehicle, String> {
+    let public_key = parse_public(row.public_key.as_bytes()).map_err(|error| error.to_string())?;
+    let addressee = Addressee {
+        vehicle_id: VehicleId::new(&row.vehicle_id).map_err(|error| error.to_string())?,
+        ecu_serial: EcuSerial::new(&row.ecu_serial).map_err(|error| error.to_string())?,
+        hardware_id: HardwareId::new(&row.hardware_id).map_err(|error| error.to_string())?,
+    };
+    let vehicle = Vehicle {
+        id: row.vehicle_id.as_str().into(),
+        tenant: fleet.word(&row.tenant),
+        tier: fleet.word(&row.tier),
+        hardware_id: fleet.word(&row.hardware_id),
+        model_line: fleet.word(&row.model_line),
+        region: fleet.word(&row.region),
+        confirmed_counter: row.confirmed_counter,
+    };
+    let state = VehicleState { vehicle, report_counter: row.report_counter, installed: row.installed, held: row.held };
+    Ok(FleetVehicle::new(addressee, public_key, row.sdk_version, row.enrolled_at, row.last_seen, state))
+}

@@ -1,0 +1,342 @@
+//! Publishing: what people signed offline is checked as a vehicle would check it, and the two online roles follow by themselves.
+
+use std::sync::Arc;
+
+use switchback_signing::{
+    keys::{Ed25519Signer, SignerError},
+    metadata::{Document, MetadataError, Role, RootRole, Signed, Snapshot, TargetMeta, Targets, Timestamp, sign},
+    time::UnixTime,
+    trust::{
+        Repository, TrustError,
+        limits::{SNAPSHOT_BYTES_MAX, TARGETS_BYTES_MAX, TIMESTAMP_BYTES_MAX},
+        publish::{Publication, SnapshotEntry, check_delegated, check_root_step, check_targets, next_snapshot, next_timestamp},
+    },
+};
+
+use super::{Server, polls::versioned};
+use crate::{
+    director::ages,
+    image::{ImageFile, ImageRepository, TARGETS},
+    keys::role_not_certified,
+    registry::{NewEvent, RegistryError, StoredMetadata, StoredRoot},
+    storage::{StorageError, TargetFile},
+};
+
+/// Longest metadata file that is accepted, bytes.
+pub const METADATA_BYTES_MAX: usize = TARGETS_BYTES_MAX as usize;
+
+/// Why metadata was not published.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// Not a file that is uploaded.
+    #[error("{0:?} is not a metadata file that can be uploaded here")]
+    NameMalformed(String),
+    /// The name says another version than the file.
+    #[error("the file is {role} version {found}, its name says version {named}")]
+    NameDiffers {
+        /// The role.
+        role: String,
+        /// Version in the file.
+        found: u64,
+        /// Version in the name.
+        named: u64,
+    },
+    /// A vehicle would refuse it.
+    #[error(transparent)]
+    NotTrusted(#[from] TrustError),
+    /// It cannot be read.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// The root names other keys for a role that this server signs.
+    #[error("the {repository} root does not name this server's key, with threshold 1, for the role {role}")]
+    KeysNotCertified {
+        /// Which root.
+        repository: Repository,
+        /// The role.
+        role: &'static str,
+    },
+    /// There is nothing to check it against.
+    #[error("{0} must be published first")]
+    RootMissing(&'static str),
+    /// Bytes that the metadata lists are not there.
+    #[error("the bytes of target {path} (sha256 {sha256}, {length} bytes) have not been uploaded")]
+    TargetMissing {
+        /// The target.
+        path: String,
+        /// Its hash.
+        sha256: String,
+        /// Its length.
+        length: u64,
+    },
+    /// The target could never be downloaded.
+    #[error("target {path} cannot be served: {reason}")]
+    TargetUnusable {
+        /// The target.
+        path: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The database failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// An online key could not sign.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+}
+
+/// What an upload led to.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The role.
+    pub role: String,
+    /// Its version.
+    pub version: u64,
+    /// Version of the Snapshot that lists it.
+    pub snapshot_version: Option<u64>,
+    /// Version of the Timestamp of that Snapshot.
+    pub timestamp_version: Option<u64>,
+    /// What is legal but probably not meant.
+    pub warnings: Vec<String>,
+}
+
+impl Server {
+    /// One file of the Image repository by the name under which it is served.
+    pub async fn image_metadata(&self, file: &str) -> Result<Option<ImageFile>, RegistryError> {
+        let image = self.image.load();
+        if file == "timestamp.json" {
+            return Ok(image.newest(RootRole::Timestamp.name()).cloned());
+        }
+        let Some((role, version)) = versioned(file).filter(|(role, _)| *role != RootRole::Timestamp.name()) else {
+            return Ok(None);
+        };
+        if let Some(newest) = image.newest(role).filter(|newest| newest.version == version) {
+            return Ok(Some(newest.clone()));
+        }
+        let stored = self.registry.image_metadata(role, version).await?;
+        Ok(stored.map(|bytes| ImageFile { role: role.to_owned(), version, bytes: bytes.into() }))
+    }
+
+    /// Checks metadata of the Image repository, publishes it, and makes the Snapshot and Timestamp that go with it.
+    pub async fn publish_image_metadata(&self, file: &str, bytes: Vec<u8>) -> Result<Published, PublishError> {
+        let malformed = || PublishError::NameMalformed(file.to_owned());
+        let (role, named) = versioned(file).ok_or_else(malformed)?;
+        let _control = self.control.lock().await;
+        let (image, now) = (self.image.load_full(), self.now());
+        // The same file once more: the answer to the first upload was lost.
+        if image.newest(role).is_some_and(|newest| newest.version == named && *newest.bytes == *bytes) {
+            return published(&image, role, now);
+        }
+        let found = match role {
+            "root" => self.check_image_root(&image, &bytes, now)?,
+            "snapshot" | "timestamp" => return Err(malformed()),
+            _ => {
+                let targets = check_listing(&image, role, &bytes, now)?;
+                self.check_bytes(&targets).await?;
+                targets.version
+            }
+        };
+        same_version(role, found, named)?;
+        let mut files = vec![StoredMetadata { role: role.to_owned(), version: found, bytes }];
+        let staged = image.with(&files).map_err(|(_, error)| error)?;
+        if role != "root" {
+            let online = self.online_roles(&staged, Some(role), now)?;
+            files.extend(online);
+        }
+        self.store_image(&image, files, Some(format!("published {role} version {found}")), now).await?;
+        tracing::info!(role, version = found, "image metadata published");
+        published(&self.image.load(), role, now)
+    }
+
+    /// Checks the Director's next root and publishes it.
+    pub async fn publish_director_root(&self, file: &str, bytes: Vec<u8>) -> Result<Published, PublishError> {
+        let malformed = || PublishError::NameMalformed(file.to_owned());
+        let (_, named) = versioned(file).filter(|(role, _)| *role == "root").ok_or_else(malformed)?;
+        let _control = self.control.lock().await;
+        let (roots, now) = (self.director_roots.load_full(), self.now());
+        let result =
+            Published { role: "root".to_owned(), version: named, snapshot_version: None, timestamp_version: None, warnings: Vec::new() };
+        if roots.iter().any(|root| root.version == named && root.bytes == bytes) {
+            return Ok(result);
+        }
+        let trusted = roots.last().map(|root| root.bytes.as_slice());
+        let root = check_root_step(Repository::Director, trusted, &bytes, now)?;
+        same_version("root", root.version, named)?;
+        if let Some(role) = role_not_certified(&root, &self.keys.director_roles()) {
+            return Err(PublishError::KeysNotCertified { repository: Repository::Director, role: role.name() });
+        }
+        let new = StoredRoot { version: root.version, bytes };
+        let mut change = self.registry.change().await?;
+        change.add_director_root(&new, now).await?;
+        change.add_event(&metadata_event(format!("published Director root version {named}")), now).await?;
+        change.commit().await?;
+        let mut roots = Vec::clone(&roots);
+        roots.push(new);
+        self.director_roots.store(Arc::new(roots));
+        tracing::info!(version = named, "Director root published");
+        Ok(result)
+    }
+
+    /// Signs Snapshot and Timestamp of the Image repository anew when less than half of their life remains.
+    pub async fn refresh_image_metadata(&self) -> Result<(), PublishError> {
+        let _control = self.control.lock().await;
+        let (image, now) = (self.image.load_full(), self.now());
+        let Some(snapshot) = newest_of::<Snapshot>(&image, RootRole::Snapshot, SNAPSHOT_BYTES_MAX)? else { return Ok(()) };
+        let Some(timestamp) = newest_of::<Timestamp>(&image, RootRole::Timestamp, TIMESTAMP_BYTES_MAX)? else { return Ok(()) };
+        let lifetimes = self.config.lifetimes;
+        let files = if ages(snapshot.expires.seconds(), lifetimes.targets_s, now) {
+            self.online_roles(&image, None, now)?
+        } else if ages(timestamp.expires.seconds(), lifetimes.timestamp_s, now) {
+            let bytes = image.newest(RootRole::Snapshot.name()).map(|file| Arc::clone(&file.bytes)).unwrap_or_default();
+            vec![self.next_timestamp(Some(&timestamp), &snapshot, &bytes, now)?]
+        } else {
+            return Ok(());
+        };
+        self.store_image(&image, files, None, now).await
+    }
+
+    fn check_image_root(&self, image: &ImageRepository, bytes: &[u8], now: UnixTime) -> Result<u64, PublishError> {
+        let trusted = image.newest("root").map(|file| &*file.bytes);
+        let root = check_root_step(Repository::Image, trusted, bytes, now)?;
+        match role_not_certified(&root, &self.keys.image_roles()) {
+            Some(role) => Err(PublishError::KeysNotCertified { repository: Repository::Image, role: role.name() }),
+            None => Ok(root.version),
+        }
+    }
+
+    /// Every target that is listed, and every bundle behind an index, must be there before a vehicle can hear of it.
+    async fn check_bytes(&self, targets: &Targets) -> Result<(), PublishError> {
+        for (path, target) in &targets.targets {
+            self.check_target(path, target).await?;
+            if target.shall_match().is_some() {
+                let bundle = target.release()?.bundle;
+                self.check_target(&bundle.path, &TargetMeta::of_digest(bundle.length, bundle.sha256)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_target(&self, path: &str, target: &TargetMeta) -> Result<(), PublishError> {
+        let unusable = |reason| PublishError::TargetUnusable { path: path.to_owned(), reason };
+        let sha256 = target.sha256.ok_or_else(|| unusable("it has no SHA-256"))?;
+        let file = TargetFile::of(path, sha256).ok_or_else(|| unusable("its path is not FOLDER/NAME of A-Z a-z 0-9 . _ -"))?;
+        match self.storage.length(&file).await? {
+            Some(length) if length == target.length => Ok(()),
+            Some(_) => Err(unusable("its length is not that of the bytes with its hash")),
+            None => {
+                let (path, length) = (path.to_owned(), target.length);
+                Err(PublishError::TargetMissing { path, sha256: sha256.to_hex(), length })
+            }
+        }
+    }
+
+    /// The next Snapshot and Timestamp, with the newest file of `changed`, or of all listings when there is no Snapshot yet.
+    fn online_roles(&self, image: &ImageRepository, changed: Option<&str>, now: UnixTime) -> Result<Vec<StoredMetadata>, PublishError> {
+        let previous = newest_of::<Snapshot>(image, RootRole::Snapshot, SNAPSHOT_BYTES_MAX)?;
+        let timestamp = newest_of::<Timestamp>(image, RootRole::Timestamp, TIMESTAMP_BYTES_MAX)?;
+        let entries: Vec<SnapshotEntry<'_>> = image
+            .listings()
+            .filter(|file| previous.is_none() || changed == Some(file.role.as_str()))
+            .map(|file| SnapshotEntry { role: &file.role, version: file.version, bytes: &file.bytes })
+            .collect();
+        let expires = now.plus_seconds(self.config.lifetimes.targets_s);
+        let snapshot = next_snapshot(Repository::Image, previous.as_ref(), &entries, expires)?;
+        let file = signed(&snapshot, RootRole::Snapshot, &self.keys.image_snapshot)?;
+        let timestamp = self.next_timestamp(timestamp.as_ref(), &snapshot, &file.bytes, now)?;
+        Ok(vec![file, timestamp])
+    }
+
+    fn next_timestamp(
+        &self,
+        previous: Option<&Timestamp>,
+        snapshot: &Snapshot,
+        snapshot_bytes: &[u8],
+        now: UnixTime,
+    ) -> Result<StoredMetadata, PublishError> {
+        let expires = now.plus_seconds(self.config.lifetimes.timestamp_s);
+        let timestamp = next_timestamp(previous, snapshot, snapshot_bytes, expires);
+        signed(&timestamp, RootRole::Timestamp, &self.keys.image_timestamp)
+    }
+
+    /// Makes files durable, then visible: to downloads and to the rules at once.
+    async fn store_image(
+        &self,
+        image: &ImageRepository,
+        files: Vec<StoredMetadata>,
+        event: Option<String>,
+        now: UnixTime,
+    ) -> Result<(), PublishError> {
+        let next = image.with(&files).map_err(|(_, error)| error)?;
+        let mut change = self.registry.change().await?;
+        for file in &files {
+            change.add_image_metadata(file, now).await?;
+        }
+        if let Some(text) = event {
+            change.add_event(&metadata_event(text), now).await?;
+        }
+        change.commit().await?;
+        let releases = next.releases().to_vec();
+        self.image.store(Arc::new(next));
+        self.change_rules(|rules| rules.releases = releases);
+        Ok(())
+    }
+}
+
+/// Checks `targets` or a delegated role.
+fn check_listing(image: &ImageRepository, role: &str, bytes: &[u8], now: UnixTime) -> Result<Targets, PublishError> {
+    let root = image.newest("root").ok_or(PublishError::RootMissing("the root metadata"))?;
+    let previous = image.newest(role).map(|file| &*file.bytes);
+    let to = Publication { repository: Repository::Image, root: &root.bytes, previous, now };
+    if role == TARGETS {
+        return Ok(check_targets(bytes, &to)?);
+    }
+    let delegator = image.targets().map_err(|(_, error)| error)?;
+    let delegator = delegator.ok_or(PublishError::RootMissing("the top-level targets metadata"))?;
+    Ok(check_delegated(role, &delegator, bytes, &to)?)
+}
+
+fn same_version(role: &str, found: u64, named: u64) -> Result<(), PublishError> {
+    if found == named {
+        return Ok(());
+    }
+    Err(PublishError::NameDiffers { role: role.to_owned(), found, named })
+}
+
+fn signed<T: Role + Document>(role: &T, kind: RootRole, key: &Ed25519Signer) -> Result<StoredMetadata, PublishError> {
+    Ok(StoredMetadata { role: kind.name().to_owned(), version: role.version(), bytes: sign(role, &[key])? })
+}
+
+fn newest_of<T: Document>(image: &ImageRepository, role: RootRole, bytes_max: u64) -> Result<Option<T>, MetadataError> {
+    let Some(file) = image.newest(role.name()) else { return Ok(None) };
+    Ok(Some(Signed::<T>::parse(&file.bytes, bytes_max as usize)?.signed))
+}
+
+fn published(image: &ImageRepository, role: &str, now: UnixTime) -> Result<Published, PublishError> {
+    let version = |role: RootRole| image.newest(role.name()).map(|file| file.version);
+    let broken = image.broken_delegations(now).map_err(|(_, error)| error)?;
+    let mut warnings: Vec<String> =
+        broken.into_iter().map(|(role, reason)| format!("vehicles will find nothing in {role}: {reason}")).collect();
+    warnings.extend(targets_warning(image, now));
+    Ok(Published {
+        role: role.to_owned(),
+        version: image.newest(role).map_or(0, |file| file.version),
+        snapshot_version: version(RootRole::Snapshot),
+        timestamp_version: version(RootRole::Timestamp),
+        warnings,
+    })
+}
+
+/// A new root may have replaced the keys of `targets`.
+fn targets_warning(image: &ImageRepository, now: UnixTime) -> Option<String> {
+    let (root, targets) = (image.newest("root")?, image.newest(TARGETS)?);
+    let to = Publication { repository: Repository::Image, root: &root.bytes, previous: None, now };
+    let error = check_targets(&targets.bytes, &to).err()?;
+    Some(format!("vehicles will refuse the published targets metadata: {error}"))
+}
+
+fn metadata_event(text: String) -> NewEvent {
+    NewEvent { kind: "metadata_published", rollout: None, vehicle_id: None, text }
+}

@@ -1,0 +1,382 @@
+//! The one writer for what vehicles bring about: their reports, the gate's decisions about them, and new metadata.
+//!
+//! What waits is written in one transaction: one flush for many vehicles. Reports come before metadata, and the gates between them, so
+//! that a report which stops a rollout also stops it for the polls that waited beside it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use axum::body::Bytes;
+use switchback_signing::{
+    keys::SignerError,
+    metadata::vehicle::{EcuReport, ReleaseRef, UpdateState},
+    time::UnixTime,
+};
+use tokio::sync::oneshot;
+
+use super::{PollError, Server};
+use crate::{
+    director::{self, Held, Installed, SignedSet},
+    fleet::{FleetVehicle, VehicleState},
+    gate,
+    metadata_cache::CacheKey,
+    registry::{Change, Counted, NewEvent, Outcome, RegistryError, StoredMetadata},
+    rollout::{Act, Assignment, PausedBy, Release, ReleaseName, RolloutId, RolloutState, Rules, assignment},
+};
+
+/// Something for the writer.
+#[derive(Debug)]
+pub enum Work {
+    /// A verified report.
+    Report {
+        /// The vehicle that signed it.
+        vehicle: Arc<FleetVehicle>,
+        /// What its Primary says.
+        report: Box<EcuReport>,
+        /// The signed manifest, as evidence.
+        body: Bytes,
+        /// Told when the report is durable.
+        reply: oneshot::Sender<Result<(), ReportError>>,
+    },
+    /// A vehicle whose metadata must be signed anew.
+    Renew {
+        /// The vehicle.
+        vehicle: Arc<FleetVehicle>,
+        /// Told what is in force when the metadata is durable.
+        reply: oneshot::Sender<Result<Held, PollError>>,
+    },
+}
+
+/// Why a report was not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// Old, or sent twice.
+    #[error("report counter {counter} is not above {last}, the last one accepted")]
+    Replayed {
+        /// Counter of the report.
+        counter: u64,
+        /// Counter of the last accepted one.
+        last: u64,
+    },
+    /// The report could not be made durable.
+    #[error("the report could not be stored")]
+    NotDurable,
+}
+
+/// Why a batch could not be written.
+#[derive(Debug, thiserror::Error)]
+enum BatchError {
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+}
+
+/// What will be visible once the transaction is durable.
+struct Batch {
+    now: UnixTime,
+    rules: Rules,
+    rules_changed: bool,
+    states: HashMap<Arc<str>, (Arc<FleetVehicle>, VehicleState)>,
+    files: Vec<(CacheKey, Arc<[u8]>)>,
+    reported: BTreeSet<RolloutId>,
+    events: Vec<NewEvent>,
+}
+
+impl Server {
+    /// Hands a verified report to the writer and waits until it is durable.
+    pub async fn report(&self, vehicle: Arc<FleetVehicle>, report: EcuReport, body: Bytes) -> Result<(), ReportError> {
+        let (reply, answer) = oneshot::channel();
+        let work = Work::Report { vehicle, report: Box::new(report), body, reply };
+        self.writer.send(work).await.map_err(|_| ReportError::NotDurable)?;
+        answer.await.map_err(|_| ReportError::NotDurable)?
+    }
+
+    /// Writes what waits and answers everybody.
+    pub async fn write(&self, work: Vec<Work>) {
+        let (mut reports, mut renewals) = (Vec::new(), Vec::new());
+        for item in work {
+            match item {
+                Work::Report { vehicle, report, body, reply } => reports.push((vehicle, report, body, reply)),
+                Work::Renew { vehicle, reply } => renewals.push((vehicle, reply)),
+            }
+        }
+        let _control = self.control.lock().await;
+        let mut batch = Batch::new(self.now(), Rules::clone(&self.rules.load()));
+        let report_refs = reports.iter().map(|(vehicle, report, body, _)| (vehicle, &**report, body));
+        let renewal_refs = renewals.iter().map(|(vehicle, _)| vehicle);
+        let written = self.write_batch(&mut batch, report_refs, renewal_refs).await;
+        if let Err(error) = &written {
+            tracing::error!(error = error as &(dyn std::error::Error + 'static), "nothing could be written");
+        }
+        // A receiver that is gone hung up; what it brought is durable all the same.
+        let failed = written.is_err();
+        let (report_results, renewal_results) = written.unwrap_or_default();
+        if !failed {
+            batch.publish(self);
+        }
+        let mut results = report_results.into_iter();
+        for (.., reply) in reports {
+            let _ = reply.send(results.next().unwrap_or(Err(ReportError::NotDurable)));
+        }
+        let mut results = renewal_results.into_iter();
+        for (_, reply) in renewals {
+            let _ = reply.send(results.next().ok_or(PollError::NotDurable));
+        }
+    }
+
+    async fn write_batch<'a>(
+        &self,
+        batch: &mut Batch,
+        reports: impl Iterator<Item = (&'a Arc<FleetVehicle>, &'a EcuReport, &'a Bytes)>,
+        renewals: impl Iterator<Item = &'a Arc<FleetVehicle>>,
+    ) -> Result<(Vec<Result<(), ReportError>>, Vec<Held>), BatchError> {
+        let mut change = self.registry.change().await?;
+        let (mut report_results, mut renewal_results) = (Vec::new(), Vec::new());
+        for (vehicle, report, body) in reports {
+            report_results.push(batch.report(&mut change, vehicle, report, body).await?);
+        }
+        batch.run_gates(&mut change).await?;
+        for vehicle in renewals {
+            renewal_results.push(batch.renew(self, &mut change, vehicle).await?);
+        }
+        for event in &batch.events {
+            change.add_event(event, batch.now).await?;
+        }
+        change.commit().await?;
+        Ok((report_results, renewal_results))
+    }
+}
+
+impl Batch {
+    fn new(now: UnixTime, rules: Rules) -> Self {
+        Self { now, rules, rules_changed: false, states: HashMap::new(), files: Vec::new(), reported: BTreeSet::new(), events: Vec::new() }
+    }
+
+    /// The vehicle's state as this batch leaves it so far.
+    fn state(&mut self, vehicle: &Arc<FleetVehicle>) -> &mut VehicleState {
+        let state = vehicle.state.load_full();
+        let id = Arc::clone(&state.vehicle.id);
+        let fresh = || (Arc::clone(vehicle), VehicleState::clone(&state));
+        &mut self.states.entry(id).or_insert_with(fresh).1
+    }
+
+    async fn report(
+        &mut self,
+        change: &mut Change,
+        vehicle: &Arc<FleetVehicle>,
+        report: &EcuReport,
+        body: &Bytes,
+    ) -> Result<Result<(), ReportError>, BatchError> {
+        let now = self.now;
+        let state = self.state(vehicle);
+        let (counter, last) = (report.counter, state.report_counter);
+        if counter <= last {
+            return Ok(Err(ReportError::Replayed { counter, last }));
+        }
+        state.report_counter = counter;
+        state.installed = report.installed.as_ref().map(|image| Installed {
+            path: image.path.clone(),
+            length: image.length,
+            sha256: image.sha256.to_hex(),
+            update: report.payload.update.name().to_owned(),
+            release: report.payload.release.as_ref().map(release_name),
+        });
+        state.vehicle.confirmed_counter = state.vehicle.confirmed_counter.max(confirmed_counter(report));
+        let (reported, state) = (state.vehicle.clone(), state.clone());
+        change.add_report(&reported.id, counter, body, now).await?;
+        let confirmed = reported.confirmed_counter;
+        change.save_reported(&reported.id, counter, state.installed.as_ref(), confirmed).await?;
+        let Some(outcome) = outcome(&reported.id, report) else { return Ok(Ok(())) };
+        let Some(rollout) = self.rollout_of(&state, report) else { return Ok(Ok(())) };
+        let counted = counted(report.payload.update);
+        change.note_outcome(rollout, &outcome, counted, now).await?;
+        if let Some(counted) = counted {
+            self.reported.insert(rollout);
+            self.events.extend(failure_event(rollout, &outcome, counted));
+        }
+        Ok(Ok(()))
+    }
+
+    /// The newest rollout that may have brought the release that the report is about.
+    fn rollout_of(&self, state: &VehicleState, report: &EcuReport) -> Option<RolloutId> {
+        let release = release_name(subject(report)?);
+        let mut rollouts = self.rules.rollouts.iter().rev();
+        let rollout =
+            rollouts.find(|rollout| rollout.started_at.is_some() && rollout.release == release && rollout.selector.selects(&state.vehicle));
+        rollout.map(|rollout| rollout.id)
+    }
+
+    async fn run_gates(&mut self, change: &mut Change) -> Result<(), BatchError> {
+        for rollout in &mut self.rules.rollouts {
+            let running = matches!(rollout.state, RolloutState::Running);
+            if !running || !self.reported.contains(&rollout.id) {
+                continue;
+            }
+            let tally = change.tally(rollout.id).await?;
+            let Some(stop) = gate::evaluate(&rollout.failure_limit, tally) else { continue };
+            let pause = Act::Pause { by: PausedBy::Gate, reason: stop.to_string() };
+            // A running rollout can always be paused.
+            let Ok(Some(paused)) = rollout.after(pause, self.now) else { continue };
+            change.save_rollout(&paused).await?;
+            tracing::warn!(rollout.id = rollout.id.0, reason = %stop, "rollout paused by its gate");
+            self.events.push(NewEvent {
+                kind: "rollout_paused",
+                rollout: Some(rollout.id),
+                vehicle_id: None,
+                text: format!("paused by the gate: {stop}"),
+            });
+            *rollout = paused;
+            self.rules_changed = true;
+        }
+        Ok(())
+    }
+
+    async fn renew(&mut self, server: &Server, change: &mut Change, vehicle: &Arc<FleetVehicle>) -> Result<Held, BatchError> {
+        let now = self.now;
+        let state = self.state(vehicle).clone();
+        let assignment = assignment(&state.vehicle, &self.rules, now);
+        let release = assignment.as_ref().map(|assignment| &*assignment.release);
+        let signed = match sign_due(server, vehicle, release, state.held.as_ref(), now)? {
+            Due::Signed(signed) => signed,
+            // Another request of the same vehicle was faster.
+            Due::Held(held) => return Ok(held),
+        };
+        let id = &state.vehicle.id;
+        if let Some(Assignment { rollout, .. }) = assignment.filter(|_| signed.set.is_some()) {
+            change.note_offered(rollout, id, now).await?;
+        }
+        change.save_held(id, &signed.held).await?;
+        let held = signed.held.clone();
+        for (role, version, bytes) in files(signed) {
+            let file = StoredMetadata { role: role.to_owned(), version, bytes };
+            change.add_director_metadata(id, &file).await?;
+            self.files.push((CacheKey { vehicle_id: Arc::clone(id), role, version }, file.bytes.into()));
+        }
+        self.state(vehicle).held = Some(held.clone());
+        Ok(held)
+    }
+
+    /// Makes visible what is durable.
+    fn publish(self, server: &Server) {
+        for (key, bytes) in self.files {
+            server.director_cache.insert(key, bytes);
+        }
+        for (vehicle, state) in self.states.into_values() {
+            vehicle.state.store(Arc::new(state));
+        }
+        if self.rules_changed {
+            server.rules.store(Arc::new(self.rules));
+        }
+    }
+}
+
+/// What a vehicle holds, or what had to be signed for it.
+enum Due {
+    Held(Held),
+    Signed(SignedSet),
+}
+
+fn sign_due(
+    server: &Server,
+    vehicle: &FleetVehicle,
+    release: Option<&Release>,
+    held: Option<&Held>,
+    now: UnixTime,
+) -> Result<Due, SignerError> {
+    let (lifetimes, signers) = (server.config.lifetimes, server.keys.director());
+    let work = director::work(held, release.map(|release| &release.assigned), lifetimes, now);
+    match (work, held) {
+        (director::Work::Keep, Some(held)) => Ok(Due::Held(held.clone())),
+        (director::Work::Timestamp, Some(held)) => director::sign_timestamp(held, lifetimes, now, &signers).map(Due::Signed),
+        (director::Work::All, held) | (director::Work::Keep | director::Work::Timestamp, held @ None) => {
+            director::sign_all(&vehicle.addressee, release, held, lifetimes, now, &signers).map(Due::Signed)
+        }
+    }
+}
+
+fn files(signed: SignedSet) -> Vec<(&'static str, u64, Vec<u8>)> {
+    let SignedSet { held, set, timestamp } = signed;
+    let mut files = vec![("timestamp", held.timestamp_version, timestamp)];
+    if let Some(set) = set {
+        files.push(("targets", held.version, set.targets));
+        files.push(("snapshot", held.version, set.snapshot));
+    }
+    files
+}
+
+/// The release that the report is about.
+fn subject(report: &EcuReport) -> Option<&ReleaseRef> {
+    report.payload.candidate.as_ref().or(report.payload.release.as_ref())
+}
+
+fn release_name(release: &ReleaseRef) -> ReleaseName {
+    ReleaseName { model: release.model.clone(), version: release.version.clone() }
+}
+
+/// The counter below which the vehicle will install nothing. The release that drives counts unless it is on trial.
+fn confirmed_counter(report: &EcuReport) -> u64 {
+    match report.payload.update {
+        UpdateState::Trial => 0,
+        UpdateState::Idle
+        | UpdateState::Offered
+        | UpdateState::Consented
+        | UpdateState::Downloading
+        | UpdateState::Staged
+        | UpdateState::SelfTested
+        | UpdateState::Shadow
+        | UpdateState::Armed
+        | UpdateState::Confirmed
+        | UpdateState::RolledBack
+        | UpdateState::Refused => report.payload.release.as_ref().map_or(0, |release| release.release_counter),
+    }
+}
+
+fn counted(update: UpdateState) -> Option<Counted> {
+    match update {
+        UpdateState::Confirmed => Some(Counted::Confirmed),
+        UpdateState::RolledBack | UpdateState::Refused => Some(Counted::Failed),
+        UpdateState::Idle
+        | UpdateState::Offered
+        | UpdateState::Consented
+        | UpdateState::Downloading
+        | UpdateState::Staged
+        | UpdateState::SelfTested
+        | UpdateState::Shadow
+        | UpdateState::Armed
+        | UpdateState::Trial => None,
+    }
+}
+
+/// What the report says about its release; nothing when no update is going on.
+fn outcome(vehicle_id: &str, report: &EcuReport) -> Option<Outcome> {
+    if report.payload.update == UpdateState::Idle {
+        return None;
+    }
+    let reason = report.payload.reason.as_ref();
+    Some(Outcome {
+        vehicle_id: vehicle_id.to_owned(),
+        stage: report.payload.update.name().to_owned(),
+        reason_number: reason.map(|reason| i64::from(reason.number)),
+        reason_name: reason.map(|reason| reason.name.clone()),
+        reason_text: reason.map(|reason| reason.text.clone()),
+    })
+}
+
+fn failure_event(rollout: RolloutId, outcome: &Outcome, counted: Counted) -> Option<NewEvent> {
+    let failed = counted == Counted::Failed;
+    failed.then(|| NewEvent {
+        kind: "vehicle_failed",
+        rollout: Some(rollout),
+        vehicle_id: Some(outcome.vehicle_id.clone()),
+        text: format!(
+            "vehicle {} reports {}: {}",
+            outcome.vehicle_id,
+            outcome.stage,
+            outcome.reason_text.as_deref().unwrap_or("no reason given")
+        ),
+    })
+}

@@ -1,0 +1,260 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use switchback_signing::time::UnixTime;
+
+use super::Server;
+use crate::{
+    fleet::FleetVehicle,
+    gate::{LimitError, Tally},
+    keys::KeyError,
+    registry::{Change, Event, NewEvent, NewRollout, Outcome, RegistryError},
+    rollout::{Act, Approval, ApprovalId, IllegalMove, PausedBy, Rollout, RolloutId, Rules, Withheld, verdict},
+};
+
+/// Events of a rollout that are shown.
+const EVENTS_MAX: u32 = 1_000;
+
+/// Why a rollout or an approval could not be changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RolloutError {
+    /// No such rollout.
+    #[error("there is no rollout {0}")]
+    NoRollout(RolloutId),
+    /// No such approval, or revoked already.
+    #[error("there is no approval {} in force", .0.0)]
+    NoApproval(ApprovalId),
+    /// Two rollouts of one name would be confused.
+    #[error("a rollout named {0:?} exists already")]
+    NameTaken(String),
+    /// The failure limit could not work.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// Nothing is signed for the release.
+    #[error("the Image repository holds no release {0}")]
+    NotPublished(String),
+    /// The state does not allow it.
+    #[error("rollout {id}: {source}")]
+    IllegalMove {
+        /// The rollout.
+        id: RolloutId,
+        /// Why not.
+        source: IllegalMove,
+    },
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] KeyError),
+    /// The database failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// How far one wave has come.
+#[derive(Clone, Debug, Default)]
+pub struct WaveProgress {
+    /// Vehicles that the wave will reach in the end and no earlier wave does.
+    pub selected: u64,
+    /// Of these, vehicles that it has reached.
+    pub reached: u64,
+    /// Vehicles by the last stage that they reported, `offered` first.
+    pub stages: BTreeMap<String, u64>,
+    /// Failed vehicles by the name of the reason.
+    pub reasons: BTreeMap<String, u64>,
+}
+
+/// A rollout with all that is known about it.
+#[derive(Clone, Debug)]
+pub struct RolloutView {
+    /// The rollout.
+    pub rollout: Rollout,
+    /// What its gate counts.
+    pub tally: Tally,
+    /// One entry per wave.
+    pub waves: Vec<WaveProgress>,
+    /// What happened, oldest first.
+    pub events: Vec<Event>,
+}
+
+/// What every rollout has to say about one vehicle.
+#[derive(Clone, Debug)]
+pub struct VehicleView {
+    /// The vehicle.
+    pub vehicle: Arc<FleetVehicle>,
+    /// Per rollout: why it withholds its release, or nothing when it offers it.
+    pub verdicts: Vec<(Rollout, Option<Withheld>)>,
+}
+
+impl Server {
+    /// Writes a rollout down, as a draft.
+    pub async fn create_rollout(&self, new: NewRollout) -> Result<Rollout, RolloutError> {
+        new.failure_limit.check()?;
+        let published = self.rules.load().releases.iter().any(|release| release.name == new.release);
+        if !published {
+            return Err(RolloutError::NotPublished(new.release.to_string()));
+        }
+        let name = new.name.clone();
+        let _control = self.control.lock().await;
+        let (mut change, now) = (self.registry.change().await?, self.now());
+        let rollout = match change.add_rollout(new, now).await {
+            Err(error) if error.is_duplicate() => return Err(RolloutError::NameTaken(name)),
+            result => result?,
+        };
+        let text = format!("created: {} in {} waves", rollout.release, rollout.waves.len());
+        change.add_event(&about(&rollout, "rollout_created", text), now).await?;
+        change.commit().await?;
+        self.change_rules(|rules| rules.rollouts.push(rollout.clone()));
+        Ok(rollout)
+    }
+
+    /// Starts, pauses, resumes or advances a rollout. What was acknowledged holds for every poll from then on.
+    pub async fn act(&self, id: RolloutId, act: Act) -> Result<Rollout, RolloutError> {
+        let _control = self.control.lock().await;
+        let rollout = self.rollout(id)?;
+        let (now, resumes) = (self.now(), matches!(act, Act::Resume { .. }));
+        let (kind, text) = describe(&act);
+        let Some(next) = rollout.after(act, now).map_err(|source| RolloutError::IllegalMove { id, source })? else {
+            return Ok(rollout);
+        };
+        let mut change = self.registry.change().await?;
+        change.save_rollout(&next).await?;
+        if resumes {
+            change.open_gate_epoch(id).await?;
+        }
+        change.add_event(&about(&next, kind, text), now).await?;
+        change.commit().await?;
+        self.change_rules(|rules| {
+            for rollout in rules.rollouts.iter_mut().filter(|rollout| rollout.id == id) {
+                *rollout = next.clone();
+            }
+        });
+        tracing::info!(rollout.id = id.0, state = next.state.name(), "{kind}");
+        Ok(next)
+    }
+
+    /// Writes an approval down; its `id` is ignored.
+    pub async fn approve(&self, new: Approval) -> Result<Approval, RolloutError> {
+        let _control = self.control.lock().await;
+        let (mut change, now) = (self.registry.change().await?, self.now());
+        let approval = Approval { id: change.add_approval(&new, now).await?, ..new };
+        let Approval { release, region, authority, number, .. } = &approval;
+        let text = format!("{release} approved in {region} by {authority}, number {number}");
+        self.note_for_release(&mut change, &approval, "approval_added", &text, now).await?;
+        change.commit().await?;
+        self.change_rules(|rules| rules.approvals.push(approval.clone()));
+        Ok(approval)
+    }
+
+    /// Revokes an approval: from now on it lets nothing through.
+    pub async fn revoke_approval(&self, id: ApprovalId) -> Result<(), RolloutError> {
+        let _control = self.control.lock().await;
+        let approval = self.rules.load().approvals.iter().find(|approval| approval.id == id).cloned();
+        let approval = approval.ok_or(RolloutError::NoApproval(id))?;
+        let (mut change, now) = (self.registry.change().await?, self.now());
+        if !change.revoke_approval(id, now).await? {
+            return Err(RolloutError::NoApproval(id));
+        }
+        let text = format!("approval of {} in {} revoked", approval.release, approval.region);
+        self.note_for_release(&mut change, &approval, "approval_revoked", &text, now).await?;
+        change.commit().await?;
+        self.change_rules(|rules| rules.approvals.retain(|approval| approval.id != id));
+        Ok(())
+    }
+
+    /// The rollout with this number.
+    pub fn rollout(&self, id: RolloutId) -> Result<Rollout, RolloutError> {
+        let rules = self.rules.load();
+        let rollout = rules.rollouts.iter().find(|rollout| rollout.id == id);
+        rollout.cloned().ok_or(RolloutError::NoRollout(id))
+    }
+
+    /// A rollout with all that is known about it.
+    pub async fn rollout_view(&self, id: RolloutId) -> Result<RolloutView, RolloutError> {
+        let rollout = self.rollout(id)?;
+        let outcomes = self.registry.outcomes(id).await?;
+        let tally = self.registry.tallies().await?.remove(&id).unwrap_or_default();
+        let events = self.registry.events(id, EVENTS_MAX).await?;
+        let waves = progress(&rollout, &self.fleet.all(), &outcomes, self.now());
+        Ok(RolloutView { rollout, tally, waves, events })
+    }
+
+    /// What every rollout has to say about one vehicle.
+    #[must_use]
+    pub fn vehicle_view(&self, vehicle_id: &str) -> Option<VehicleView> {
+        let vehicle = self.fleet.find(vehicle_id)?;
+        let (rules, now) = (self.rules.load(), self.now());
+        let facts = vehicle.state.load().vehicle.clone();
+        let verdicts = rules.rollouts.iter().map(|rollout| (rollout.clone(), verdict(&facts, rollout, &rules, now).err()));
+        let verdicts = verdicts.collect();
+        Some(VehicleView { vehicle, verdicts })
+    }
+
+    /// Replaces the rules. Only with `control` held, and after the change is durable.
+    pub(super) fn change_rules(&self, change: impl FnOnce(&mut Rules)) {
+        let mut rules = Rules::clone(&self.rules.load());
+        change(&mut rules);
+        self.rules.store(Arc::new(rules));
+    }
+
+    /// An approval belongs into the story of every rollout of its release.
+    async fn note_for_release(
+        &self,
+        change: &mut Change,
+        approval: &Approval,
+        kind: &'static str,
+        text: &str,
+        now: UnixTime,
+    ) -> Result<(), RegistryError> {
+        let rules = self.rules.load();
+        let mut noted = false;
+        for rollout in rules.rollouts.iter().filter(|rollout| rollout.release == approval.release) {
+            change.add_event(&about(rollout, kind, text.to_owned()), now).await?;
+            noted = true;
+        }
+        if !noted {
+            let event = NewEvent { kind, rollout: None, vehicle_id: None, text: text.to_owned() };
+            change.add_event(&event, now).await?;
+        }
+        Ok(())
+    }
+}
+
+fn about(rollout: &Rollout, kind: &'static str, text: String) -> NewEvent {
+    NewEvent { kind, rollout: Some(rollout.id), vehicle_id: None, text }
+}
+
+fn describe(act: &Act) -> (&'static str, String) {
+    match act {
+        Act::Start => ("rollout_started", "started".to_owned()),
+        Act::Pause { by: PausedBy::Operator, reason } => ("rollout_paused", format!("paused by an operator: {reason}")),
+        Act::Pause { by: PausedBy::Gate, reason } => ("rollout_paused", format!("paused by the gate: {reason}")),
+        Act::Resume { note } => ("rollout_resumed", format!("resumed: {note}")),
+        Act::Advance => ("rollout_advanced", "next wave opened".to_owned()),
+    }
+}
+
+fn progress(rollout: &Rollout, fleet: &[Arc<FleetVehicle>], outcomes: &[Outcome], now: UnixTime) -> Vec<WaveProgress> {
+    let by_vehicle: BTreeMap<&str, &Outcome> = outcomes.iter().map(|outcome| (outcome.vehicle_id.as_str(), outcome)).collect();
+    let mut members: Vec<Vec<&Outcome>> = vec![Vec::new(); rollout.waves.len()];
+    let mut waves = vec![WaveProgress::default(); rollout.waves.len()];
+    for vehicle in fleet {
+        let vehicle = &vehicle.state.load().vehicle;
+        let wave = rollout.wave_for(vehicle).filter(|_| rollout.selector.selects(vehicle));
+        let Some(wave) = wave else { continue };
+        waves[wave].selected += 1;
+        waves[wave].reached += u64::from(rollout.wave_of(vehicle, now).is_some());
+        members[wave].extend(by_vehicle.get(&*vehicle.id));
+    }
+    for (wave, outcomes) in waves.iter_mut().zip(&members) {
+        wave.stages = count_by(outcomes.iter().map(|outcome| outcome.stage.as_str()));
+        wave.reasons = count_by(outcomes.iter().filter_map(|outcome| outcome.reason_name.as_deref()));
+    }
+    waves
+}
+
+/// Stages of a rollout's vehicles, counted for people.
+fn count_by<'a>(words: impl Iterator<Item = &'a str>) -> BTreeMap<String, u64> {
+    words.fold(BTreeMap::new(), |mut counts, word| {
+        *counts.entry(word.to_owned()).or_default() += 1;
+        counts
+    })
+}
