@@ -9,5 +9,8 @@ pub mod drive;
 pub mod engine;
 pub mod fetch;
 pub mod store;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod testing;
 pub mod update;
 pub mod vehicle;

@@ -1,0 +1,334 @@
+//! A file system in memory that can lose power.
+//!
+//! It keeps every operation since it was made. [`SimFs::crash_images`] gives what a disk may hold when power was lost after any of
+//! them, after the model of ALICE (Pillai et al., OSDI 2014): data that was not synced is there, lost, or torn at a sector; names
+//! that were not synced are there or not, each for itself, in any combination. It can also refuse an operation, run full, and
+//! pretend that a sync happened which did not.
+
+mod image;
+mod tree;
+
+use std::{
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::fs::{Access, DirEntry, EntryKind, File, Fs};
+
+pub use image::{CrashImage, Sampling};
+use tree::{Node, NodeId, Tree};
+
+/// One operation that changed, or made durable, what the disk holds.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    /// `name` in `dir` now means `node`.
+    Link { dir: NodeId, name: String, node: NodeId, kind: EntryKind },
+    /// `name` in `dir` is gone.
+    Unlink { dir: NodeId, name: String },
+    /// `node` moved from one name to the other in one step.
+    Rename { dir: NodeId, from: String, to: String, node: NodeId },
+    /// The file has this length at least.
+    Grow { node: NodeId, length: u64 },
+    /// The file holds these bytes.
+    Write { node: NodeId, offset: u64, bytes: Arc<[u8]> },
+    /// Everything before is durable for this file.
+    SyncFile { node: NodeId },
+    /// Everything before is durable for the names in this directory.
+    SyncDir { node: NodeId },
+}
+
+/// An operation to interfere with, by its number among the operations of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The sync with this number, of a file or directory, reports success and does nothing.
+    SyncIgnored(usize),
+    /// The write with this number reports success and does nothing.
+    WriteIgnored(usize),
+    /// The operation with this number, of any kind that changes the disk, fails with this error.
+    Fails(usize, ErrorKind),
+    /// From the operation with this number on, everything that changes the disk fails with this error.
+    FailsFrom(usize, ErrorKind),
+}
+
+/// A file system in memory that can lose power. Clones share the disk.
+#[derive(Clone, Debug, Default)]
+pub struct SimFs {
+    disk: Arc<Mutex<Disk>>,
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    /// What the disk held at the beginning; all of it durable.
+    start: Tree,
+    /// What a running program sees.
+    live: Tree,
+    log: Vec<Change>,
+    fault: Option<Fault>,
+    capacity: Option<u64>,
+    operations: usize,
+    syncs: usize,
+    writes: usize,
+}
+
+impl SimFs {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn of(tree: Tree) -> Self {
+        let disk = Disk { start: tree.clone(), live: tree, ..Disk::default() };
+        Self { disk: Arc::new(Mutex::new(disk)) }
+    }
+
+    /// Interferes with an operation to come; counting starts with the first operation on this disk.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        self.lock().fault = fault;
+    }
+
+    /// Limits the bytes of all files.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.lock().capacity = bytes;
+    }
+
+    /// Operations so far that changed the disk or made it durable, failed ones included.
+    pub fn operations(&self) -> usize {
+        self.lock().operations
+    }
+
+    /// Syncs of files and directories so far.
+    pub fn syncs(&self) -> usize {
+        self.lock().syncs
+    }
+
+    /// Writes of data so far.
+    pub fn writes(&self) -> usize {
+        self.lock().writes
+    }
+
+    /// Number of points at which power can be lost: one before the first change, one after each.
+    pub fn crash_points(&self) -> usize {
+        self.lock().log.len() + 1
+    }
+
+    /// What the disk may hold when power is lost after `point` changes.
+    pub fn crash_images(&self, point: usize, sampling: Sampling) -> Vec<CrashImage> {
+        let disk = self.lock();
+        image::images(&disk.start, &disk.log[..point], sampling)
+    }
+
+    /// A disk with the same content, all of it durable, and no history.
+    pub fn settled(&self) -> Self {
+        Self::of(self.lock().live.clone())
+    }
+
+    /// Changes one byte behind the back of the program, as a failing flash cell does. `false` when the file is shorter.
+    pub fn corrupt(&self, path: &Path, offset: u64) -> bool {
+        let mut disk = self.lock();
+        let Ok(node) = disk.live.find(path) else {
+            return false;
+        };
+        match disk.live.file_mut(node).ok().and_then(|bytes| bytes.get_mut(offset as usize)) {
+            None => false,
+            Some(byte) => {
+                *byte ^= 0x01;
+                true
+            }
+        }
+    }
+
+    /// Puts something that is no regular file where a program may expect one.
+    pub fn plant_link(&self, path: &Path) -> io::Result<()> {
+        let mut disk = self.lock();
+        let (dir, name) = disk.live.parent(path)?;
+        let node = disk.live.add(Node::Other);
+        disk.live.link(dir, name, node)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Disk> {
+        // A test that panicked while it held the lock has failed already.
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Disk {
+    fn begin(&mut self) -> io::Result<()> {
+        let number = self.operations;
+        self.operations += 1;
+        match self.fault {
+            Some(Fault::Fails(at, error)) if at == number => Err(error.into()),
+            Some(Fault::FailsFrom(at, error)) if number >= at => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn ignores_sync(&mut self) -> bool {
+        self.syncs += 1;
+        self.fault == Some(Fault::SyncIgnored(self.syncs - 1))
+    }
+
+    fn ignores_write(&mut self) -> bool {
+        self.writes += 1;
+        self.fault == Some(Fault::WriteIgnored(self.writes - 1))
+    }
+
+    fn record(&mut self, change: Change) -> io::Result<()> {
+        self.live.apply(&change)?;
+        self.log.push(change);
+        Ok(())
+    }
+
+    fn free(&self) -> u64 {
+        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.live.used()))
+    }
+
+    fn grow(&mut self, node: NodeId, length: u64) -> io::Result<()> {
+        let now = self.live.file(node)?.len() as u64;
+        if length.saturating_sub(now) > self.free() {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        if length > now { self.record(Change::Grow { node, length }) } else { Ok(()) }
+    }
+}
+
+impl Fs for SimFs {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let mut disk = self.lock();
+        disk.begin()?;
+        let (dir, name) = disk.live.free_name(path)?;
+        let node = disk.live.add(Node::empty_directory());
+        disk.record(Change::Link { dir, name, node, kind: EntryKind::Directory })
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut disk = self.lock();
+        disk.begin()?;
+        let node = disk.live.find(path)?;
+        if !disk.live.directory(node)?.is_empty() {
+            return Err(ErrorKind::DirectoryNotEmpty.into());
+        }
+        let (dir, name) = disk.live.parent(path)?;
+        disk.record(Change::Unlink { dir, name })
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let disk = self.lock();
+        let node = disk.live.find(path)?;
+        let names = disk.live.directory(node)?;
+        Ok(names.iter().map(|(name, node)| DirEntry { name: name.clone(), kind: disk.live.kind(*node) }).collect())
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut disk = self.lock();
+        disk.begin()?;
+        let node = disk.live.find(path)?;
+        disk.live.directory(node)?;
+        if disk.ignores_sync() { Ok(()) } else { disk.record(Change::SyncDir { node }) }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        let mut disk = self.lock();
+        disk.begin()?;
+        let (dir, name) = disk.live.free_name(path)?;
+        let node = disk.live.add(Node::File(Vec::new()));
+        disk.record(Change::Link { dir, name, node, kind: EntryKind::File })?;
+        Ok(Box::new(SimFile { fs: self.clone(), node, access: Access::ReadWrite }))
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
+        let disk = self.lock();
+        let node = disk.live.find(path)?;
+        match disk.live.kind(node) {
+            EntryKind::File => Ok(Box::new(SimFile { fs: self.clone(), node, access })),
+            EntryKind::Directory | EntryKind::Other => Err(ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut disk = self.lock();
+        disk.begin()?;
+        let node = disk.live.find(from)?;
+        let (dir, from) = disk.live.parent(from)?;
+        let (to_dir, to) = disk.live.parent(to)?;
+        if dir != to_dir {
+            return Err(ErrorKind::CrossesDevices.into());
+        }
+        disk.record(Change::Rename { dir, from, to, node })
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut disk = self.lock();
+        disk.begin()?;
+        let node = disk.live.find(path)?;
+        if disk.live.kind(node) == EntryKind::Directory {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        let (dir, name) = disk.live.parent(path)?;
+        disk.record(Change::Unlink { dir, name })
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.lock().free())
+    }
+
+    fn location(&self, path: &Path) -> PathBuf {
+        Path::new("/simulated").join(path)
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    fs: SimFs,
+    node: NodeId,
+    access: Access,
+}
+
+impl SimFile {
+    fn begin(&self) -> io::Result<MutexGuard<'_, Disk>> {
+        let mut disk = self.fs.lock();
+        match self.access {
+            Access::Read => Err(ErrorKind::PermissionDenied.into()),
+            Access::ReadWrite => {
+                disk.begin()?;
+                Ok(disk)
+            }
+        }
+    }
+}
+
+impl File for SimFile {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.fs.lock().live.file(self.node)?.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let disk = self.fs.lock();
+        let bytes = disk.live.file(self.node)?;
+        let rest = bytes.get(offset as usize..).unwrap_or_default();
+        let count = rest.len().min(into.len());
+        into[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut disk = self.begin()?;
+        if disk.ignores_write() {
+            return Ok(());
+        }
+        disk.grow(self.node, offset + bytes.len() as u64)?;
+        disk.record(Change::Write { node: self.node, offset, bytes: bytes.into() })
+    }
+
+    fn allocate(&mut self, length: u64) -> io::Result<()> {
+        self.begin()?.grow(self.node, length)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut disk = self.begin()?;
+        let node = self.node;
+        if disk.ignores_sync() { Ok(()) } else { disk.record(Change::SyncFile { node }) }
+    }
+
+    fn forget_cache(&self) {}
+}

@@ -1,0 +1,99 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod behavior;
+mod crash;
+mod faults;
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use super::{Folder, Fs, Incoming, Installation, InstalledModel, Occupant, SlotId, Store, StoreError, fs::Access, fs::read_full};
+use crate::testing::TestRelease;
+
+pub(super) fn incoming(release: &TestRelease) -> Incoming {
+    let names = &release.manifest.release;
+    let occupant = Occupant {
+        target: format!("{}.index", names.target_stem()),
+        index_length: release.index_bytes.len() as u64,
+        index_sha256: release.index_sha256(),
+        manifest_sha256: release.index.manifest_sha256(),
+        model: names.model.clone(),
+        version: names.version.clone(),
+        release_counter: names.release_counter,
+    };
+    Incoming { occupant, tar_length: release.index.tar_length() }
+}
+
+/// Downloads a release into a slot, with a checkpoint after every chunk from the manifest on.
+pub(super) fn download(store: &mut Store, release: &TestRelease) -> Result<Installation, StoreError> {
+    let mut installation = store.prepare(&incoming(release))?;
+    let (next, manifest) = installation.resumption().map_or((0, Vec::new()), |found| (found.next_chunk, found.manifest.clone()));
+    let mut reader = release.reader(next, &manifest);
+    for number in next..release.index.rows().len() as u64 {
+        release.read_chunk(&mut reader, number, |event| installation.apply(event))?;
+        if reader.manifest().is_some() {
+            store.checkpoint(&mut installation, number + 1)?;
+        }
+    }
+    reader.finish().unwrap();
+    Ok(installation)
+}
+
+/// Downloads a release and brings it to the end of its trial.
+pub(super) fn install(store: &mut Store, release: &TestRelease) -> Result<InstalledModel, StoreError> {
+    let installation = download(store, release)?;
+    let model = store.finish(installation)?;
+    store.begin_trial(model.slot())?;
+    store.confirm(model.slot())?;
+    Ok(model)
+}
+
+/// What the confirmed slot gives after every check.
+pub(super) fn confirmed(store: &Store) -> Option<InstalledModel> {
+    store.state().confirmed().map(|slot| store.load(slot).expect("what is confirmed can be loaded"))
+}
+
+/// Every file of a model, as another program would read it.
+pub(super) fn files(fs: &dyn Fs, slot: SlotId) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![format!("slots/{slot}")];
+    while let Some(folder) = open.pop() {
+        for entry in fs.read_dir(Path::new(&folder)).unwrap() {
+            let path = format!("{folder}/{}", entry.name);
+            match entry.kind {
+                super::EntryKind::Directory => open.push(path),
+                super::EntryKind::File | super::EntryKind::Other => {
+                    let file = fs.open(Path::new(&path), Access::Read).unwrap();
+                    let mut bytes = vec![0; file.length().unwrap() as usize];
+                    read_full(file.as_ref(), 0, &mut bytes).unwrap();
+                    found.insert(path.split_once('/').unwrap().1.split_once('/').unwrap().1.to_owned(), bytes);
+                }
+            }
+        }
+    }
+    found
+}
+
+pub(super) fn members(release: &TestRelease) -> BTreeMap<String, Vec<u8>> {
+    release.members.iter().cloned().collect()
+}
+
+pub(super) fn open(fs: &Arc<dyn Fs>) -> Store {
+    Store::open(Arc::clone(fs)).unwrap().0
+}
+
+#[test]
+fn a_document_is_replaced_as_a_whole() {
+    let fs: Arc<dyn Fs> = Arc::new(super::sim::SimFs::new());
+    let mut store = open(&fs);
+    assert_eq!(store.read_document(Folder::Image, "timestamp.json").unwrap(), None);
+    store.write_document(Folder::Image, "timestamp.json", b"1").unwrap();
+    store.write_document(Folder::Image, "timestamp.json", b"22").unwrap();
+    store.write_document(Folder::Director, "1.root.json", b"root").unwrap();
+    assert_eq!(store.read_document(Folder::Image, "timestamp.json").unwrap().unwrap(), b"22");
+    assert_eq!(store.documents(Folder::Image).unwrap(), ["timestamp.json"]);
+    store.remove_document(Folder::Image, "timestamp.json").unwrap();
+    assert_eq!(store.documents(Folder::Image).unwrap(), [""; 0]);
+    for name in ["../state.0", "", ".hidden", "a/b", "a\0b"] {
+        assert!(store.write_document(Folder::Image, name, b"").is_err(), "{name:?}");
+    }
+}

@@ -1,0 +1,111 @@
+//! Releases for the tests of this crate.
+
+use switchback_signing::{
+    bundle::{
+        BundleWriter, ChunkDecoder, ChunkIndex, Event, Manifest, TarReader,
+        manifest::{FileEntry, MANIFEST_PATH},
+    },
+    digest::Sha256Digest,
+};
+
+const CONTRACT: &str = r#"{
+  "contract_version": 1, "platform": "road_vehicle",
+  "inputs": [ { "tensor": "ego", "dtype": "f32", "shape": [1, 1], "source": { "ego": { "fields": ["speed_mps"] } } } ],
+  "outputs": [
+    { "tensor": "trajectory", "dtype": "f32", "shape": [1, 20, 4],
+      "meaning": { "trajectory": { "step_s": 0.1, "fields": ["x_m", "y_m", "heading_rad", "speed_mps"] } } },
+    { "tensor": "control", "dtype": "f32", "shape": [1, 2], "meaning": { "control": { "fields": ["curvature_1pm", "acceleration_mps2"] } } }
+  ],
+  "runtime": { "onnxruntime_min": "1.23" }, "memory_mib": 16, "deadline_ms": 50, "step_ms": 50,
+  "envelope": { "acceleration_max_mps2": 3.0, "deceleration_max_mps2": 8.0, "lateral_acceleration_max_mps2": 4.0,
+    "curvature_max_1pm": 0.2, "jerk_max_mps3": 20.0, "speed_max_mps": 40.0 },
+  "acceptance": { "default_tolerance": 0.01, "shadow_frames": 4, "shadow_lateral_max_m": 0.5, "trial_frames": 8 }
+}"#;
+
+/// A release as the server has it. Its content is noise, so nothing here can be loaded by ONNX Runtime.
+pub(crate) struct TestRelease {
+    pub(crate) index: ChunkIndex,
+    pub(crate) index_bytes: Vec<u8>,
+    pub(crate) bundle: Vec<u8>,
+    pub(crate) manifest: Manifest,
+    /// Path and content of every member, the manifest included.
+    pub(crate) members: Vec<(String, Vec<u8>)>,
+}
+
+/// Bytes that do not compress; the same for the same seed.
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let byte = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    std::iter::repeat_with(byte).take(length).collect()
+}
+
+/// A release with a graph, external data of this length, and a self-test in a folder of its own.
+pub(crate) fn release(counter: u64, weights: usize) -> TestRelease {
+    let files = [
+        ("model.onnx", noise(counter, 700)),
+        ("model.onnx.data", noise(counter + 1000, weights)),
+        ("selftest/inputs.safetensors", noise(counter + 2000, 90)),
+        ("selftest/outputs.safetensors", Vec::new()),
+    ];
+    let entries: Vec<FileEntry> = files
+        .iter()
+        .map(|(path, content)| FileEntry { path: (*path).into(), length: content.len() as u64, sha256: Sha256Digest::of(content) })
+        .collect();
+    let json = format!(
+        r#"{{"format":1,"release":{{"model":"vla-{counter}","version":"{counter}.0.0","release_counter":{counter},"tier":"ultra",
+            "hardware_ids":["drive-a"]}},"files":{},"model":"model.onnx",
+            "self_test":{{"inputs":"selftest/inputs.safetensors","outputs":"selftest/outputs.safetensors","cases":1}},
+            "contract":{CONTRACT}}}"#,
+        serde_json::to_string(&entries).unwrap()
+    );
+    let manifest = Manifest::parse(json.as_bytes()).unwrap();
+    let mut writer = BundleWriter::new(Vec::new(), manifest.clone()).unwrap();
+    for (_, content) in &files {
+        writer.file(content.as_slice()).unwrap();
+    }
+    let (bundle, index) = writer.finish().unwrap();
+    let manifest_file = (MANIFEST_PATH.to_owned(), manifest.to_bytes().unwrap());
+    let files = files.map(|(path, content)| (path.to_owned(), content));
+    TestRelease { index_bytes: index.to_bytes(), index, bundle, manifest, members: [manifest_file].into_iter().chain(files).collect() }
+}
+
+impl TestRelease {
+    pub(crate) fn index_sha256(&self) -> Sha256Digest {
+        Sha256Digest::of(&self.index_bytes)
+    }
+
+    /// A reader for the chunks from `next` on.
+    pub(crate) fn reader(&self, next: u64, manifest: &[u8]) -> TarReader {
+        match next {
+            0 => TarReader::new(&self.index),
+            next => TarReader::resume(
+                &self.index,
+                manifest,
+                self.index.row(next as usize).map_or(self.index.tar_length(), |row| row.raw_offset()),
+            )
+            .unwrap(),
+        }
+    }
+
+    /// What the reader says about one chunk.
+    pub(crate) fn read_chunk<E>(
+        &self,
+        reader: &mut TarReader,
+        number: u64,
+        mut take: impl FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let row = self.index.row(number as usize).unwrap();
+        let stored = &self.bundle[row.stored_offset() as usize..][..row.stored_length() as usize];
+        let mut decoder = ChunkDecoder::new().unwrap();
+        let mut chunk = decoder.decode(self.index.verify_stored(row.number(), stored).unwrap()).unwrap();
+        while let Some(event) = reader.next(&mut chunk).unwrap() {
+            take(event)?;
+        }
+        Ok(())
+    }
+}
