@@ -2,15 +2,15 @@
 
 /// Product level of a vehicle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tier {
+pub(crate) enum Tier {
     Ultra,
     UltraSe,
 }
 
 impl Tier {
-    pub const ALL: [Self; 2] = [Self::Ultra, Self::UltraSe];
+    pub(crate) const ALL: [Self; 2] = [Self::Ultra, Self::UltraSe];
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ultra => "ultra",
             Self::UltraSe => "ultra-se",
@@ -18,7 +18,7 @@ impl Tier {
     }
 
     /// The computer that goes with the tier.
-    pub fn hardware_id(self) -> &'static str {
+    pub(crate) fn hardware_id(self) -> &'static str {
         match self {
             Self::Ultra => "orin-x",
             Self::UltraSe => "orin-n",
@@ -27,27 +27,37 @@ impl Tier {
 }
 
 /// The region where `vla-2` is approved.
-pub const APPROVED: &str = "eu";
+pub(crate) const APPROVED: &str = "eu";
 /// The region where it is not.
-pub const WAITING: &str = "cn";
-pub const TENANT: &str = "demo-motors";
+pub(crate) const WAITING: &str = "cn";
+pub(crate) const TENANT: &str = "demo-motors";
 
 /// What is known of a vehicle when it leaves the factory.
 #[derive(Clone, Debug)]
-pub struct Spec {
-    pub id: String,
-    pub tier: Tier,
-    pub model_line: &'static str,
-    pub region: &'static str,
+pub(crate) struct Spec {
+    pub(crate) id: String,
+    pub(crate) tier: Tier,
+    pub(crate) model_line: &'static str,
+    pub(crate) region: &'static str,
     /// Decides its road. A vehicle in the region without approval shares the road of one in the other: the comparison is side by side.
-    pub seed: u64,
-    pub at_night: bool,
+    pub(crate) seed: u64,
+    pub(crate) at_night: bool,
     /// The one that runs the C program at the camera's full rate.
-    pub in_c: bool,
+    pub(crate) in_c: bool,
 }
 
+impl Spec {
+    /// Serial number of the driving computer.
+    pub(crate) fn ecu_serial(&self) -> String {
+        format!("{}-ecu", self.id)
+    }
+}
+
+/// The C vehicle drives one road, long enough for the whole demo.
+pub(crate) const C_ROAD_LENGTH_M: u32 = 2000;
+
 /// The C vehicle first, then the rest by region.
-pub fn fleet() -> Vec<Spec> {
+pub(crate) fn fleet() -> Vec<Spec> {
     use Tier::{Ultra, UltraSe};
     let approved: [(&str, &[Tier]); 3] = [
         ("P7", &[Ultra, Ultra, Ultra, UltraSe]),

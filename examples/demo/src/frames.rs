@@ -9,38 +9,40 @@ use anyhow::{Context, Result, ensure};
 
 /// One frame of one vehicle.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Frame {
+pub(crate) struct Frame {
     /// Since the start of the vehicle's program.
-    pub time_s: f64,
-    pub sequence: u64,
-    pub x_m: f64,
-    pub y_m: f64,
-    pub heading_rad: f64,
-    pub speed_mps: f64,
-    pub step_us: f64,
-    pub run_us: f64,
+    pub(crate) time_s: f64,
+    pub(crate) sequence: u64,
+    pub(crate) x_m: f64,
+    pub(crate) y_m: f64,
+    pub(crate) heading_rad: f64,
+    pub(crate) speed_mps: f64,
+    pub(crate) step_us: f64,
+    pub(crate) run_us: f64,
     /// The step ended after the next frame was due.
-    pub missed: bool,
+    pub(crate) missed: bool,
     /// Empty while the vehicle has no model.
-    pub model: String,
-    pub version: String,
+    pub(crate) model: String,
+    pub(crate) version: String,
     /// Rises with every model that the vehicle activates; 0 while it has none.
-    pub generation: u64,
-    pub swapped: bool,
-    pub fell_back: bool,
-    pub takeover: u32,
-    pub faults: u64,
+    pub(crate) generation: u64,
+    pub(crate) swapped: bool,
+    pub(crate) fell_back: bool,
+    pub(crate) takeover: u32,
+    pub(crate) faults: u64,
     /// The answer came from a model and kept the envelope.
-    pub valid: bool,
+    pub(crate) valid: bool,
     /// From the middle of our lane, left positive. Not in the C program's log: its simulator's own log has it.
-    pub lane_offset_m: Option<f64>,
+    pub(crate) lane_offset_m: Option<f64>,
+    /// A wheel is outside our lane. As above.
+    pub(crate) off_lane: bool,
     /// Which road it drives on, from 1; the positions of two roads have nothing to do with each other.
-    pub road: u64,
+    pub(crate) road: u64,
 }
 
 impl Frame {
     /// A model answered, as opposed to the driver driving.
-    pub fn driven_by_model(&self) -> bool {
+    pub(crate) fn driven_by_model(&self) -> bool {
         self.generation > 0
     }
 }
@@ -79,13 +81,14 @@ impl Columns {
             faults: whole("faults")?,
             valid: whole("control_valid")? != 0,
             lane_offset_m: find("lane_offset_m").map(str::parse).transpose()?,
+            off_lane: find("off_lane") == Some("1"),
             road: find("road").map_or(Ok(1), str::parse)?,
         })
     }
 }
 
 /// A log that may still grow.
-pub struct FrameLog {
+pub(crate) struct FrameLog {
     path: PathBuf,
     read_to: u64,
     columns: Option<Columns>,
@@ -93,12 +96,12 @@ pub struct FrameLog {
 }
 
 impl FrameLog {
-    pub fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), read_to: 0, columns: None, frames: Vec::new() }
     }
 
     /// Reads what was added since; a last line that is not complete yet waits for the next time.
-    pub fn refresh(&mut self) -> Result<&[Frame]> {
+    pub(crate) fn refresh(&mut self) -> Result<&[Frame]> {
         let Ok(mut file) = File::open(&self.path) else {
             return Ok(&self.frames); // The vehicle has not come to its first frame.
         };
@@ -116,7 +119,7 @@ impl FrameLog {
         Ok(&self.frames)
     }
 
-    pub fn frames(&self) -> &[Frame] {
+    pub(crate) fn frames(&self) -> &[Frame] {
         &self.frames
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// Installs the handlers; call once, first.
-pub fn install() -> Result<()> {
+pub(crate) fn install() -> Result<()> {
     let flag = INTERRUPTED.get_or_init(Arc::default);
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(flag))?;
@@ -17,7 +17,7 @@ pub fn install() -> Result<()> {
 }
 
 /// An error once the user has asked to stop.
-pub fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     if INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
         bail!("interrupted; everything that was started has been ended");
     }

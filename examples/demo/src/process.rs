@@ -20,17 +20,17 @@ const HEARTBEAT: Duration = Duration::from_millis(200);
 const TAIL_LINES: usize = 15;
 
 /// What to start and where its output goes.
-pub struct Launch<'a> {
-    pub name: &'a str,
-    pub program: &'a Path,
-    pub arguments: Vec<String>,
-    pub log_dir: &'a Path,
+pub(crate) struct Launch<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) program: &'a Path,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) log_dir: &'a Path,
     /// Raised for the vehicles in the background: on two cores twenty vehicles share what is one computer each on the road.
-    pub niceness: u8,
+    pub(crate) niceness: u8,
 }
 
 /// A running program. Dropping it ends it.
-pub struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     output: Arc<Output>,
@@ -57,7 +57,7 @@ impl Output {
 }
 
 impl Process {
-    pub fn start(launch: Launch<'_>) -> Result<Self> {
+    pub(crate) fn start(launch: Launch<'_>) -> Result<Self> {
         let stderr_path = launch.log_dir.join(format!("{}.stderr", launch.name));
         let stderr = File::create(&stderr_path).with_context(|| format!("create {}", stderr_path.display()))?;
         let stdout_copy = File::create(launch.log_dir.join(format!("{}.stdout", launch.name)))?;
@@ -78,7 +78,7 @@ impl Process {
     }
 
     /// Waits until `pick` accepts a line that the program has printed, from its start on.
-    pub fn wait_for_line<T>(&self, what: &str, timeout: Duration, pick: impl Fn(&str) -> Option<T>) -> Result<T> {
+    pub(crate) fn wait_for_line<T>(&self, what: &str, timeout: Duration, pick: impl Fn(&str) -> Option<T>) -> Result<T> {
         let deadline = Instant::now() + timeout;
         let mut lines = self.output.lock();
         let mut seen = 0;
@@ -100,12 +100,12 @@ impl Process {
         }
     }
 
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.output.lock().texts.clone()
     }
 
     /// Fails when the program has ended by itself, which none of them should.
-    pub fn expect_running(&mut self) -> Result<()> {
+    pub(crate) fn expect_running(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => {
@@ -116,7 +116,7 @@ impl Process {
     }
 
     /// SIGTERM, a grace period, then SIGKILL; returns how it ended.
-    pub fn stop(&mut self) -> Result<ExitStatus> {
+    pub(crate) fn stop(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::TERM);
         self.wait_until_closed(Instant::now() + GRACE);
         if !self.output.lock().closed {
@@ -128,7 +128,7 @@ impl Process {
     }
 
     /// Asks it to end without waiting, so that many can end together before each is waited for.
-    pub fn ask_to_stop(&self) {
+    pub(crate) fn ask_to_stop(&self) {
         self.signal(Signal::TERM);
     }
 
@@ -150,7 +150,7 @@ impl Process {
     }
 
     /// The end of what it has printed, for an error message.
-    pub fn tail(&self) -> String {
+    pub(crate) fn tail(&self) -> String {
         let stdout = self.lines();
         let stderr = std::fs::read_to_string(&self.stderr_path).unwrap_or_default();
         let stderr: Vec<&str> = stderr.lines().collect();

@@ -8,35 +8,35 @@ enum Scale {
 
 /// One axis of a chart: what it shows, its unit and its range.
 #[derive(Clone, Debug)]
-pub struct Axis {
-    pub label: String,
-    pub unit: &'static str,
-    pub min: f64,
-    pub max: f64,
+pub(crate) struct Axis {
+    pub(crate) label: String,
+    pub(crate) unit: &'static str,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
     ticks_max: usize,
     scale: Scale,
 }
 
 impl Axis {
-    pub fn new(label: &str, unit: &'static str, range: (f64, f64)) -> Self {
+    pub(crate) fn new(label: &str, unit: &'static str, range: (f64, f64)) -> Self {
         Self { label: label.to_owned(), unit, min: range.0, max: range.1.max(range.0 + 1e-9), ticks_max: 8, scale: Scale::Linear }
     }
 
     #[must_use]
-    pub fn with_ticks_max(mut self, ticks_max: usize) -> Self {
+    pub(crate) fn with_ticks_max(mut self, ticks_max: usize) -> Self {
         self.ticks_max = ticks_max;
         self
     }
 
     #[must_use]
-    pub fn logarithmic(mut self) -> Self {
+    pub(crate) fn logarithmic(mut self) -> Self {
         self.scale = Scale::Logarithmic;
         self.min = self.min.max(f64::MIN_POSITIVE);
         self
     }
 
     /// Where a value lies between the ends, 0 to 1.
-    pub fn fraction(&self, value: f64) -> f64 {
+    pub(crate) fn fraction(&self, value: f64) -> f64 {
         match self.scale {
             Scale::Linear => (value - self.min) / (self.max - self.min),
             Scale::Logarithmic => (value.max(self.min) / self.min).log10() / (self.max / self.min).log10(),
@@ -44,7 +44,7 @@ impl Axis {
     }
 
     /// Round values inside the range: 1-2-5 apart, or the powers of ten.
-    pub fn ticks(&self) -> Vec<f64> {
+    pub(crate) fn ticks(&self) -> Vec<f64> {
         if self.scale == Scale::Logarithmic {
             let (first, last) = (self.min.log10().ceil() as i32, (self.max.log10() + 1e-9).floor() as i32);
             return (first..=last).map(|power| 10_f64.powi(power)).collect();
@@ -56,7 +56,7 @@ impl Axis {
     }
 
     /// A tick's text with as many decimals as the step between ticks needs.
-    pub fn text(&self, value: f64) -> String {
+    pub(crate) fn text(&self, value: f64) -> String {
         if self.scale == Scale::Logarithmic {
             let decimals = (-value.log10().round()).clamp(0.0, 6.0) as usize;
             return format!("{value:.decimals$}");
@@ -68,7 +68,7 @@ impl Axis {
         format!("{value:.decimals$}").replace('-', "\u{2212}")
     }
 
-    pub fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         if self.unit.is_empty() { self.label.clone() } else { format!("{} ({})", self.label, self.unit) }
     }
 }

@@ -9,7 +9,7 @@ const BOTTOM: f64 = 46.0;
 
 /// What a mark stands for; the style sheet gives it a color (class `t-...`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tone {
+pub(crate) enum Tone {
     First,
     Second,
     Third,
@@ -22,7 +22,7 @@ pub enum Tone {
 }
 
 impl Tone {
-    pub fn class(self) -> &'static str {
+    pub(crate) fn class(self) -> &'static str {
         match self {
             Self::First => "t-first",
             Self::Second => "t-second",
@@ -39,7 +39,7 @@ impl Tone {
 
 /// How a line is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LineStyle {
+pub(crate) enum LineStyle {
     Thin,
     Thick,
     Dashed,
@@ -57,7 +57,7 @@ impl LineStyle {
 
 /// Where a note stands relative to its point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Corner {
+pub(crate) enum Corner {
     Left,
     Right,
 }
@@ -79,7 +79,7 @@ enum Sample {
 }
 
 /// A chart: marks are drawn in the order in which they are added.
-pub struct Chart {
+pub(crate) struct Chart {
     id: &'static str,
     title: String,
     x: Axis,
@@ -91,64 +91,64 @@ pub struct Chart {
 
 impl Chart {
     /// `id` must be unique in the document; it names the clip path.
-    pub fn new(id: &'static str, title: &str, x: Axis, y: Axis) -> Self {
+    pub(crate) fn new(id: &'static str, title: &str, x: Axis, y: Axis) -> Self {
         Self { id, title: title.to_owned(), x, y, plot_height: 220.0, marks: Vec::new(), legend: Vec::new() }
     }
 
     #[must_use]
-    pub fn with_plot_height(mut self, pixels: f64) -> Self {
+    pub(crate) fn with_plot_height(mut self, pixels: f64) -> Self {
         self.plot_height = pixels;
         self
     }
 
     /// Makes a meter as long upwards as sideways: the height follows from the two ranges.
     #[must_use]
-    pub fn with_equal_scales(mut self) -> Self {
+    pub(crate) fn with_equal_scales(mut self) -> Self {
         self.plot_height = (WIDTH - LEFT - RIGHT) * (self.y.max - self.y.min) / (self.x.max - self.x.min);
         self
     }
 
-    pub fn line(&mut self, tone: Tone, style: LineStyle, points: Vec<(f64, f64)>) {
+    pub(crate) fn line(&mut self, tone: Tone, style: LineStyle, points: Vec<(f64, f64)>) {
         self.marks.push(Mark::Line { tone, style, points });
     }
 
-    pub fn area(&mut self, tone: Tone, outline: Vec<(f64, f64)>) {
+    pub(crate) fn area(&mut self, tone: Tone, outline: Vec<(f64, f64)>) {
         self.marks.push(Mark::Area { tone, outline });
     }
 
-    pub fn dots(&mut self, tone: Tone, points: Vec<(f64, f64)>) {
+    pub(crate) fn dots(&mut self, tone: Tone, points: Vec<(f64, f64)>) {
         self.marks.push(Mark::Dots { tone, points });
     }
 
     /// A dashed line over the whole width, such as a limit.
-    pub fn across(&mut self, tone: Tone, y: f64, text: &str) {
+    pub(crate) fn across(&mut self, tone: Tone, y: f64, text: &str) {
         self.marks.push(Mark::Across { tone, y, text: text.to_owned() });
     }
 
     /// A dashed line over the whole height, such as a moment.
-    pub fn upright(&mut self, tone: Tone, x: f64, text: &str, corner: Corner) {
+    pub(crate) fn upright(&mut self, tone: Tone, x: f64, text: &str, corner: Corner) {
         self.marks.push(Mark::Upright { tone, x, text: text.to_owned(), corner });
     }
 
     /// A ringed point with a note.
-    pub fn flag(&mut self, tone: Tone, at: (f64, f64), text: &str, corner: Corner) {
+    pub(crate) fn flag(&mut self, tone: Tone, at: (f64, f64), text: &str, corner: Corner) {
         self.marks.push(Mark::Flag { tone, at, text: text.to_owned(), corner });
     }
 
-    pub fn legend_line(&mut self, tone: Tone, text: &str) {
+    pub(crate) fn legend_line(&mut self, tone: Tone, text: &str) {
         self.legend.push((tone, Sample::Line, text.to_owned()));
     }
 
-    pub fn legend_area(&mut self, tone: Tone, text: &str) {
+    pub(crate) fn legend_area(&mut self, tone: Tone, text: &str) {
         self.legend.push((tone, Sample::Area, text.to_owned()));
     }
 
-    pub fn legend_dot(&mut self, tone: Tone, text: &str) {
+    pub(crate) fn legend_dot(&mut self, tone: Tone, text: &str) {
         self.legend.push((tone, Sample::Dot, text.to_owned()));
     }
 
     /// The chart as one `<svg>` element.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let mut svg = Svg::new(WIDTH, TOP + self.plot_height + BOTTOM);
         svg.clip_rectangle(self.id, [LEFT, TOP, WIDTH - LEFT - RIGHT, self.plot_height]);
         self.draw_grid(&mut svg);

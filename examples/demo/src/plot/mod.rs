@@ -4,6 +4,6 @@ mod axis;
 mod chart;
 mod svg;
 
-pub use axis::Axis;
-pub use chart::{Chart, Corner, LineStyle, Tone};
-pub use svg::escape;
+pub(crate) use axis::Axis;
+pub(crate) use chart::{Chart, Corner, LineStyle, Tone};
+pub(crate) use svg::escape;

@@ -68,6 +68,6 @@ pub(super) fn number(value: f64) -> String {
 }
 
 /// Text for an element or an attribute.
-pub fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -29,7 +29,7 @@ pub(super) fn path(hero: &Hero) -> String {
     }
     let swap = &hero.frames[hero.swap];
     chart.flag(Tone::Ink, (0.0, 0.0), &format!("swap at {:.1} m/s", swap.speed_mps), Corner::Right);
-    legend(&mut chart, &hero.frames);
+    legend(&mut chart, &hero.frames, Chart::legend_line);
     chart.legend_line(Tone::Ink, "edge of the road");
     chart.render()
 }
@@ -48,7 +48,7 @@ pub(super) fn lane_offset(hero: &Hero) -> String {
     chart.across(Tone::Bad, OFF_LANE_M, "a wheel on the middle line");
     chart.across(Tone::Bad, -OFF_LANE_M, "a wheel on the edge line");
     chart.upright(Tone::Ink, seconds(&hero.frames[hero.swap]), "swap", Corner::Right);
-    legend(&mut chart, &hero.frames);
+    legend(&mut chart, &hero.frames, Chart::legend_line);
     chart.render()
 }
 
@@ -66,7 +66,7 @@ pub(super) fn latency(hero: &Hero) -> String {
     }
     chart.across(Tone::Bad, hero.deadline_ms, &format!("deadline {:.0} ms", hero.deadline_ms));
     chart.upright(Tone::Ink, seconds(&hero.frames[hero.swap]), "swap", Corner::Right);
-    legend(&mut chart, &hero.frames);
+    legend(&mut chart, &hero.frames, Chart::legend_dot);
     chart.render()
 }
 
@@ -161,14 +161,14 @@ fn tone(frame: &Frame) -> Tone {
     }
 }
 
-fn legend(chart: &mut Chart, frames: &[Frame]) {
+fn legend(chart: &mut Chart, frames: &[Frame], add: fn(&mut Chart, Tone, &str)) {
     let mut shown: Vec<&str> = Vec::new();
     for frame in frames {
         if !shown.contains(&frame.version.as_str()) {
             shown.push(&frame.version);
             let text =
                 if frame.version.is_empty() { "driver, no model yet".to_owned() } else { format!("{} {}", frame.model, frame.version) };
-            chart.legend_line(tone(frame), &text);
+            add(chart, tone(frame), &text);
         }
     }
 }

@@ -9,67 +9,67 @@ use crate::ledger::Claim;
 use crate::plot::escape;
 
 /// Everything that the report shows.
-pub struct Report {
-    pub tiles: Vec<Tile>,
-    pub titles: Vec<String>,
-    pub claims: Vec<Claim>,
-    pub hero: Option<Hero>,
-    pub comparison: Vec<Comparison>,
-    pub progress: Vec<Progress>,
-    pub fleet: Vec<FleetRow>,
-    pub footer: String,
+pub(crate) struct Report {
+    pub(crate) tiles: Vec<Tile>,
+    pub(crate) titles: Vec<String>,
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) hero: Option<Hero>,
+    pub(crate) comparison: Vec<Comparison>,
+    pub(crate) progress: Vec<Progress>,
+    pub(crate) fleet: Vec<FleetRow>,
+    pub(crate) footer: String,
 }
 
 /// A figure on top of the page.
-pub struct Tile {
-    pub value: String,
-    pub text: String,
+pub(crate) struct Tile {
+    pub(crate) value: String,
+    pub(crate) text: String,
 }
 
 /// The drive of the vehicle that swaps in a bend.
-pub struct Hero {
-    pub vehicle: String,
-    pub frames: Vec<Frame>,
+pub(crate) struct Hero {
+    pub(crate) vehicle: String,
+    pub(crate) frames: Vec<Frame>,
     /// Index in `frames` of the first answer of the new model.
-    pub swap: usize,
+    pub(crate) swap: usize,
     /// Curvature of the road at the swap, 1/m, left positive.
     pub curvature_1pm: f64,
-    pub deadline_ms: f64,
+    pub(crate) deadline_ms: f64,
     /// Right edge, middle line and left edge of the road, in the frames' coordinates.
-    pub edges: [Vec<(f64, f64)>; 3],
+    pub(crate) edges: [Vec<(f64, f64)>; 3],
 }
 
 /// One measure of two models.
-pub struct Comparison {
-    pub what: String,
-    pub first: String,
-    pub second: String,
-    pub better: String,
+pub(crate) struct Comparison {
+    pub(crate) what: String,
+    pub(crate) first: String,
+    pub(crate) second: String,
+    pub(crate) better: String,
 }
 
 /// How many vehicles were in which state over time.
-pub struct Progress {
-    pub id: &'static str,
-    pub title: String,
-    pub states: Vec<(crate::plot::Tone, String)>,
+pub(crate) struct Progress {
+    pub(crate) id: &'static str,
+    pub(crate) title: String,
+    pub(crate) states: Vec<(crate::plot::Tone, String)>,
     /// Time in seconds, then the number of vehicles in each of `states`.
-    pub samples: Vec<(f64, Vec<usize>)>,
-    pub moments: Vec<(f64, String)>,
+    pub(crate) samples: Vec<(f64, Vec<usize>)>,
+    pub(crate) moments: Vec<(f64, String)>,
 }
 
 /// A vehicle at the end.
-pub struct FleetRow {
-    pub vehicle: String,
-    pub tier: String,
-    pub model_line: String,
-    pub region: String,
-    pub model: String,
-    pub state: String,
-    pub reason: String,
+pub(crate) struct FleetRow {
+    pub(crate) vehicle: String,
+    pub(crate) tier: String,
+    pub(crate) model_line: String,
+    pub(crate) region: String,
+    pub(crate) model: String,
+    pub(crate) state: String,
+    pub(crate) reason: String,
 }
 
 impl Report {
-    pub fn to_html(&self) -> String {
+    pub(crate) fn to_html(&self) -> String {
         let mut page = String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
         page.push_str(
             "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Switchback demo</title>\n<style>\n",

@@ -32,6 +32,7 @@ fn hero() -> Hero {
             takeover: 0,
             faults: 0,
             valid: true,
+            off_lane: status.off_lane,
             road: 1,
         });
         world.step(world.expert().control);

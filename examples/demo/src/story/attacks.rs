@@ -1,0 +1,119 @@
+//! Step 6: altered bytes and a bundle for another tier are refused, each with its reason.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{PATIENCE, SIGNERS, TAMPERED};
+use crate::fleet::{APPROVED, Spec, Tier};
+use crate::interrupt;
+use crate::stage::{Package, Stage, Watch};
+use crate::vehicle::{Event, Vehicle};
+
+pub(super) fn tell(stage: &mut Stage) -> Result<()> {
+    stage.ledger.step("A tampered bundle and a bundle for another tier are refused");
+    tampered_bundle(stage)?;
+    other_tier(stage)
+}
+
+/// Somebody with access to the server's disk changes one bit of a bundle that everybody has signed.
+fn tampered_bundle(stage: &mut Stage) -> Result<()> {
+    let (model, version) = TAMPERED;
+    let draft = stage.pack(&[Package { model, version, tier: Tier::Ultra, folder: "vla-2" }])?;
+    for signer in &SIGNERS[..2] {
+        stage.sign(&draft, signer)?;
+    }
+    stage.publish()?;
+    stage.approve(&draft, APPROVED, "KBA")?;
+    let stored = find_copy(&stage.places.server_data(), &draft.bundles[0])?;
+    let at = flip_a_bit(&stored)?;
+    stage.ledger.say(&format!("vla-2 2.0.1 is published; then bit 0 of byte {at} of the server's copy is flipped"));
+    let options = ["--wave", "name=all,percent=100", "--tiers", "ultra", "--model-lines", "X9", "--fail-count", "1"];
+    let id = stage.create_rollout("vla-2 2.0.1", &draft, &options)?;
+    stage.desk.run(&["rollout", "start", &id])?;
+    let mut watch = Watch::new(&id);
+    let rollout = stage.watch(&mut watch, "refusal of the tampered bundle", PATIENCE, |rollout| rollout.state == "paused")?;
+    let words = stage.vehicles.iter().flat_map(Vehicle::events).rfind(|event| event.version == version && is_refusal(event));
+    let measured =
+        format!("{} refused it, {} run it: {}", rollout.sum(|wave| wave.failed), rollout.sum(|wave| wave.confirmed), told(words));
+    let holds = rollout.sum(|wave| wave.failed) > 0 && rollout.sum(|wave| wave.confirmed) == 0 && driven_by(stage, version)? == 0;
+    stage.ledger.claim("One flipped bit is refused before anything of it is decoded", &measured, holds)
+}
+
+/// The Director's records are falsified: it takes an Ultra SE for an Ultra and assigns it the bundle of the other tier.
+fn other_tier(stage: &mut Stage) -> Result<()> {
+    let spec = Spec {
+        id: "mistaken-1".to_owned(),
+        tier: Tier::UltraSe,
+        model_line: "X9",
+        region: APPROVED,
+        seed: 901,
+        at_night: false,
+        in_c: false,
+    };
+    let token = super::enrollment::token(stage, &spec, Tier::Ultra.name())?;
+    let vehicle = stage.factory.build(spec, &token)?;
+    stage.ledger.say("an Ultra SE enrolls whom the Director's records call an Ultra: it is assigned the bundle of the other tier");
+    let deadline = Instant::now() + PATIENCE;
+    let refusal = loop {
+        if let Some(refusal) = vehicle.events().into_iter().find(is_refusal) {
+            break refusal;
+        }
+        if Instant::now() > deadline {
+            bail!("the vehicle has refused nothing within {} s\n{}", PATIENCE.as_secs(), vehicle.process.tail());
+        }
+        stage.expect_all_running()?;
+        interrupt::check()?;
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let text = told(Some(refusal.clone()));
+    stage.vehicles.push(vehicle);
+    let drives = stage
+        .vehicles
+        .last_mut()
+        .map_or(Ok(0), |vehicle| vehicle.log.refresh().map(|frames| frames.iter().filter(|frame| frame.driven_by_model()).count()))?;
+    let holds = text.contains("tier") && drives == 0;
+    stage.ledger.claim("A bundle for another tier is refused although the Director assigned it", &text, holds)
+}
+
+fn is_refusal(event: &Event) -> bool {
+    event.name == "refused" || event.name == "rolled_back"
+}
+
+fn told(event: Option<Event>) -> String {
+    event.map_or_else(|| "nobody said why".to_owned(), |event| format!("\"{}\"", event.text))
+}
+
+fn driven_by(stage: &mut Stage, version: &str) -> Result<usize> {
+    stage.refresh_logs()?;
+    Ok(stage.vehicles.iter().flat_map(|vehicle| vehicle.log.frames()).filter(|frame| frame.version == version).count())
+}
+
+/// The file below `folder` with the same bytes as `original`.
+fn find_copy(folder: &Path, original: &Path) -> Result<PathBuf> {
+    let bytes = fs::read(original)?;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if entry.metadata()?.len() == bytes.len() as u64 && fs::read(entry.path())? == bytes {
+                return Ok(entry.path());
+            }
+        }
+    }
+    bail!("the server keeps no copy of {}", original.display())
+}
+
+/// Flips a bit in the middle of a file and returns the offset of its byte.
+fn flip_a_bit(path: &Path) -> Result<usize> {
+    let mut bytes = fs::read(path)?;
+    ensure!(!bytes.is_empty(), "{} is empty", path.display());
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(path, bytes).with_context(|| format!("write {}", path.display()))?;
+    Ok(at)
+}

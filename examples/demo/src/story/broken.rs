@@ -1,0 +1,98 @@
+//! Step 5: a broken release with valid signatures stops itself.
+
+use anyhow::Result;
+
+use super::{BROKEN, PATIENCE, Record, SIGNERS};
+use crate::fleet::{APPROVED, Tier};
+use crate::plot::Tone;
+use crate::report::Progress;
+use crate::stage::{Package, Stage, Watch};
+
+/// Vehicles that may fail before the rollout stops.
+const FAIL_COUNT: &str = "2";
+
+pub(super) fn tell(stage: &mut Stage, record: &mut Record) -> Result<()> {
+    stage.ledger.step("A broken release with valid signatures stops itself");
+    let (model, version) = BROKEN;
+    let draft = stage.pack(&[Package { model, version, tier: Tier::Ultra, folder: "vla-3-broken" }])?;
+    for signer in &SIGNERS[..2] {
+        stage.sign(&draft, signer)?;
+    }
+    stage.publish()?;
+    stage.approve(&draft, APPROVED, "KBA")?;
+    stage.ledger.say("vla-3 is signed by two, published and approved: no signature can tell that it is broken");
+    let waves = ["--wave", "name=canary,percent=100,model-lines=P7", "--wave", "name=all,percent=100,starts-at=2099-01-01T00:00:00Z"];
+    let id = stage.create_rollout("vla-3", &draft, &[&waves[..], &["--tiers", "ultra", "--fail-count", FAIL_COUNT]].concat())?;
+    let begun = stage.ledger.seconds();
+    stage.desk.run(&["rollout", "start", &id])?;
+    let mut watch = Watch::new(&id);
+    let paused = stage.watch(&mut watch, "pause of the rollout", PATIENCE, |rollout| rollout.state == "paused")?;
+    let after_s = stage.ledger.seconds() - begun;
+
+    let reason = paused.paused_reason.clone().unwrap_or_default();
+    let by_gate = paused.paused_by.as_deref() == Some("gate");
+    stage.ledger.claim("The rollout paused itself", &format!("after {after_s:.1} s: {reason}"), by_gate)?;
+
+    tell_refusals(stage);
+    let (failed, confirmed) = (paused.sum(|wave| wave.failed), paused.sum(|wave| wave.confirmed));
+    let measured = format!("{failed} refused it or fell back ({}), {confirmed} confirmed it", paused.reasons());
+    stage.ledger.claim("Every vehicle that tried it went back to vla-2 and said why", &measured, confirmed == 0 && failed > 0)?;
+
+    let exposed = paused.sum(|wave| wave.offered);
+    record.exposed = Some(exposed);
+    record.paused_after_s = Some(after_s);
+    let canaries = paused.waves[0].selected;
+    let measured = format!("{exposed} of {} vehicles saw it, the canary wave has {canaries}", stage.vehicles.len());
+    stage.ledger.claim("Few vehicles ever saw it", &measured, exposed <= canaries)?;
+    check_driving(stage)?;
+    record.progress.push(progress(&watch, begun));
+    Ok(())
+}
+
+fn tell_refusals(stage: &Stage) {
+    for vehicle in &stage.vehicles {
+        if let Some(event) = vehicle.last_event(BROKEN.0) {
+            stage.ledger.say(&format!("{}: {} {}", vehicle.spec.id, event.name, event.text));
+        }
+    }
+}
+
+/// No frame that a vehicle acted on came from the broken model: either it never drove, or the previous model answered in the same step.
+fn check_driving(stage: &mut Stage) -> Result<()> {
+    stage.refresh_logs()?;
+    let frames = || stage.vehicles.iter().flat_map(|vehicle| vehicle.log.frames());
+    let acted_on = frames().filter(|frame| frame.model == BROKEN.0 && frame.valid).count();
+    let fell_back = frames().filter(|frame| frame.fell_back).count();
+    let without = stage.vehicles.iter().map(|vehicle| without_answer(vehicle.log.frames())).sum::<usize>();
+    let measured = format!(
+        "{acted_on} frames answered by it, {fell_back} answered by the previous model in the same step, {without} without an answer"
+    );
+    stage.ledger.claim("No vehicle was without an answer for a frame", &measured, without == 0)
+}
+
+/// Frames without a valid answer since the first model drove.
+fn without_answer(frames: &[crate::frames::Frame]) -> usize {
+    frames.iter().skip_while(|frame| !frame.driven_by_model()).filter(|frame| !frame.valid).count()
+}
+
+fn progress(watch: &Watch, begun: f64) -> Progress {
+    let samples = watch.samples.iter().map(|(at, rollout)| {
+        let sum = |of| rollout.sum(of);
+        let (failed, offered, confirmed) = (sum(|wave| wave.failed), sum(|wave| wave.offered), sum(|wave| wave.confirmed));
+        (*at, vec![failed, confirmed, offered - failed - confirmed, sum(|wave| wave.selected) - offered])
+    });
+    let mut moments = vec![(begun, "rollout starts".to_owned())];
+    moments.extend(watch.samples.last().map(|(at, _)| (*at, "paused itself".to_owned())));
+    Progress {
+        id: "broken",
+        title: "vla-3, broken".to_owned(),
+        states: vec![
+            (Tone::Bad, "refused or fell back".to_owned()),
+            (Tone::Good, "confirmed".to_owned()),
+            (Tone::Busy, "downloads, self-test, shadow, trial".to_owned()),
+            (Tone::Waiting, "never saw it".to_owned()),
+        ],
+        samples: samples.collect(),
+        moments,
+    }
+}

@@ -1,0 +1,159 @@
+//! A vehicle of the fleet as a running program.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::fleet::Spec;
+use crate::frames::FrameLog;
+use crate::process::{Launch, Process};
+
+/// What all vehicles are told at the factory.
+pub(crate) struct Factory {
+    /// Folder of the programs.
+    pub(crate) programs: PathBuf,
+    pub(crate) c_vehicle: PathBuf,
+    /// Folder of this run: logs and stores go below it.
+    pub(crate) run_dir: PathBuf,
+    pub(crate) server: String,
+    pub(crate) director_root: PathBuf,
+    pub(crate) image_root: PathBuf,
+    pub(crate) runtime: PathBuf,
+}
+
+/// One vehicle that drives.
+pub(crate) struct Vehicle {
+    pub(crate) spec: Spec,
+    pub(crate) process: Process,
+    pub(crate) log: FrameLog,
+    /// Its own time counts from here.
+    pub(crate) started: Instant,
+}
+
+/// One line in which a vehicle told what happened to an update.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Event {
+    /// Since the start of the vehicle's program.
+    pub(crate) time_s: f64,
+    pub(crate) name: String,
+    pub(crate) model: String,
+    pub(crate) version: String,
+    pub(crate) text: String,
+}
+
+impl Event {
+    /// `   12.34 s  shadow       vla-2 2.0.0  text`, as both programs print it.
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let time_s = words.next()?.parse().ok()?;
+        (words.next()? == "s").then_some(())?;
+        let [name, model, version] = [words.next()?, words.next().unwrap_or(""), words.next().unwrap_or("")].map(str::to_owned);
+        Some(Self { time_s, name, model, version, text: words.collect::<Vec<_>>().join(" ") })
+    }
+}
+
+impl Vehicle {
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.process.lines().iter().filter_map(|line| Event::parse(line)).collect()
+    }
+
+    pub(crate) fn last_line(&self) -> String {
+        self.process.lines().pop().unwrap_or_else(|| "(nothing yet)".to_owned())
+    }
+
+    /// The newest event about `model`.
+    pub(crate) fn last_event(&self, model: &str) -> Option<Event> {
+        self.events().into_iter().rfind(|event| event.model == model)
+    }
+}
+
+/// Steps per second of the vehicles in the background: slower than the camera, so that twenty share two cores. Simulated time is the same.
+const BACKGROUND_HZ: &str = "5";
+const BACKGROUND_NICENESS: u8 = 10;
+
+impl Factory {
+    /// Builds the vehicle and lets it drive off.
+    pub(crate) fn build(&self, spec: Spec, token: &str) -> Result<Vehicle> {
+        let csv = self.log_dir().join(format!("{}.csv", spec.id));
+        let arguments = if spec.in_c { self.c_arguments(&spec, token, &csv) } else { self.rust_arguments(&spec, token, &csv) };
+        let program = if spec.in_c { self.c_vehicle.clone() } else { self.programs.join("rust-vehicle") };
+        let niceness = if spec.in_c { 0 } else { BACKGROUND_NICENESS };
+        let launch = Launch { name: &spec.id, program: &program, arguments, log_dir: &self.log_dir(), niceness };
+        Ok(Vehicle { started: Instant::now(), process: Process::start(launch)?, log: FrameLog::new(&csv), spec })
+    }
+
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        self.run_dir.join("logs")
+    }
+
+    pub(crate) fn store_of(&self, vehicle_id: &str) -> PathBuf {
+        self.run_dir.join("vehicles").join(vehicle_id)
+    }
+
+    /// The simulator's own record of the C vehicle's drive.
+    pub(crate) fn simulator_log(&self) -> PathBuf {
+        self.log_dir().join("c-vehicle-road.json")
+    }
+
+    fn common(&self, spec: &Spec, token: &str, csv: &Path) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut add = |name: &str, value: String| words.extend([name.to_owned(), value]);
+        add("--server", self.server.clone());
+        add("--store", self.store_of(&spec.id).display().to_string());
+        add("--director-root", self.director_root.display().to_string());
+        add("--image-root", self.image_root.display().to_string());
+        add("--runtime", self.runtime.display().to_string());
+        add("--token", token.to_owned());
+        add("--vehicle-id", spec.id.clone());
+        add("--ecu-serial", spec.ecu_serial());
+        add("--tier", spec.tier.name().to_owned());
+        add("--region", spec.region.to_owned());
+        add("--model-line", spec.model_line.to_owned());
+        add("--seed", spec.seed.to_string());
+        add("--log", csv.display().to_string());
+        add("--activate", "now".to_owned());
+        if spec.at_night {
+            words.push("--night".to_owned());
+        }
+        words
+    }
+
+    fn c_arguments(&self, spec: &Spec, token: &str, csv: &Path) -> Vec<String> {
+        let mut words = self.common(spec, token, csv);
+        let mut add = |name: &str, value: String| words.extend([name.to_owned(), value]);
+        add("--hardware", spec.tier.hardware_id().to_owned());
+        add("--road-sim", self.programs.join("road-sim").display().to_string());
+        add("--sim-log", self.simulator_log().display().to_string());
+        add("--length", crate::fleet::C_ROAD_LENGTH_M.to_string());
+        add("--poll", "1".to_owned());
+        words
+    }
+
+    fn rust_arguments(&self, spec: &Spec, token: &str, csv: &Path) -> Vec<String> {
+        let mut words = self.common(spec, token, csv);
+        let mut add = |name: &str, value: String| words.extend([name.to_owned(), value]);
+        add("--hardware-id", spec.tier.hardware_id().to_owned());
+        add("--hz", BACKGROUND_HZ.to_owned());
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_read_from_its_line() {
+        let event = Event::parse("    3.20 s  refused      vla-3 3.0.0  shadow: the output is not finite");
+        let expected = Event {
+            time_s: 3.2,
+            name: "refused".to_owned(),
+            model: "vla-3".to_owned(),
+            version: "3.0.0".to_owned(),
+            text: "shadow: the output is not finite".to_owned(),
+        };
+        assert_eq!(event, Some(expected));
+        assert_eq!(Event::parse("{\"frames\": 3}"), None);
+    }
+}
