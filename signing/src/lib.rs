@@ -12,5 +12,7 @@ pub mod bundle;
 pub mod digest;
 pub mod keys;
 pub mod metadata;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 pub mod trust;

@@ -53,6 +53,8 @@ pub struct RoleKeys {
     pub key_ids: Vec<KeyId>,
     /// How many distinct keys must sign, from 1 on.
     pub threshold: u64,
+    /// Unknown fields; those of a delegated role are kept by [`super::DelegatedRole`].
+    pub extra: BTreeMap<String, Json>,
 }
 
 impl RootRole {
@@ -92,7 +94,7 @@ impl Root {
             self.keys.insert(key_id.clone(), KeyObject::from(key));
             key_ids.push(key_id);
         }
-        self.roles.insert(role, RoleKeys { key_ids, threshold });
+        self.roles.insert(role, RoleKeys::new(key_ids, threshold));
         let named: BTreeSet<&KeyId> = self.roles.values().flat_map(|role| &role.key_ids).collect();
         self.keys.retain(|key_id, _| named.contains(key_id));
     }
@@ -108,7 +110,9 @@ impl Document for Root {
         let mut role_fields = fields.fields("roles")?;
         let mut roles = BTreeMap::new();
         for role in RootRole::ALL {
-            roles.insert(role, RoleKeys::read(&mut role_fields.fields(role.name())?)?);
+            let mut fields = role_fields.fields(role.name())?;
+            let keys = RoleKeys::read(&mut fields)?;
+            roles.insert(role, RoleKeys { extra: fields.rest(), ..keys });
         }
         Ok(Self {
             version: fields.positive("version")?,
@@ -123,7 +127,7 @@ impl Document for Root {
 
     fn to_json(&self) -> Json {
         let roles = self.roles.iter().fold(ObjectWriter::new(&self.unknown_roles), |writer, (role, keys)| {
-            writer.put(role.name(), keys.write(ObjectWriter::new(&BTreeMap::new())).finish())
+            writer.put(role.name(), keys.write(ObjectWriter::new(&keys.extra)).finish())
         });
         ObjectWriter::new(&self.extra)
             .put("spec_version", Json::string(SPEC_VERSION))
@@ -147,6 +151,11 @@ impl Role for Root {
 }
 
 impl RoleKeys {
+    /// These keys, `threshold` of which must sign.
+    pub fn new(key_ids: Vec<KeyId>, threshold: u64) -> Self {
+        Self { key_ids, threshold, extra: BTreeMap::new() }
+    }
+
     pub(super) fn read(fields: &mut Fields) -> Result<Self, MetadataError> {
         let place = fields.place_of("keyids");
         let key_ids: Vec<KeyId> = fields.strings("keyids")?.into_iter().map(KeyId::new).collect();
@@ -154,7 +163,7 @@ impl RoleKeys {
         if distinct.len() != key_ids.len() {
             return Err(wrong(&place, "a list of distinct key ids"));
         }
-        Ok(Self { key_ids, threshold: fields.positive("threshold")? })
+        Ok(Self::new(key_ids, fields.positive("threshold")?))
     }
 
     pub(super) fn write(&self, writer: ObjectWriter) -> ObjectWriter {

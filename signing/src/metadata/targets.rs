@@ -216,7 +216,7 @@ impl DelegatedRole {
     pub fn new(name: impl Into<String>, threshold: u64, keys: &[PublicKey], patterns: &[&str]) -> Self {
         Self {
             name: name.into(),
-            keys: RoleKeys { key_ids: keys.iter().map(PublicKey::key_id).collect(), threshold },
+            keys: RoleKeys::new(keys.iter().map(PublicKey::key_id).collect(), threshold),
             terminating: false,
             paths: PathSet::Patterns(patterns.iter().map(ToString::to_string).collect()),
             hardware_ids: Vec::new(),

@@ -1,1 +1,173 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
 
+use super::{json::Json, *};
+use crate::{
+    keys::{KeyObject, PublicKey, Signature, Signer, SignerError},
+    testing::{NOW, TestRepositories, custom, key, public},
+    time::UnixTime,
+};
+
+/// Reads metadata, writes it again, and compares what was read and what the signatures cover.
+fn assert_kept<T: Document + PartialEq + core::fmt::Debug>(bytes: &[u8]) {
+    let read = Signed::<T>::parse(bytes, bytes.len()).unwrap();
+    let written = sign(&read.signed, &[]).unwrap();
+    let again = Signed::<T>::parse(&written, written.len()).unwrap();
+    assert_eq!(again.message(), read.message());
+    assert_eq!((again.signed, again.signatures.len()), (read.signed, 0));
+}
+
+#[test]
+fn what_is_read_is_written_the_same_with_its_unknown_fields() {
+    let unknown = r#""x-note":{"b":[1,null],"a":"\u00e9"},"#;
+    let mut repositories = TestRepositories::new();
+    repositories.publish_release("ultra/a.index", b"a");
+    repositories.assign("ultra/a.index");
+    let text = |name: &str| String::from_utf8(repositories.image.files[name].clone()).unwrap();
+    let extended = |name: &str| text(name).replace(r#""_type""#, &alloc::format!(r#"{unknown}"_type""#));
+    assert_kept::<Root>(extended("1.root.json").as_bytes());
+    assert_kept::<Timestamp>(extended("timestamp.json").as_bytes());
+    assert_kept::<Snapshot>(extended("2.snapshot.json").as_bytes());
+    assert_kept::<Targets>(extended("2.targets.json").as_bytes());
+    assert_kept::<Targets>(extended("2.vla-ultra.json").replace(r#""length""#, r#""x":1,"length""#).as_bytes());
+    assert_kept::<Targets>(&repositories.director.files["2.targets.json"]);
+}
+
+/// Fields that other tools write and we do not.
+#[test]
+fn metadata_of_other_tools_is_kept() {
+    let root = r#"{"signatures":[],"signed":{"_type":"root","spec_version":"1.0.31","version":3,"expires":"2030-01-01T00:00:00Z",
+        "keys":{"a":{"keytype":"ecdsa","scheme":"ecdsa-sha2-nistp256","keyid_hash_algorithms":["sha256"],"keyval":{"public":"-----BEGIN\n"}}},
+        "roles":{"root":{"keyids":["a"],"threshold":1},"timestamp":{"keyids":[],"threshold":1},"snapshot":{"keyids":["gone"],"threshold":2},
+        "targets":{"keyids":["a"],"threshold":1,"x":1},"mirrors":{"keyids":["a"],"threshold":1}}}}"#;
+    let read = Signed::<Root>::parse(root.as_bytes(), root.len()).unwrap().signed;
+    assert!(!read.consistent_snapshot && read.keys.values().all(|key| key.public_key().is_none()));
+    assert_kept::<Root>(root.replace(r#""version":3"#, r#""version":3,"consistent_snapshot":false"#).as_bytes());
+    let snapshot = r#"{"signatures":[],"signed":{"_type":"snapshot","spec_version":"1.0.31","version":1,"expires":"2030-01-01T00:00:00Z",
+        "meta":{"targets.json":{"version":1,"hashes":{"sha512":"00"}},"a.json":{"version":2}}}}"#;
+    assert_kept::<Snapshot>(snapshot.as_bytes());
+    let targets = r#"{"signatures":[],"signed":{"_type":"targets","spec_version":"1.0.31","version":1,"expires":"2030-01-01T00:00:00Z",
+        "targets":{"a":{"length":1,"hashes":{"sha512":"00","blake2b-256":"1"}}},"custom":{"x":1,"vehicleId":"v-1"},
+        "delegations":{"keys":{},"roles":[{"name":"h","keyids":[],"threshold":1,"terminating":true,"path_hash_prefixes":["0","f1"]}]}}}"#;
+    assert_kept::<Targets>(targets.as_bytes());
+}
+
+#[track_caller]
+fn check(change: impl Fn(&str) -> String, expected: &str) {
+    let mut repositories = TestRepositories::new();
+    repositories.publish_release("ultra/a.index", b"a");
+    let text = String::from_utf8(repositories.image.files["2.targets.json"].clone()).unwrap();
+    let changed = change(&text);
+    assert_ne!(changed, text, "the test changes something");
+    let error = Signed::<Targets>::parse(changed.as_bytes(), 4_096).unwrap_err();
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn an_error_names_the_field_and_what_it_should_be() {
+    check(|text| text.replace(r#""version":2"#, r#""version":0"#), "signed.version is not an integer from 1 on");
+    check(|text| text.replace(r#""version":2"#, r#""version":-2"#), "signed.version is not an integer from 0 on");
+    check(|text| text.replace(r#""version":2"#, r#""version":"2""#), "signed.version is not an integer from 0 on");
+    check(|text| text.replace(r#""version":2,"#, "").replace(r#","version":2"#, ""), "signed.version is missing");
+    check(|text| text.replace("Z\"", "+00:00\""), "signed.expires is not a time of the form 2027-01-31T23:59:59Z");
+    check(|text| text.replace(SPEC_VERSION, "2.0.0"), "signed.spec_version is not a 1.x version of the TUF specification");
+    check(|text| text.replace(r#""threshold":2"#, r#""threshold":0"#), "signed.delegations.roles[].threshold is not an integer from 1 on");
+    check(|text| text.replace("vla-ultra", "targets"), "signed.delegations.roles[].name is not the name of a delegated role");
+    check(
+        |text| text.replace(r#""paths":"#, r#""path_hash_prefixes":["0"],"paths":"#),
+        "signed.delegations.roles[].paths is not given, or else path_hash_prefixes, and not both",
+    );
+    check(|text| text.replace(r#""_type":"targets""#, r#""_type":"root""#), "this is root metadata where targets metadata was expected");
+    check(
+        |text| text.replace(r#""keyids":["#, r#""keyids":["a","a","#),
+        "signed.delegations.roles[].keyids is not a list of distinct key ids",
+    );
+    check(
+        |text| text.replace("{\"signatures\"", "{\"signatures\":[],\"signatures\""),
+        "not strict JSON: duplicate key \"signatures\" at line 1 column 245",
+    );
+    check(|text| text.repeat(9), "11241 bytes where at most 4096 are allowed");
+}
+
+#[test]
+fn a_release_description_survives_a_round_trip_and_names_what_is_wrong() {
+    let release = custom(5);
+    assert_eq!(Custom::from_json(release.to_json()), Ok(release.clone()));
+    let without = |name: &str| {
+        let Json::Object(mut members) = release.to_json() else { panic!() };
+        members.remove(name);
+        Custom::from_json(Json::Object(members)).unwrap_err().to_string()
+    };
+    assert_eq!(without("tier"), "custom.shallMatch.tier is missing");
+    assert_eq!(without("bundle"), "custom.shallMatch.bundle is missing");
+}
+
+#[test]
+fn signers_sign_one_after_the_other_and_only_once() {
+    let snapshot = Snapshot::new(1, NOW.plus_days(1));
+    let alone = sign(&snapshot, &[&key("alice")]).unwrap();
+    let both = add_signature(&alone, 4_096, &key("bob")).unwrap();
+    let again = add_signature(&both, 4_096, &key("alice")).unwrap();
+    let read = Signed::<Snapshot>::parse(&again, 4_096).unwrap();
+    assert_eq!((read.signatures.len(), &read.signed), (2, &snapshot));
+    for name in ["alice", "bob"] {
+        assert_eq!(read.verify(&public(name).key_id(), &public(name)), Ok(()));
+    }
+    assert!(read.verify(&public("carol").key_id(), &public("carol")).is_err());
+    let error = add_signature(b"[]", 4_096, &key("alice")).unwrap_err();
+    assert_eq!(error.to_string(), "file is not an object");
+}
+
+#[test]
+fn a_token_that_was_pulled_out_stops_the_signing() {
+    struct PulledOut;
+    impl Signer for PulledOut {
+        fn public_key(&self) -> PublicKey {
+            public("token")
+        }
+        fn sign(&self, _: &[u8]) -> Result<Signature, SignerError> {
+            Err(SignerError { key_id: KeyId::new("token-7"), reason: "the token was removed".into() })
+        }
+    }
+    let error = sign(&Snapshot::new(1, NOW), &[&PulledOut]).unwrap_err();
+    assert_eq!(error.to_string(), "key token-7 could not sign: the token was removed");
+}
+
+#[test]
+fn enrollment_survives_a_round_trip_and_hides_its_token() {
+    use super::vehicle::{EnrollmentRequest, EnrollmentResponse};
+    let identity = crate::testing::identity();
+    let request = EnrollmentRequest {
+        token: "one-time-secret".into(),
+        vehicle_id: identity.vehicle_id.clone(),
+        ecu_serial: identity.ecu_serial,
+        hardware_id: identity.hardware_id,
+        public_key: public("vehicle"),
+        sdk_version: identity.sdk_version,
+    };
+    assert!(EnrollmentRequest::parse(&request.to_bytes()).unwrap() == request);
+    assert!(!alloc::format!("{request:?}").contains("one-time-secret"));
+    let response = EnrollmentResponse { vehicle_id: identity.vehicle_id };
+    assert_eq!(EnrollmentResponse::parse(&response.to_bytes()), Ok(response));
+    assert_eq!(EnrollmentRequest::parse(b"{}").unwrap_err().to_string(), "request.public_key is missing");
+}
+
+#[test]
+fn every_state_of_an_update_has_its_own_name() {
+    use super::vehicle::UpdateState;
+    for state in [UpdateState::Idle, UpdateState::Shadow, UpdateState::Confirmed, UpdateState::RolledBack, UpdateState::Refused] {
+        assert_eq!(state.name().parse(), Ok(state));
+    }
+    assert_eq!("flying".parse::<UpdateState>().unwrap_err().to_string(), "update is not the state of an update");
+}
+
+#[test]
+fn keys_that_no_role_names_any_more_leave_the_root() {
+    let mut root = Root::new(1, UnixTime::MAX);
+    root.set_role(RootRole::Timestamp, 1, &[public("old")]);
+    root.set_role(RootRole::Timestamp, 1, &[public("new")]);
+    assert_eq!(root.keys.values().collect::<Vec<_>>(), [&KeyObject::from(&public("new"))]);
+}

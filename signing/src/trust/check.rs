@@ -177,6 +177,7 @@ impl MetadataCheck {
     }
 
     /// What to do now; the same again until it is answered.
+    #[expect(clippy::should_implement_trait, reason = "an iterator would go on without being answered")]
     pub fn next(&mut self) -> Action {
         match self.held.changes.front().cloned() {
             Some(Change::Persist { repository, file_name, bytes }) => Action::Persist { repository, file_name, bytes },

@@ -27,3 +27,6 @@ pub use self::{
     error::{Attack, TrustError},
     target::VerifiedTarget,
 };
+
+#[cfg(test)]
+mod tests;

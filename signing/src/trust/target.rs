@@ -1,4 +1,5 @@
 use alloc::{
+    boxed::Box,
     format,
     string::{String, ToString},
 };
@@ -15,7 +16,7 @@ pub struct VerifiedTarget {
     path: String,
     length: u64,
     sha256: Sha256Digest,
-    release: Custom,
+    release: Box<Custom>,
     consistent_snapshot: bool,
 }
 
@@ -34,7 +35,7 @@ impl VerifiedTarget {
         for path in [&path, &release.bundle.path] {
             check_path(path)?;
         }
-        Ok(Self { path, length, sha256, release, consistent_snapshot })
+        Ok(Self { path, length, sha256, release: Box::new(release), consistent_snapshot })
     }
 
     /// Target path of the chunk index, such as `ultra/vla-2-2.0.0.index`.
