@@ -28,7 +28,7 @@ use desk::Desk;
 use fleet::{APPROVED, WAITING};
 use ledger::Ledger;
 use report::{FleetRow, Report, Tile};
-use stage::{Places, Stage};
+use stage::{Places, SHADOW_FRAMES, Stage, TRIAL_FRAMES};
 use story::Record;
 use vehicle::{Event, Factory, Vehicle};
 
@@ -87,7 +87,7 @@ fn places(options: &Options) -> Result<Places> {
     if options.out.exists() {
         fs::remove_dir_all(&options.out).with_context(|| format!("remove the earlier run {}", options.out.display()))?;
     }
-    for folder in ["logs", "vehicles"] {
+    for folder in ["contracts", "logs", "vehicles"] {
         fs::create_dir_all(options.out.join(folder)).with_context(|| format!("create {}", options.out.display()))?;
     }
     let existing = |path: &Path, what: &str| fs::canonicalize(path).with_context(|| format!("{what}: {}", path.display()));
@@ -133,7 +133,8 @@ fn make_report(stage: &Stage, record: Record) -> Report {
         fleet: stage.vehicles.iter().map(fleet_row).collect(),
         footer: format!(
             "{held} of {} claims hold. {:.0} s on {} cores; version {}. Vehicles in the background step slower than their camera would, so that \
-             twenty share this machine; the C vehicle runs at the full 20 Hz. vla-2 is approved in {APPROVED} and not in {WAITING}.",
+             twenty share this machine; the C vehicle runs at the full 20 Hz. Shadow run and trial are {SHADOW_FRAMES} and {TRIAL_FRAMES} frames, \
+             shorter than the models' contracts ask for. vla-2 is approved in {APPROVED} and not in {WAITING}.",
             stage.ledger.claims().len(),
             stage.ledger.seconds(),
             std::thread::available_parallelism().map_or(0, usize::from),

@@ -69,7 +69,7 @@ impl Vehicle {
 }
 
 /// Steps per second of the vehicles in the background: slower than the camera, so that twenty share two cores. Simulated time is the same.
-const BACKGROUND_HZ: &str = "5";
+const BACKGROUND_HZ: &str = "10";
 const BACKGROUND_NICENESS: u8 = 10;
 
 impl Factory {

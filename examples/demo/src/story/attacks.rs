@@ -21,7 +21,7 @@ pub(super) fn tell(stage: &mut Stage) -> Result<()> {
 /// Somebody with access to the server's disk changes one bit of a bundle that everybody has signed.
 fn tampered_bundle(stage: &mut Stage) -> Result<()> {
     let (model, version) = TAMPERED;
-    let draft = stage.pack(&[Package { model, version, tier: Tier::Ultra, folder: "vla-2" }])?;
+    let draft = stage.pack(&[Package { model, version, tier: Tier::Ultra, folder: "vla-2-ultra" }])?;
     for signer in &SIGNERS[..2] {
         stage.sign(&draft, signer)?;
     }
@@ -30,7 +30,7 @@ fn tampered_bundle(stage: &mut Stage) -> Result<()> {
     let stored = find_copy(&stage.places.server_data(), &draft.bundles[0])?;
     let at = flip_a_bit(&stored)?;
     stage.ledger.say(&format!("vla-2 2.0.1 is published; then bit 0 of byte {at} of the server's copy is flipped"));
-    let options = ["--wave", "name=all,percent=100", "--tiers", "ultra", "--model-lines", "X9", "--fail-count", "1"];
+    let options = ["--wave", "name=all,percent=100", "--tiers", "ultra", "--model-lines", "X9", "--failure-count", "1"];
     let id = stage.create_rollout("vla-2 2.0.1", &draft, &options)?;
     stage.desk.run(&["rollout", "start", &id])?;
     let mut watch = Watch::new(&id);

@@ -14,7 +14,7 @@ const FAIL_COUNT: &str = "2";
 pub(super) fn tell(stage: &mut Stage, record: &mut Record) -> Result<()> {
     stage.ledger.step("A broken release with valid signatures stops itself");
     let (model, version) = BROKEN;
-    let draft = stage.pack(&[Package { model, version, tier: Tier::Ultra, folder: "vla-3-broken" }])?;
+    let draft = stage.pack(&[Package { model, version, tier: Tier::Ultra, folder: "vla-3-broken-silent" }])?;
     for signer in &SIGNERS[..2] {
         stage.sign(&draft, signer)?;
     }
@@ -22,7 +22,7 @@ pub(super) fn tell(stage: &mut Stage, record: &mut Record) -> Result<()> {
     stage.approve(&draft, APPROVED, "KBA")?;
     stage.ledger.say("vla-3 is signed by two, published and approved: no signature can tell that it is broken");
     let waves = ["--wave", "name=canary,percent=100,model-lines=P7", "--wave", "name=all,percent=100,starts-at=2099-01-01T00:00:00Z"];
-    let id = stage.create_rollout("vla-3", &draft, &[&waves[..], &["--tiers", "ultra", "--fail-count", FAIL_COUNT]].concat())?;
+    let id = stage.create_rollout("vla-3", &draft, &[&waves[..], &["--tiers", "ultra", "--failure-count", FAIL_COUNT]].concat())?;
     let begun = stage.ledger.seconds();
     stage.desk.run(&["rollout", "start", &id])?;
     let mut watch = Watch::new(&id);

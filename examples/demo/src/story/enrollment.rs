@@ -42,8 +42,8 @@ pub(super) fn tell(stage: &mut Stage) -> Result<()> {
 
 /// A one-time token that enrolls `spec` as a vehicle of `tier`.
 pub(super) fn token(stage: &Stage, spec: &Spec, tier: &str) -> Result<String> {
-    let mut words = vec!["vehicle", "enroll", "--vehicle-id", &spec.id, "--tenant", TENANT, "--tier", tier];
-    words.extend(["--hardware-id", spec.tier.hardware_id(), "--model-line", spec.model_line, "--region", spec.region]);
+    let mut words = vec!["vehicle", "enroll", &spec.id, "--tenant", TENANT, "--tier", tier];
+    words.extend(["--hardware", spec.tier.hardware_id(), "--model-line", spec.model_line, "--region", spec.region]);
     let answer = stage.desk.ask(&words)?;
     Ok(answer["token"].as_str().with_context(|| format!("no token in {answer}"))?.to_owned())
 }

@@ -12,7 +12,7 @@ pub(super) fn tell(stage: &mut Stage) -> Result<()> {
         stage.approve(&draft, region, authority)?;
     }
     stage.ledger.say("both authorities have approved it");
-    let id = stage.create_rollout("vla-1 for all", &draft, &["--wave", "name=all,percent=100", "--fail-count", "3"])?;
+    let id = stage.create_rollout("vla-1 for all", &draft, &["--wave", "name=all,percent=100", "--failure-count", "3"])?;
     let begun = stage.ledger.seconds();
     stage.desk.run(&["rollout", "start", &id])?;
     let wanted = stage.vehicles.len();

@@ -33,7 +33,7 @@ pub(super) fn tell(stage: &mut Stage, record: &mut Record) -> Result<()> {
         "--wave",
         "name=wave 2,percent=100,starts-at=2099-01-01T00:00:00Z,model-lines=G7+X9",
     ];
-    let id = stage.create_rollout("vla-2 by line", &draft, &[&waves[..], &["--fail-count", "2"]].concat())?;
+    let id = stage.create_rollout("vla-2 by line", &draft, &[&waves[..], &["--failure-count", "2"]].concat())?;
 
     wait_for_bend(stage)?;
     let opened = [stage.ledger.seconds(), 0.0];
@@ -53,7 +53,8 @@ pub(super) fn tell(stage: &mut Stage, record: &mut Record) -> Result<()> {
 
 fn release(stage: &mut Stage) -> Result<Draft> {
     let (model, version) = SECOND;
-    let packages = [(Tier::Ultra, "vla-2"), (Tier::UltraSe, "vla-2-se")].map(|(tier, folder)| Package { model, version, tier, folder });
+    let packages =
+        [(Tier::Ultra, "vla-2-ultra"), (Tier::UltraSe, "vla-2-ultra-se")].map(|(tier, folder)| Package { model, version, tier, folder });
     let draft = stage.pack(&packages)?;
     for signer in &SIGNERS[1..] {
         stage.sign(&draft, signer)?;
