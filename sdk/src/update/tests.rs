@@ -1,0 +1,327 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn release(counter: u64) -> ReleaseRef {
+    ReleaseRef { model: format!("vla-{counter}"), version: format!("{counter}.0.0"), release_counter: counter }
+}
+
+fn reason(number: u32) -> Reason {
+    Reason { number, name: "test".into(), text: "because of a test".into() }
+}
+
+fn offer(counter: u64) -> Input {
+    Input::Offered(Offer { release: release(counter), quarantine: None })
+}
+
+const MAY_SWAP: VehicleState =
+    VehicleState { speed_mps: Some(0.0), engaged: Some(false), parked: Some(true), power_suffices: Some(true), has_model: true };
+const ENGAGED: VehicleState = VehicleState { engaged: Some(true), ..MAY_SWAP };
+
+/// The straight way from an offer to a confirmation.
+fn way() -> Vec<(Input, UpdateState)> {
+    vec![
+        (offer(7), UpdateState::Offered),
+        (Input::Consent(Consent::Granted), UpdateState::Consented),
+        (Input::DownloadBegan, UpdateState::Downloading),
+        (Input::Staged, UpdateState::Staged),
+        (Input::SelfTestPassed, UpdateState::SelfTested),
+        (Input::ShadowBegan, UpdateState::Shadow),
+        (Input::Armed, UpdateState::Armed),
+        (Input::Vehicle(MAY_SWAP), UpdateState::Armed),
+        (Input::TryRecorded, UpdateState::Armed),
+        (Input::Swapped, UpdateState::Trial),
+        (Input::TrialPassed, UpdateState::Trial),
+        (Input::ConfirmationRecorded, UpdateState::Confirmed),
+    ]
+}
+
+/// An update after the first `steps` of the way, its outputs taken.
+fn after(steps: usize) -> Update {
+    let mut update = Update::new(ActivationPolicy::NextDisengaged);
+    for (input, _) in way().into_iter().take(steps) {
+        update.handle(input).unwrap();
+    }
+    outputs(&mut update);
+    update
+}
+
+fn outputs(update: &mut Update) -> Vec<Output> {
+    std::iter::from_fn(|| update.poll_output()).collect()
+}
+
+fn at(state: UpdateState) -> Update {
+    after(way().iter().position(|(_, reached)| *reached == state).unwrap() + 1)
+}
+
+/// Gives an input to an update in each state of the way.
+fn everywhere(input: &Input, check: impl Fn(UpdateState, Result<(), OutOfTurn>, &mut Update)) {
+    for steps in 0..=way().len() {
+        let mut update = after(steps);
+        let before = update.stage();
+        let result = update.handle(input.clone());
+        check(before, result, &mut update);
+    }
+}
+
+#[test]
+fn an_update_goes_its_way_and_says_at_each_step_what_to_do() {
+    let mut update = Update::new(ActivationPolicy::NextDisengaged);
+    let mut said = Vec::new();
+    for (input, reached) in way() {
+        update.handle(input).unwrap();
+        assert_eq!(update.stage(), reached);
+        said.extend(outputs(&mut update));
+    }
+    use Output::{AskConsent, Changed, Confirm, Download, Load, RecordConfirmation, RecordTry, Swap};
+    let expected = [
+        Changed(UpdateState::Offered),
+        AskConsent,
+        Changed(UpdateState::Consented),
+        Download,
+        Changed(UpdateState::Downloading),
+        Changed(UpdateState::Staged),
+        Load,
+        Changed(UpdateState::SelfTested),
+        Changed(UpdateState::Shadow),
+        Changed(UpdateState::Armed),
+        RecordTry,
+        Swap,
+        Changed(UpdateState::Trial),
+        RecordConfirmation,
+        Confirm,
+        Changed(UpdateState::Confirmed),
+    ];
+    assert_eq!(said, expected);
+    assert_eq!(update.release(), Some(&release(7)));
+}
+
+#[test]
+fn a_first_model_has_nothing_to_run_beside() {
+    let mut update = at(UpdateState::SelfTested);
+    update.handle(Input::Armed).unwrap();
+    assert_eq!(update.stage(), UpdateState::Armed);
+}
+
+#[test]
+fn a_failure_before_the_swap_refuses_the_release_and_after_it_rolls_back() {
+    everywhere(&Input::Failed(reason(9), Blame::Release), |before, result, update| {
+        use UpdateState::{
+            Armed, Confirmed, Consented, Downloading, Idle, Offered, Refused, RolledBack, SelfTested, Shadow, Staged, Trial,
+        };
+        match before {
+            Offered | Consented | Downloading | Staged | SelfTested | Shadow | Armed => assert_eq!(update.stage(), Refused),
+            Trial => assert_eq!(update.stage(), RolledBack),
+            Idle | Confirmed | RolledBack | Refused => {
+                assert!(result.is_err());
+                assert_eq!(outputs(update), []);
+                return;
+            }
+        }
+        assert_eq!(update.reason(), Some(&reason(9)));
+        assert_eq!(update.release(), Some(&release(7)));
+        let said = outputs(update);
+        assert_eq!(said, [Output::RecordFailure(reason(9), Blame::Release), Output::Changed(update.stage())], "recorded before it is told");
+    });
+}
+
+#[test]
+fn a_withdrawn_release_is_let_go_until_it_drives() {
+    everywhere(&Input::Withdrawn, |before, result, update| {
+        result.unwrap();
+        use UpdateState::{
+            Armed, Confirmed, Consented, Downloading, Idle, Offered, Refused, RolledBack, SelfTested, Shadow, Staged, Trial,
+        };
+        let cancels = matches!(outputs(update).first(), Some(Output::Cancel));
+        match before {
+            Idle | Offered | Consented | Downloading => assert_eq!((update.stage(), cancels), (Idle, false)),
+            Staged | SelfTested | Shadow => assert_eq!((update.stage(), cancels), (Idle, true)),
+            // Armed and waiting it is let go; once the try is being recorded, the trial decides.
+            Armed => assert_eq!(update.stage() == Idle, cancels),
+            Trial | Confirmed => assert_eq!((update.stage(), cancels), (before, false)),
+            RolledBack | Refused => unreachable!("not on the way"),
+        }
+    });
+}
+
+#[test]
+fn another_offer_takes_the_place_of_one_that_does_not_drive_yet() {
+    everywhere(&offer(8), |before, result, update| {
+        result.unwrap();
+        let said = outputs(update);
+        match update.stage() {
+            UpdateState::Offered => {
+                assert_eq!(update.release(), Some(&release(8)));
+                assert_eq!(said[said.len() - 2..], [Output::Changed(UpdateState::Offered), Output::AskConsent]);
+            }
+            stage => {
+                assert!(matches!(before, UpdateState::Armed | UpdateState::Trial));
+                assert_eq!((stage, update.release()), (before, Some(&release(7))));
+                assert_eq!(said, []);
+            }
+        }
+    });
+}
+
+#[test]
+fn the_same_offer_again_changes_nothing_but_asks_again_for_consent() {
+    everywhere(&offer(7), |before, result, update| {
+        result.unwrap();
+        match before {
+            UpdateState::Idle | UpdateState::Confirmed => assert_eq!(update.stage(), UpdateState::Offered),
+            UpdateState::Offered => assert_eq!(outputs(update), [Output::AskConsent]),
+            before => assert_eq!((update.stage(), outputs(update)), (before, vec![])),
+        }
+    });
+}
+
+#[test]
+fn a_denied_release_is_refused_and_a_postponed_one_waits() {
+    let mut update = at(UpdateState::Offered);
+    update.handle(Input::Consent(Consent::Later)).unwrap();
+    assert_eq!((update.stage(), outputs(&mut update)), (UpdateState::Offered, vec![]));
+    update.handle(Input::Consent(Consent::Denied)).unwrap();
+    assert_eq!(update.stage(), UpdateState::Refused);
+    assert_eq!(update.reason().unwrap().name, "consent_denied");
+    assert_eq!(outputs(&mut update), [Output::Changed(UpdateState::Refused)]);
+}
+
+#[test]
+fn a_release_in_quarantine_is_refused_and_the_first_reason_is_kept() {
+    let offer = Input::Offered(Offer { release: release(7), quarantine: Some(reason(3)) });
+    let mut update = Update::new(ActivationPolicy::Now);
+    update.handle(offer.clone()).unwrap();
+    assert_eq!((update.stage(), update.reason()), (UpdateState::Refused, Some(&reason(3))));
+    let mut update = at(UpdateState::Trial);
+    update.handle(Input::Failed(reason(9), Blame::Release)).unwrap();
+    outputs(&mut update);
+    update.handle(offer).unwrap();
+    assert_eq!((update.stage(), update.reason()), (UpdateState::RolledBack, Some(&reason(9))));
+    assert_eq!(outputs(&mut update), []);
+}
+
+#[test]
+fn metadata_that_is_not_believed_refuses_nothing_that_was_believed_before() {
+    everywhere(&Input::NotBelieved(reason(105)), |before, result, update| {
+        result.unwrap();
+        match before {
+            UpdateState::Idle | UpdateState::Confirmed => {
+                assert_eq!((update.stage(), update.release()), (UpdateState::Refused, None));
+            }
+            before => assert_eq!(update.stage(), before),
+        }
+    });
+}
+
+#[test]
+fn no_model_takes_over_while_the_driving_function_is_engaged() {
+    let mut update = at(UpdateState::Armed);
+    update.handle(Input::Vehicle(ENGAGED)).unwrap();
+    assert_eq!(outputs(&mut update), []);
+    update.handle(Input::Vehicle(MAY_SWAP)).unwrap();
+    assert_eq!(outputs(&mut update), [Output::RecordTry]);
+}
+
+#[test]
+fn an_order_activates_whatever_the_policy_says() {
+    let mut update = at(UpdateState::Armed);
+    update.handle(Input::Activate).unwrap();
+    assert_eq!(outputs(&mut update), [Output::RecordTry]);
+    assert!(at(UpdateState::Shadow).handle(Input::Activate).is_err());
+}
+
+#[test]
+fn a_try_that_cannot_be_recorded_is_not_made() {
+    let mut update = at(UpdateState::Armed);
+    update.handle(Input::Activate).unwrap();
+    outputs(&mut update);
+    update.handle(Input::RecordFailed(reason(300))).unwrap();
+    let record = Output::RecordFailure(reason(300), Blame::Circumstances);
+    assert_eq!(outputs(&mut update), [Output::Cancel, record, Output::Changed(UpdateState::Refused)]);
+}
+
+#[test]
+fn a_confirmation_that_cannot_be_recorded_is_asked_for_again() {
+    let mut update = at(UpdateState::Trial);
+    update.handle(Input::TrialPassed).unwrap();
+    update.handle(Input::RecordFailed(reason(300))).unwrap();
+    assert_eq!(outputs(&mut update), [Output::RecordConfirmation]);
+    update.handle(Input::Vehicle(ENGAGED)).unwrap();
+    assert_eq!(outputs(&mut update), [Output::RecordConfirmation]);
+    update.handle(Input::ConfirmationRecorded).unwrap();
+    assert_eq!(update.stage(), UpdateState::Confirmed);
+}
+
+#[test]
+fn a_staged_release_goes_on_after_a_restart() {
+    let mut update = Update::staged(ActivationPolicy::NextDisengaged, release(7));
+    assert_eq!(outputs(&mut update), [Output::Changed(UpdateState::Staged), Output::Load]);
+}
+
+#[test]
+fn an_input_out_of_turn_says_so() {
+    let error = at(UpdateState::Downloading).handle(Input::Swapped).unwrap_err();
+    assert_eq!(error.to_string(), "a swap is out of turn while the update is downloading");
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    let blame = prop_oneof![Just(Blame::Release), Just(Blame::Circumstances), Just(Blame::Nobody)];
+    prop_oneof![
+        2 => (7..9_u64, any::<bool>()).prop_map(|(counter, bad)| {
+            Input::Offered(Offer { release: release(counter), quarantine: bad.then(|| reason(3)) })
+        }),
+        4 => (0..12_usize).prop_map(|step| way()[step].0.clone()),
+        1 => Just(Input::Withdrawn),
+        1 => Just(Input::NotBelieved(reason(105))),
+        1 => Just(Input::Consent(Consent::Later)),
+        1 => Just(Input::Vehicle(ENGAGED)),
+        1 => Just(Input::Activate),
+        1 => Just(Input::RecordFailed(reason(300))),
+        1 => blame.prop_map(|blame| Input::Failed(reason(9), blame)),
+    ]
+}
+
+proptest! {
+    /// Whatever happens in whatever order: no swap without a recorded try, no release confirmed without its record, none let
+    /// go without a word, and an input out of turn changes nothing.
+    #[test]
+    fn every_order_of_events_keeps_the_promises(inputs in proptest::collection::vec(any_input(), 0..60)) {
+        let mut update = Update::new(ActivationPolicy::NextDisengaged);
+        let (mut try_asked, mut try_recorded) = (false, false);
+        for input in inputs {
+            let (stage, before, release_before) = (update.stage(), update.clone().state, update.release().cloned());
+            let result = update.handle(input.clone());
+            let said = outputs(&mut update);
+            if result.is_err() {
+                prop_assert_eq!(&update.state, &before);
+                prop_assert_eq!(said, vec![]);
+                continue;
+            }
+            try_recorded = match input {
+                Input::TryRecorded => try_asked,
+                _ => try_recorded,
+            };
+            let confirmation_recorded = input == Input::ConfirmationRecorded;
+            for output in &said {
+                match output {
+                    Output::RecordTry => try_asked = true,
+                    Output::Swap => prop_assert!(std::mem::take(&mut try_asked) && std::mem::take(&mut try_recorded)),
+                    Output::Confirm => prop_assert!(confirmation_recorded),
+                    _ => {}
+                }
+            }
+            let changed = update.stage() != stage || update.release() != release_before.as_ref();
+            let told = said.iter().filter(|output| matches!(output, Output::Changed(_))).count();
+            prop_assert!(told <= 1);
+            prop_assert!(!changed || told == 1, "{:?} -> {:?}: {:?}", stage, update.stage(), said);
+            if update.stage() == UpdateState::Trial {
+                prop_assert!(matches!(stage, UpdateState::Armed | UpdateState::Trial));
+            }
+            if update.stage() == UpdateState::Confirmed && stage != UpdateState::Confirmed {
+                prop_assert_eq!(stage, UpdateState::Trial);
+            }
+        }
+    }
+}
