@@ -10,10 +10,7 @@ use std::{
 };
 
 fn base() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("tests/ lies in the workspace")
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").to_owned()
 }
 
 /// Rust sources below `folder`, with their text.
@@ -113,9 +110,7 @@ fn crates_know_only_those_below_them() {
         if package == "switchback-tests" {
             continue;
         }
-        let allowed = allowed
-            .get(package.as_str())
-            .unwrap_or_else(|| panic!("{package} has no place in the picture"));
+        let allowed = allowed.get(package.as_str()).unwrap_or_else(|| panic!("{package} has no place in the picture"));
         for name in names.iter().filter(|name| name.starts_with("switchback-")) {
             assert!(allowed.contains(&name.as_str()), "{package} must not depend on {name}");
         }
@@ -124,7 +119,7 @@ fn crates_know_only_those_below_them() {
 
 #[test]
 fn the_core_depends_on_nothing_but_this_list() {
-    let expected = ["ed25519-dalek", "serde", "serde_json", "sha2", "tar", "thiserror", "zstd"];
+    let expected = ["ed25519-dalek", "serde", "serde_json", "sha2", "thiserror", "zstd"];
     let found = &dependencies()["switchback-signing"];
     assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
 }
@@ -133,7 +128,19 @@ fn the_core_depends_on_nothing_but_this_list() {
 fn the_core_has_no_clock_file_socket_thread_or_environment() {
     refuse(
         "signing/src",
-        &["std::fs", "std::net", "std::thread", "std::env", "std::process", "SystemTime", "Instant", "async fn", "static mut", "OnceLock", "thread_local"],
+        &[
+            "std::fs",
+            "std::net",
+            "std::thread",
+            "std::env",
+            "std::process",
+            "SystemTime",
+            "Instant",
+            "async fn",
+            "static mut",
+            "OnceLock",
+            "thread_local",
+        ],
         "signing is a function of its arguments",
     );
 }
@@ -141,12 +148,10 @@ fn the_core_has_no_clock_file_socket_thread_or_environment() {
 #[test]
 fn the_parts_of_the_vehicle_do_not_know_each_other() {
     let parts = ["fetch", "store", "engine", "update", "vehicle", "drive"];
-    for (part, may_know) in [("fetch", &["fetch"][..]), ("store", &["store"]), ("engine", &["engine", "drive"]), ("update", &["update"]), ("drive", &["drive"])] {
-        let words: Vec<String> = parts
-            .iter()
-            .filter(|other| !may_know.contains(other))
-            .map(|other| format!("crate::{other}"))
-            .collect();
+    for (part, may_know) in
+        [("fetch", &["fetch"][..]), ("store", &["store"]), ("engine", &["engine", "drive"]), ("update", &["update"]), ("drive", &["drive"])]
+    {
+        let words: Vec<String> = parts.iter().filter(|other| !may_know.contains(other)).map(|other| format!("crate::{other}")).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         refuse(&format!("sdk/src/{part}"), &words, "only `vehicle` joins the parts");
     }
@@ -212,19 +217,24 @@ fn a_file_is_one_idea() {
 #[test]
 fn the_top_level_shows_the_system() {
     let expected = [
-        "ARCHITECTURE.md", "CHANGELOG.md", "Cargo.lock", "Cargo.toml", "LICENSE", "Makefile", "README.md", "docs", "examples", "include", "ota-server",
-        "sdk", "signing", "tests",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE",
+        "Makefile",
+        "README.md",
+        "docs",
+        "examples",
+        "include",
+        "ota-server",
+        "sdk",
+        "signing",
+        "tests",
     ];
-    let output = Command::new("git")
-        .args(["ls-tree", "--name-only", "HEAD"])
-        .current_dir(base())
-        .output()
-        .unwrap();
+    let output = Command::new("git").args(["ls-tree", "--name-only", "HEAD"]).current_dir(base()).output().unwrap();
     let listed = String::from_utf8(output.stdout).unwrap();
-    let found: Vec<&str> = listed
-        .lines()
-        .filter(|name| !name.starts_with('.') && *name != "clippy.toml" && *name != "deny.toml")
-        .collect();
+    let found: Vec<&str> = listed.lines().filter(|name| !name.starts_with('.') && *name != "clippy.toml" && *name != "deny.toml").collect();
     assert_eq!(found, expected);
 }
 

@@ -1,0 +1,176 @@
+//! Programs in C against an installed library: what `pkg-config` says, the header and the shared object, and nothing else of the tree.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use switchback_signing::{
+    keys::{Ed25519Signer, Signer},
+    metadata::{Root, RootRole, sign},
+    time::UnixTime,
+};
+use switchback_tests::workspace;
+
+const STRICT: [&str; 5] = ["-g", "-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+const POSIX: &str = "-D_POSIX_C_SOURCE=200809L";
+
+/// Nobody listens on the discard port of loopback: the server cannot be reached, and a vehicle must not mind.
+const NOBODY: &str = "http://127.0.0.1:9";
+
+fn scratch(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("c").join(name);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// Runs a command to its end; a failure shows what it printed.
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{stdout}\n{stderr}", output.status);
+    stdout.into_owned()
+}
+
+/// Builds the library and installs it as a partner does, once for all tests.
+fn prefix() -> &'static Path {
+    static PREFIX: OnceLock<PathBuf> = OnceLock::new();
+    PREFIX.get_or_init(|| {
+        let prefix = scratch("prefix");
+        let to = format!("PREFIX={}", prefix.display());
+        let cargo = format!("CARGO={}", env!("CARGO"));
+        run(Command::new("make").args(["-C", "sdk/ffi", "install", "PROFILE=dev", &to, &cargo]).current_dir(workspace()));
+        prefix
+    })
+}
+
+fn pkg_config(arguments: &[&str]) -> Vec<String> {
+    let found = run(Command::new("pkg-config").args(arguments).arg("switchback").env("PKG_CONFIG_PATH", prefix().join("lib/pkgconfig")));
+    found.split_whitespace().map(str::to_owned).collect()
+}
+
+fn compile(name: &str, flags: &[&str]) -> PathBuf {
+    let program = scratch("bin").join(name);
+    run(Command::new("cc")
+        .args(["-std=c11", POSIX])
+        .args(STRICT)
+        .args(flags)
+        .arg(workspace().join(format!("tests/c/{name}.c")))
+        .args(pkg_config(&["--cflags", "--libs"]))
+        .arg(format!("-Wl,-rpath,{}", prefix().join("lib").display()))
+        .args(["-lpthread", "-o"])
+        .arg(&program));
+    program
+}
+
+/// What a vehicle is provisioned with: an empty store and the two root files.
+fn provision(name: &str) -> [PathBuf; 3] {
+    let base = scratch(name);
+    let store = base.join("store");
+    if store.exists() {
+        fs::remove_dir_all(&store).unwrap();
+    }
+    let root = |file: &str, seed| {
+        let signer = Ed25519Signer::from_seed([seed; 32]);
+        let mut root = Root::new(1, UnixTime::parse_rfc3339("2099-01-01T00:00:00Z").unwrap());
+        for role in RootRole::ALL {
+            root.set_role(role, 1, &[signer.public_key()]);
+        }
+        let path = base.join(file);
+        fs::write(&path, sign(&root, &[&signer]).unwrap()).unwrap();
+        path
+    };
+    [store, root("director.json", 1), root("image.json", 2)]
+}
+
+/// Runs a program of `tests/c` with the arguments that `vehicle.h` reads.
+fn run_with_vehicle(program: &Path, name: &str) {
+    run(Command::new(program).args(provision(name)).arg(NOBODY));
+}
+
+#[test]
+fn the_header_compiles_alone_and_twice_in_every_dialect() {
+    let file = workspace().join("tests/c/header.c");
+    for (compiler, language, standard) in [
+        ("cc", "c", "c99"),
+        ("cc", "c", "c11"),
+        ("cc", "c", "c17"),
+        ("g++", "c++", "c++11"),
+        ("g++", "c++", "c++17"),
+        ("g++", "c++", "c++20"),
+    ] {
+        let mut command = Command::new(compiler);
+        command.args(["-x", language, &format!("-std={standard}"), "-fsyntax-only"]).args(STRICT);
+        run(command.arg(&file).args(pkg_config(&["--cflags"])));
+    }
+}
+
+#[test]
+fn null_wrong_sizes_and_another_abi_are_refused_before_there_is_a_vehicle() {
+    run(&mut Command::new(compile("without_vehicle", &[])));
+}
+
+#[test]
+fn a_vehicle_without_a_model_answers_every_step() {
+    run_with_vehicle(&compile("with_vehicle", &[]), "with-vehicle");
+}
+
+#[test]
+fn a_second_thread_in_a_step_is_refused_and_gets_an_output() {
+    run_with_vehicle(&compile("threads", &[]), "threads");
+}
+
+#[test]
+fn a_defect_in_the_library_poisons_one_handle_and_ends_nothing() {
+    run_with_vehicle(&compile("panic", &[]), "panic");
+}
+
+#[test]
+fn a_missing_onnx_runtime_is_named_with_where_it_was_looked_for() {
+    let program = compile("no_runtime", &[]);
+    run(Command::new(program).args(provision("no-runtime")).arg(NOBODY).env_remove("ORT_DYLIB_PATH"));
+}
+
+#[test]
+fn the_static_library_needs_nothing_but_what_pkg_config_says() {
+    let program = scratch("bin").join("static");
+    let archive = prefix().join("lib/libswitchback.a");
+    let private = pkg_config(&["--static", "--libs-only-l"]).into_iter().filter(|flag| flag != "-lswitchback");
+    run(Command::new("cc")
+        .args(["-std=c11", POSIX])
+        .args(STRICT)
+        .arg(workspace().join("tests/c/without_vehicle.c"))
+        .args(pkg_config(&["--cflags"]))
+        .arg(archive)
+        .args(private)
+        .arg("-o")
+        .arg(&program));
+    run(&mut Command::new(program));
+}
+
+#[test]
+fn the_library_exports_what_is_allowed_and_carries_its_name() {
+    let library = prefix().join("lib/libswitchback.so");
+    let symbols = run(Command::new("nm").args(["-D", "--defined-only", "--format=posix"]).arg(&library));
+    let mut found: Vec<&str> = symbols.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    found.sort_unstable();
+    let allowed = fs::read_to_string(workspace().join("sdk/ffi/symbols.txt")).unwrap();
+    let allowed: Vec<&str> = allowed.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(found, allowed, "the exported symbols are not those of sdk/ffi/symbols.txt");
+    let dynamic = run(Command::new("readelf").arg("-d").arg(&library));
+    assert!(dynamic.contains("Library soname: [libswitchback.so.1]"), "{dynamic}");
+}
+
+#[test]
+fn the_example_vehicle_builds_from_the_installed_files_alone() {
+    let out = scratch("example");
+    let to = format!("OUT={}", out.display());
+    run(Command::new("make")
+        .args(["-B", "-C", "examples/c-vehicle", &to])
+        .current_dir(workspace())
+        .env("PKG_CONFIG_PATH", prefix().join("lib/pkgconfig")));
+    let usage = run(Command::new(out.join("c-vehicle")).arg("--help"));
+    assert!(usage.starts_with("usage: c-vehicle"), "{usage}");
+}

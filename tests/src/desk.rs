@@ -1,0 +1,185 @@
+//! The release engineer's desk: a base directory and the `switchback` program.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    model::ModelFolder,
+    programs::{fail, program, succeed},
+    server::Server,
+};
+
+/// Hardware id of every vehicle in the scenarios.
+pub const HARDWARE: &str = "drive-a";
+
+/// Where releases are made and signed: two of alice, bob and carol must sign, for the tiers `ultra` and `ultra-se`.
+pub struct Desk {
+    folder: TempDir,
+    server: String,
+    token_file: PathBuf,
+}
+
+/// A packed release.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// The `.tar.zst`.
+    pub bundle: PathBuf,
+    /// Its chunk index.
+    pub index: PathBuf,
+}
+
+/// What a release is called and for whom it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// Name of the model.
+    pub model: &'a str,
+    /// Version of the model.
+    pub version: &'a str,
+    /// Release counter.
+    pub counter: u64,
+    /// Tier of the vehicles.
+    pub tier: &'a str,
+}
+
+impl Desk {
+    /// Holds the ceremony with the online keys of a server, and publishes the roots.
+    pub fn open(server: &Server) -> Self {
+        let folder = TempDir::new().unwrap();
+        let desk = Self { folder, server: server.url().to_owned(), token_file: server.token_file() };
+        desk.succeed(
+            &["init", "--signers", "alice,bob,carol", "--threshold", "2", "--tiers", "ultra,ultra-se"],
+            &[("--base", &desk.base())],
+        );
+        desk.publish();
+        desk
+    }
+
+    /// The base directory.
+    pub fn base(&self) -> PathBuf {
+        self.folder.path().join("base")
+    }
+
+    /// The Director's root that vehicles are provisioned with.
+    pub fn director_root(&self) -> PathBuf {
+        self.base().join("metadata/director/1.root.json")
+    }
+
+    /// The Image repository's root that vehicles are provisioned with.
+    pub fn image_root(&self) -> PathBuf {
+        self.base().join("metadata/image/1.root.json")
+    }
+
+    /// Packs a model folder.
+    pub fn pack(&self, model: &ModelFolder, named: Named<'_>) -> Bundle {
+        let printed = succeed(&mut self.pack_command(model, named));
+        let packed: Value = serde_json::from_str(&printed).unwrap();
+        let path = |name: &str| PathBuf::from(packed[name].as_str().unwrap());
+        Bundle { bundle: path("bundle"), index: path("index") }
+    }
+
+    /// Tries to pack a model folder that must be refused; returns why it was.
+    pub fn pack_refused(&self, model: &ModelFolder, named: Named<'_>) -> String {
+        fail(&mut self.pack_command(model, named))
+    }
+
+    fn pack_command(&self, model: &ModelFolder, named: Named<'_>) -> Command {
+        let mut command = self.switchback();
+        command.args(["pack", "--json", "--name", named.model, "--version", named.version, "--tier", named.tier, "--hardware", HARDWARE]);
+        command.args(["--release-counter", &named.counter.to_string()]).arg("--out").arg(self.folder.path().join("bundles"));
+        command.arg("--model").arg(model.graph()).arg("--contract").arg(model.contract());
+        for data in model.data() {
+            command.arg("--data").arg(data);
+        }
+        if let Some(inputs) = model.inputs() {
+            command.arg("--self-test-inputs").arg(inputs);
+        }
+        command
+    }
+
+    /// One keyholder signs a bundle.
+    pub fn sign(&self, key: &str, bundle: &Bundle) {
+        self.succeed(&["sign", "--key", key], &[("--base", &self.base()), ("", &bundle.bundle)]);
+    }
+
+    /// Sends to the server what was signed.
+    pub fn publish(&self) {
+        self.succeed(&["publish"], &[("--base", &self.base())]);
+    }
+
+    /// Packs, signs with alice and bob, publishes and approves for the region `eu`.
+    pub fn release(&self, model: &ModelFolder, named: Named<'_>) -> Bundle {
+        let bundle = self.pack(model, named);
+        self.sign("alice", &bundle);
+        self.sign("bob", &bundle);
+        self.publish();
+        self.approve(named.model, named.version, "eu");
+        bundle
+    }
+
+    /// Records an approval.
+    pub fn approve(&self, model: &str, version: &str, region: &str) {
+        let words =
+            ["approval", "add", "--model", model, "--version", version, "--region", region, "--authority", "KBA", "--number", "E1-1"];
+        self.succeed(&words, &[]);
+    }
+
+    /// Creates and starts a rollout in one wave over everybody, which pauses at the first failure; returns its number.
+    pub fn roll_out(&self, model: &str, version: &str) -> u64 {
+        let words =
+            ["rollout", "create", "--name", model, "--model", model, "--version", version, "--wave", "percent=100", "--failure-count", "1"];
+        let id = self.succeed(&words, &[])["id"].as_u64().unwrap();
+        self.succeed(&["rollout", "start", &id.to_string()], &[]);
+        id
+    }
+
+    /// What the server says about a rollout.
+    pub fn rollout(&self, id: u64) -> Value {
+        self.succeed(&["rollout", "status", &id.to_string()], &[])
+    }
+
+    /// What the server says about a vehicle.
+    pub fn vehicle(&self, id: &str) -> Value {
+        self.succeed(&["vehicle", "show", id], &[])
+    }
+
+    /// Makes the one-time token of a vehicle.
+    pub fn enroll(&self, id: &str, tier: &str, region: &str) -> String {
+        let words =
+            ["vehicle", "enroll", id, "--tenant", "acme", "--tier", tier, "--hardware", HARDWARE, "--model-line", "P7", "--region", region];
+        self.succeed(&words, &[])["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Runs `switchback` with words and with options whose values are paths; returns the JSON that it printed.
+    pub fn succeed(&self, words: &[&str], paths: &[(&str, &Path)]) -> Value {
+        let printed = succeed(&mut self.command(words, paths));
+        serde_json::from_str(&printed).unwrap_or(Value::Null)
+    }
+
+    /// As [`Desk::succeed`], for what must fail; returns the error text.
+    pub fn fail(&self, words: &[&str], paths: &[(&str, &Path)]) -> String {
+        fail(&mut self.command(words, paths))
+    }
+
+    fn command(&self, words: &[&str], paths: &[(&str, &Path)]) -> Command {
+        let mut command = self.switchback();
+        command.args(words).arg("--json");
+        for (option, path) in paths {
+            if !option.is_empty() {
+                command.arg(option);
+            }
+            command.arg(path);
+        }
+        command
+    }
+
+    fn switchback(&self) -> Command {
+        let mut command = Command::new(program("switchback"));
+        command.env("SWITCHBACK_SERVER", &self.server).env("SWITCHBACK_TOKEN_FILE", &self.token_file);
+        command
+    }
+}

@@ -1,0 +1,58 @@
+//! The real programs, built before the first one is started.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output},
+    sync::OnceLock,
+};
+
+use crate::workspace;
+
+/// Folder of the programs of the profile in which the tests themselves were built.
+pub fn folder() -> PathBuf {
+    let mut folder = std::env::current_exe().unwrap();
+    folder.pop();
+    if folder.ends_with("deps") {
+        folder.pop();
+    }
+    folder
+}
+
+/// Path of one of our programs. Builds all of them once; that takes a moment only when something has changed.
+pub fn program(name: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(build);
+    let path = folder().join(name);
+    assert!(path.is_file(), "{} was not built", path.display());
+    path
+}
+
+fn build() {
+    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    // The words of `make demo`: other words would unify other features and build everything once more.
+    cargo.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(workspace());
+    if folder().ends_with("release") {
+        cargo.arg("--release");
+    }
+    succeed(&mut cargo);
+}
+
+/// Runs a command that must succeed and returns what it printed.
+pub fn succeed(command: &mut Command) -> String {
+    let output = run(command);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?} failed:\n{out}{err}");
+    out.into_owned()
+}
+
+/// Runs a command that must fail and returns what it said about it.
+pub fn fail(command: &mut Command) -> String {
+    let output = run(command);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success(), "{command:?} should have failed, but said:\n{out}{err}");
+    err.into_owned()
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}

@@ -1,0 +1,201 @@
+//! A network that misbehaves: an HTTP proxy in front of a real server that loses, cuts, delays and alters answers on command.
+//!
+//! One request per connection, so that a test can say exactly what happens to which request.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+/// A request as a rule sees it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// `GET`, `PUT`, ...
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// First byte of a `Range: bytes=N-` header.
+    pub range_from: Option<u64>,
+    /// Number of earlier requests with the same method and path.
+    pub repeat: usize,
+}
+
+/// What happens to the answer of a request.
+#[derive(Clone, Debug)]
+pub enum Fate {
+    /// It passes as it is.
+    Pass,
+    /// The connection is closed without an answer.
+    Refuse,
+    /// The body ends after so many bytes, although its announced length is longer.
+    CutBody(usize),
+    /// One bit of the body byte at this offset is flipped.
+    FlipBit(usize),
+    /// Another answer is given: status line code and body.
+    Answer(u16, Vec<u8>),
+}
+
+type Rule = Box<dyn FnMut(&Request) -> Fate + Send>;
+
+/// The proxy; it stops when it is dropped.
+pub struct Proxy {
+    url: String,
+    rule: Arc<Mutex<Rule>>,
+    log: Arc<Mutex<Vec<Request>>>,
+    body_bytes: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    listener: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// Starts a proxy in front of `upstream` (`http://127.0.0.1:PORT`) that lets everything pass.
+    pub fn start(upstream: &str) -> std::io::Result<Self> {
+        let socket = TcpListener::bind("127.0.0.1:0")?;
+        let url = format!("http://{}", socket.local_addr()?);
+        let shared = Shared {
+            upstream: upstream.trim_start_matches("http://").to_owned(),
+            rule: Arc::new(Mutex::new(Box::new(|_| Fate::Pass))),
+            log: Arc::default(),
+            body_bytes: Arc::default(),
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let (rule, log, body_bytes) = (shared.rule.clone(), shared.log.clone(), shared.body_bytes.clone());
+        let stopped = stop.clone();
+        let listener = std::thread::spawn(move || {
+            for connection in socket.incoming() {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                let shared = shared.clone();
+                // A broken connection is what this thread is for; there is nobody to tell.
+                std::thread::spawn(move || connection.map(|stream| shared.serve(stream)));
+            }
+        });
+        Ok(Self { url, rule, log, body_bytes, stop, listener: Some(listener) })
+    }
+
+    /// Where vehicles find the server.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Replaces what happens to the answers from now on.
+    pub fn set_rule(&self, rule: impl FnMut(&Request) -> Fate + Send + 'static) {
+        *self.rule.lock().unwrap() = Box::new(rule);
+    }
+
+    /// Every request so far, oldest first.
+    pub fn requests(&self) -> Vec<Request> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Bytes of answer bodies that were passed on so far.
+    pub fn body_bytes(&self) -> usize {
+        self.body_bytes.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        // Wakes the accept loop, so that the thread can be joined.
+        let _ = TcpStream::connect(self.url.trim_start_matches("http://"));
+        if let Some(listener) = self.listener.take() {
+            let _ = listener.join();
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    upstream: String,
+    rule: Arc<Mutex<Rule>>,
+    log: Arc<Mutex<Vec<Request>>>,
+    body_bytes: Arc<AtomicUsize>,
+}
+
+impl Shared {
+    fn serve(&self, mut client: TcpStream) -> std::io::Result<()> {
+        let mut reader = BufReader::new(client.try_clone()?);
+        let head = read_head(&mut reader)?;
+        let Some(request) = self.note(&head) else { return Ok(()) };
+        let mut body = vec![0; header(&head, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0)];
+        reader.read_exact(&mut body)?;
+
+        let fate = (self.rule.lock().unwrap())(&request);
+        match fate {
+            Fate::Refuse => client.shutdown(Shutdown::Both),
+            Fate::Answer(code, body) => {
+                write!(client, "HTTP/1.1 {code} Ordered\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
+                client.write_all(&body)
+            }
+            Fate::Pass | Fate::CutBody(_) | Fate::FlipBit(_) => self.forward(&head, &body, &fate, &mut client),
+        }
+    }
+
+    fn note(&self, head: &str) -> Option<Request> {
+        let mut words = head.lines().next()?.split(' ');
+        let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+        let range_from = header(head, "range").and_then(|value| value.strip_prefix("bytes=")?.split('-').next()?.parse().ok());
+        let mut log = self.log.lock().unwrap();
+        let repeat = log.iter().filter(|earlier| earlier.method == method && earlier.path == path).count();
+        let request = Request { method, path, range_from, repeat };
+        log.push(request.clone());
+        Some(request)
+    }
+
+    fn forward(&self, head: &str, body: &[u8], fate: &Fate, client: &mut TcpStream) -> std::io::Result<()> {
+        let mut server = TcpStream::connect(&self.upstream)?;
+        server.write_all(close_after(head).as_bytes())?;
+        server.write_all(body)?;
+        let mut reader = BufReader::new(server);
+        let answer = read_head(&mut reader)?;
+        client.write_all(close_after(&answer).as_bytes())?;
+        let (mut sent, mut buffer) = (0usize, [0; 16 << 10]);
+        loop {
+            let mut count = reader.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(());
+            }
+            let mut cut = false;
+            match *fate {
+                Fate::CutBody(end) if sent + count >= end => (count, cut) = (end - sent, true),
+                Fate::FlipBit(at) if (sent..sent + count).contains(&at) => buffer[at - sent] ^= 1,
+                _ => {}
+            }
+            client.write_all(&buffer[..count])?;
+            self.body_bytes.fetch_add(count, Ordering::SeqCst);
+            sent += count;
+            if cut {
+                return client.shutdown(Shutdown::Both);
+            }
+        }
+    }
+}
+
+fn read_head(reader: &mut impl BufRead) -> std::io::Result<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(head)
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        found.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+fn close_after(head: &str) -> String {
+    let kept: Vec<&str> = head.trim_end().lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:")).collect();
+    format!("{}\r\nConnection: close\r\n\r\n", kept.join("\r\n"))
+}

@@ -1,0 +1,81 @@
+//! A real `switchback-server` process.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::programs::program;
+
+/// A running server, killed when dropped. Its data folder outlives a kill.
+pub struct Server {
+    data: TempDir,
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    /// Starts a server on an empty data folder. Vehicles are told to poll every second.
+    pub fn start() -> Self {
+        let data = TempDir::new().unwrap();
+        let (child, url) = launch(data.path(), "127.0.0.1:0");
+        Self { data, child, url }
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The file with the control plane's token.
+    pub fn token_file(&self) -> PathBuf {
+        self.data.path().join("admin.token")
+    }
+
+    /// The folder that holds everything the server knows.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Power loss as far as a process can tell: SIGKILL, no chance to tidy up.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts again on the same data and the same port.
+    pub fn restart(&mut self) {
+        let address = self.url.trim_start_matches("http://").to_owned();
+        let (child, url) = launch(self.data.path(), &address);
+        (self.child, self.url) = (child, url);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn launch(data: &Path, listen: &str) -> (Child, String) {
+    let mut child = Command::new(program("switchback-server"))
+        .args(["serve", "--poll-after-s", "1", "--listen", listen, "--data-dir"])
+        .arg(data)
+        .env("RUST_LOG", "warn")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("the server said {line:?}"));
+    (child, url.to_owned())
+}
