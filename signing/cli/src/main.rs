@@ -1,1 +1,94 @@
-fn main() {}
+//! `switchback`, the release engineer's program: it makes keys and repositories, packs models into bundles, collects signatures,
+//! publishes, and moves rollouts.
+//!
+//! Exit status: 0 done, 1 refused or failed, 2 wrong usage. Results go to stdout (with `--json` as one JSON document), progress and
+//! errors to stderr.
+#![forbid(unsafe_code)]
+
+mod base;
+mod bundle;
+mod client;
+mod clock;
+mod commands;
+mod failure;
+mod files;
+mod output;
+mod pack;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    commands::{approval, init, inspect, key, publish, rollout, sign, vehicle, verify},
+    output::Output,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  A repository with three keyholders, of whom two must sign:
+      switchback init --base release --tiers ultra,ultra-se --server https://ota.example --token-file admin.token
+  A model on its way to the vehicles:
+      switchback pack --model model.onnx --contract contract.json --name vla-2 --version 2.0.0 --tier ultra \\
+          --release-counter 7 --hardware drive-a --notes en=NOTES.md --out dist
+      switchback sign --base release --key alice dist/ultra/vla-2-2.0.0.tar.zst
+      switchback sign --base release --key bob dist/ultra/vla-2-2.0.0.tar.zst
+      switchback publish --base release
+      switchback approval add --model vla-2 --version 2.0.0 --region eu --authority KBA --number E1-2027-4711
+      switchback rollout create --name spring --model vla-2 --version 2.0.0 --wave name=canary,percent=5 --wave name=all,percent=100
+      switchback rollout start 1
+      switchback rollout status 1";
+
+/// Carry driving models to vehicles: make keys, pack, sign, publish and roll out releases.
+#[derive(Parser)]
+#[command(name = "switchback", version, after_help = EXAMPLES, max_term_width = 120)]
+struct Cli {
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Arguments),
+    #[command(subcommand)]
+    Key(key::Command),
+    Pack(pack::Arguments),
+    Inspect(inspect::Arguments),
+    Verify(verify::Arguments),
+    Sign(sign::Arguments),
+    Publish(publish::Arguments),
+    #[command(subcommand)]
+    Approval(approval::Command),
+    #[command(subcommand)]
+    Rollout(rollout::Command),
+    #[command(subcommand)]
+    Vehicle(vehicle::Command),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    let result = match cli.command {
+        Command::Init(arguments) => init::run(arguments, &output),
+        Command::Key(command) => key::run(command, &output),
+        Command::Pack(arguments) => pack::run(arguments, &output),
+        Command::Inspect(arguments) => inspect::run(arguments, &output),
+        Command::Verify(arguments) => verify::run(arguments, &output),
+        Command::Sign(arguments) => sign::run(arguments, &output),
+        Command::Publish(arguments) => publish::run(arguments, &output),
+        Command::Approval(command) => approval::run(command, &output),
+        Command::Rollout(command) => rollout::run(command, &output),
+        Command::Vehicle(command) => vehicle::run(command, &output),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

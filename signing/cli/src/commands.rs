@@ -1,0 +1,11 @@
+//! One file per group of commands.
+
+pub(crate) mod approval;
+pub(crate) mod init;
+pub(crate) mod inspect;
+pub(crate) mod key;
+pub(crate) mod publish;
+pub(crate) mod rollout;
+pub(crate) mod sign;
+pub(crate) mod vehicle;
+pub(crate) mod verify;

@@ -1,0 +1,234 @@
+//! `switchback init`: the first ceremony.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+use switchback_signing::{
+    keys::{
+        Ed25519Signer, PublicKey, Signer,
+        file::{KEY_FILE_BYTES_MAX, parse_public, parse_secret},
+    },
+    metadata::{DelegatedRole, Delegations, Role, Root, RootRole, Targets, Tier, sign},
+    time::UnixTime,
+    trust::{
+        Repository,
+        publish::{Publication, check_root_step, check_targets},
+    },
+};
+
+use super::key;
+use crate::{
+    base::{Base, check_key_name, release_role},
+    client::{Client, ServerArguments},
+    clock,
+    failure::{Hint, failure},
+    files::{self, Access},
+    output::{Output, pairs},
+};
+
+/// Longest file of online keys, bytes.
+const ONLINE_KEYS_BYTES_MAX: usize = 64 << 10;
+
+/// Make a base directory: keys, both roots, and one delegated role per tier
+///
+/// Every signer gets four keys, one each for the Image repository's root, the Director's root, the top-level targets and the releases,
+/// so that no key serves two purposes. The server's online keys are certified by the roots: they come from a running server (--server)
+/// or from a file that the server's operator hands over (--online-keys).
+///
+/// Afterwards move each signer's key files from BASE/keys to a medium of their own; the .pub.json halves stay.
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  switchback init --base release --signers alice,bob,carol --threshold 2 --tiers ultra,ultra-se --online-keys online.json"
+)]
+pub(crate) struct Arguments {
+    /// Folder to make
+    #[arg(long, value_name = "DIR")]
+    base: PathBuf,
+    /// Names of the keyholders
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "alice,bob,carol")]
+    signers: Vec<String>,
+    /// How many of them must sign
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    threshold: u64,
+    /// Tiers of vehicles, each with a delegated role of its own
+    #[arg(long, value_name = "TIERS", value_delimiter = ',', required = true)]
+    tiers: Vec<Tier>,
+    /// File with the server's online keys, as `GET /v1/online-keys` gives them; goes before --server
+    #[arg(long, value_name = "FILE")]
+    online_keys: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerArguments,
+    /// Days that the roots are valid
+    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..))]
+    root_days: u16,
+    /// Days that the top-level targets are valid
+    #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..))]
+    targets_days: u16,
+}
+
+#[derive(Serialize)]
+struct Made {
+    base: PathBuf,
+    image_root: PathBuf,
+    director_root: PathBuf,
+    signers: Vec<String>,
+    threshold: u64,
+    roles: Vec<String>,
+}
+
+pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
+    check(&arguments)?;
+    // Before anything is made: a server that does not answer should leave no half base behind.
+    let online = online_keys(&arguments)?;
+    let base = Base::create(&arguments.base)?;
+    let image_root = Ceremony::keys(&base, &arguments.signers, "image-root")?;
+    let director_root = Ceremony::keys(&base, &arguments.signers, "director-root")?;
+    let targets = Ceremony::keys(&base, &arguments.signers, "targets")?;
+    let releases = Ceremony::keys(&base, &arguments.signers, "release")?;
+    let (threshold, now) = (arguments.threshold, clock::now());
+
+    let mut root = Root::new(1, now.plus_days(arguments.root_days.into()));
+    root.set_role(RootRole::Root, threshold, &image_root.public());
+    root.set_role(RootRole::Targets, threshold, &targets.public());
+    root.set_role(RootRole::Snapshot, 1, &[online.image_snapshot]);
+    root.set_role(RootRole::Timestamp, 1, &[online.image_timestamp]);
+    let image_root_bytes = image_root.sign(&root)?;
+    check_root_step(Repository::Image, None, &image_root_bytes, now)?;
+
+    let mut root = Root::new(1, now.plus_days(arguments.root_days.into()));
+    root.set_role(RootRole::Root, threshold, &director_root.public());
+    root.set_role(RootRole::Targets, 1, &[online.director_targets]);
+    root.set_role(RootRole::Snapshot, 1, &[online.director_snapshot]);
+    root.set_role(RootRole::Timestamp, 1, &[online.director_timestamp]);
+    let director_root_bytes = director_root.sign(&root)?;
+    check_root_step(Repository::Director, None, &director_root_bytes, now)?;
+
+    let expires = now.plus_days(arguments.targets_days.into());
+    let targets_bytes = targets.sign(&delegating_targets(&arguments, &releases.public(), expires))?;
+    let publication = Publication { repository: Repository::Image, root: &image_root_bytes, previous: None, now };
+    check_targets(&targets_bytes, &publication)?;
+
+    files::write(&base.director().join("1.root.json"), &director_root_bytes, Access::Public)?;
+    files::write(&base.image().join("1.targets.json"), &targets_bytes, Access::Public)?;
+    // The Image repository's root comes last: with it the folder becomes a base.
+    files::write(&base.image().join("1.root.json"), &image_root_bytes, Access::Public)?;
+
+    let made = Made {
+        image_root: base.image().join("1.root.json"),
+        director_root: base.director().join("1.root.json"),
+        signers: arguments.signers,
+        threshold,
+        roles: arguments.tiers.iter().map(|tier| release_role(tier.as_str())).collect(),
+        base: arguments.base,
+    };
+    output.show(&made, |made| {
+        let mut text = pairs(&[
+            ("base", made.base.display().to_string()),
+            ("image root", format!("{} (provision it into vehicles)", made.image_root.display())),
+            ("director root", format!("{} (provision it into vehicles)", made.director_root.display())),
+            ("signers", format!("{}, {} of {} must sign", made.signers.join(", "), made.threshold, made.signers.len())),
+            ("roles", made.roles.join(", ")),
+        ]);
+        text.push_str("\nNext: move each signer's secret keys out of BASE/keys, then pack, sign and publish a release.\n");
+        text
+    })
+}
+
+fn check(arguments: &Arguments) -> anyhow::Result<()> {
+    let Arguments { signers, threshold, tiers, .. } = arguments;
+    for (number, signer) in signers.iter().enumerate() {
+        check_key_name(signer)?;
+        if signers[..number].contains(signer) {
+            bail!("the signer {signer} is named twice");
+        }
+    }
+    if let Some((number, tier)) = tiers.iter().enumerate().find(|(number, tier)| tiers[..*number].contains(tier)) {
+        bail!("the tier {tier} is named twice (also as number {number})");
+    }
+    // Tiers become parts of target paths, which a bundle's manifest writes in lower case.
+    if let Some(tier) = tiers.iter().find(|tier| tier.as_str().bytes().any(|byte| byte.is_ascii_uppercase())) {
+        bail!("the tier {tier} has upper-case letters");
+    }
+    let most = signers.len() as u64;
+    if *threshold == 0 || *threshold > most {
+        return Err(failure(format!("{threshold} of {most} signers can never sign"), format!("choose a --threshold of 1 to {most}")));
+    }
+    Ok(())
+}
+
+fn delegating_targets(arguments: &Arguments, keys: &[PublicKey], expires: UnixTime) -> Targets {
+    let mut delegations = Delegations::default();
+    for tier in &arguments.tiers {
+        let pattern = format!("{tier}/*");
+        let role = DelegatedRole::new(release_role(tier.as_str()), arguments.threshold, keys, &[&pattern]);
+        // What belongs to a tier is listed by its role or by nobody.
+        delegations.add(DelegatedRole { terminating: true, ..role }, keys);
+    }
+    Targets { delegations: Some(delegations), ..Targets::new(1, expires) }
+}
+
+/// One set of keys, one per signer.
+struct Ceremony {
+    signers: Vec<Ed25519Signer>,
+}
+
+impl Ceremony {
+    fn keys(base: &Base, signers: &[String], purpose: &str) -> anyhow::Result<Self> {
+        let folder = base.keys();
+        let made = |signer: &String| {
+            let name = format!("{purpose}-{signer}");
+            key::make(&folder, &name)?;
+            let bytes = files::read(&folder.join(format!("{name}.json")), KEY_FILE_BYTES_MAX)?;
+            Ok(parse_secret(&bytes)?)
+        };
+        Ok(Self { signers: signers.iter().map(made).collect::<anyhow::Result<_>>()? })
+    }
+
+    fn public(&self) -> Vec<PublicKey> {
+        self.signers.iter().map(Signer::public_key).collect()
+    }
+
+    fn sign<T: Role>(&self, role: &T) -> anyhow::Result<Vec<u8>> {
+        let signers: Vec<&dyn Signer> = self.signers.iter().map(|signer| signer as &dyn Signer).collect();
+        Ok(sign(role, &signers)?)
+    }
+}
+
+/// The server's public keys that the roots certify.
+struct OnlineKeys {
+    image_snapshot: PublicKey,
+    image_timestamp: PublicKey,
+    director_targets: PublicKey,
+    director_snapshot: PublicKey,
+    director_timestamp: PublicKey,
+}
+
+fn online_keys(arguments: &Arguments) -> anyhow::Result<OnlineKeys> {
+    let (json, origin): (Value, String) = match &arguments.online_keys {
+        Some(path) => {
+            let bytes = files::read(path, ONLINE_KEYS_BYTES_MAX)?;
+            (serde_json::from_slice(&bytes).with_context(|| format!("{} is no JSON", path.display()))?, path.display().to_string())
+        }
+        None => {
+            let client = Client::new(&arguments.server).hint(
+                "the roots certify the server's online keys: name the server with --server and --token-file, or a file with --online-keys",
+            )?;
+            (client.get("/v1/online-keys")?, client.url("/v1/online-keys"))
+        }
+    };
+    let key = |repository: &str, role: &str| {
+        let place = || format!("{origin}: the key of {repository}.{role}");
+        let object = json.get(repository).and_then(|repository| repository.get(role)).with_context(|| format!("{} is missing", place()))?;
+        parse_public(&serde_json::to_vec(object)?).with_context(place)
+    };
+    Ok(OnlineKeys {
+        image_snapshot: key("image", "snapshot")?,
+        image_timestamp: key("image", "timestamp")?,
+        director_targets: key("director", "targets")?,
+        director_snapshot: key("director", "snapshot")?,
+        director_timestamp: key("director", "timestamp")?,
+    })
+}

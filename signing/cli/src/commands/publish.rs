@@ -1,0 +1,245 @@
+//! `switchback publish`: from the base to the server. Every step may be repeated.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use reqwest::blocking::Body;
+use serde::Serialize;
+use switchback_signing::{
+    digest::Sha256Digest,
+    metadata::{Signed, TargetMeta, Targets},
+    time::UnixTime,
+    trust::limits::{ROOT_BYTES_MAX, TARGETS_BYTES_MAX},
+};
+
+use crate::{
+    base::{Base, Keyholders},
+    bundle::{BundleFile, target_paths},
+    client::{Client, ServerArguments},
+    clock,
+    failure::{Hint, failure},
+    files,
+    output::{Output, bytes, table},
+    progress::{Counted, byte_bar},
+};
+
+/// Longest list of a draft's files, bytes.
+const FILES_BYTES_MAX: usize = 1 << 20;
+
+/// Send what was signed to the server: roots, bundles, then the metadata that lists them
+///
+/// Checks everything as a vehicle would before the first byte is sent, and sends only what the server does not have: after an
+/// interruption run it again.
+#[derive(Args)]
+#[command(after_help = "Example:\n  switchback publish --base release --server https://ota.example --token-file admin.token")]
+pub(crate) struct Arguments {
+    /// Base directory
+    #[arg(long, value_name = "DIR")]
+    base: PathBuf,
+    #[command(flatten)]
+    server: ServerArguments,
+    /// Bundles of the drafts, where they are no longer where they were when they were signed
+    bundles: Vec<PathBuf>,
+}
+
+#[derive(Default, Serialize)]
+struct Published {
+    files: Vec<PublishedFile>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct PublishedFile {
+    file: String,
+    bytes: u64,
+    sent: bool,
+}
+
+pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
+    let (base, now) = (Base::open(&arguments.base)?, clock::now());
+    let bundles = arguments.bundles.iter().map(|path| located(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let bundles: BTreeMap<String, PathBuf> = bundles.into_iter().flatten().collect();
+    // All checks first: a release is published whole or not at all.
+    base.targets(now)?;
+    let drafts = base.drafted_roles()?.iter().map(|role| Draft::open(&base, role, &bundles, now)).collect::<anyhow::Result<Vec<_>>>()?;
+
+    let mut publisher = Publisher { client: Client::new(&arguments.server)?, output, published: Published::default() };
+    publisher.roots(&base)?;
+    publisher.metadata_versions(&base, "targets")?;
+    for role in signed_roles(&base, now)? {
+        publisher.newest_metadata(&base, &role)?;
+    }
+    for draft in &drafts {
+        publisher.draft(&base, draft)?;
+    }
+    output.show(&publisher.published, |published| {
+        let row =
+            |file: &PublishedFile| vec![file.file.clone(), bytes(file.bytes), if file.sent { "sent" } else { "was there" }.to_owned()];
+        let mut text = table(&["FILE", "SIZE", ""], &published.files.iter().map(row).collect::<Vec<_>>());
+        text.extend(published.warnings.iter().map(|warning| format!("warning: {warning}\n")));
+        text
+    })
+}
+
+/// Delegated roles by the base's targets.
+fn signed_roles(base: &Base, now: UnixTime) -> anyhow::Result<Vec<String>> {
+    let targets = base.targets(now)?;
+    Ok(targets.delegations.iter().flat_map(|delegations| &delegations.roles).map(|role| role.name.clone()).collect())
+}
+
+/// Files of a bundle by target path.
+fn located(path: &Path) -> anyhow::Result<[(String, PathBuf); 2]> {
+    let bundle = BundleFile::open(path, None)?;
+    let (index_path, bundle_path) = target_paths(&bundle.manifest()?);
+    Ok([(index_path, bundle.index_path), (bundle_path, bundle.path)])
+}
+
+/// A complete draft and its files.
+struct Draft {
+    role: String,
+    version: u64,
+    bytes: Vec<u8>,
+    files: Vec<DraftFile>,
+}
+
+struct DraftFile {
+    target: String,
+    meta: TargetMeta,
+    path: Option<PathBuf>,
+}
+
+impl Draft {
+    fn open(base: &Base, role: &str, bundles: &BTreeMap<String, PathBuf>, now: UnixTime) -> anyhow::Result<Self> {
+        let path = base.draft(role);
+        let bytes = files::read(&path, TARGETS_BYTES_MAX as usize)?;
+        let file = Signed::<Targets>::parse(&bytes, bytes.len()).with_context(|| path.display().to_string())?;
+        let signatures = Keyholders::of_release_role(base, &base.targets(now)?, role)?.signatures(&file);
+        if !signatures.complete() {
+            return Err(failure(
+                format!("{role} version {} cannot be published: it has {}", file.signed.version, signatures.describe()),
+                "the next keyholder signs with `switchback sign --base DIR --key NAME BUNDLE`",
+            ));
+        }
+        let targets = base.check_release_role(role, &bytes, now).with_context(|| path.display().to_string())?;
+        let sources = base.draft_files(role);
+        let mut sources: BTreeMap<String, PathBuf> = match sources.is_file() {
+            true => serde_json::from_slice(&files::read(&sources, FILES_BYTES_MAX)?).with_context(|| sources.display().to_string())?,
+            false => BTreeMap::new(),
+        };
+        sources.extend(bundles.clone());
+        let file = |(target, meta): (&String, &TargetMeta)| DraftFile {
+            path: sources.get(target).cloned(),
+            target: target.clone(),
+            meta: meta.clone(),
+        };
+        // The index comes before its bundle by name; the order does not matter, as nothing points to either yet.
+        Ok(Self { role: role.to_owned(), version: targets.version, files: targets.targets.iter().map(file).collect(), bytes })
+    }
+}
+
+struct Publisher<'a> {
+    client: Client,
+    output: &'a Output,
+    published: Published,
+}
+
+impl Publisher<'_> {
+    fn roots(&mut self, base: &Base) -> anyhow::Result<()> {
+        self.metadata_versions(base, "root")?;
+        for (version, path) in base.versions(&base.director(), "root")? {
+            let bytes = files::read(&path, ROOT_BYTES_MAX as usize)?;
+            let length = bytes.len() as u64;
+            let answer = self.client.put(&format!("/v1/director/root/{version}.root.json"), bytes);
+            answer.with_context(|| format!("{} was not accepted", path.display()))?;
+            self.note(format!("director/{version}.root.json"), length, true);
+        }
+        Ok(())
+    }
+
+    /// Every version of a role of which the chain matters, oldest first.
+    fn metadata_versions(&mut self, base: &Base, role: &str) -> anyhow::Result<()> {
+        for (version, path) in base.versions(&base.image(), role)? {
+            self.metadata(role, version, files::read(&path, ROOT_BYTES_MAX.max(TARGETS_BYTES_MAX) as usize)?)?;
+        }
+        Ok(())
+    }
+
+    /// A role's newest version: when the last `publish` was interrupted between signing off and sending.
+    fn newest_metadata(&mut self, base: &Base, role: &str) -> anyhow::Result<()> {
+        match base.newest(role)? {
+            Some(stored) => self.metadata(role, stored.version, stored.bytes),
+            None => Ok(()),
+        }
+    }
+
+    fn metadata(&mut self, role: &str, version: u64, bytes: Vec<u8>) -> anyhow::Result<()> {
+        let (name, length) = (format!("{version}.{role}.json"), bytes.len() as u64);
+        let url = format!("/v1/image/metadata/{name}");
+        let sent = match self.client.find(&url)? {
+            Some(there) if there == bytes => false,
+            Some(_) => {
+                return Err(failure(
+                    format!("the server has another {name} than the base"),
+                    "somebody published from another base; a version is signed once, so bring the two together before going on",
+                ));
+            }
+            None => {
+                let answer = self.client.put(&url, bytes).with_context(|| format!("{name} was not accepted"))?;
+                let warnings = answer.get("warnings").and_then(|warnings| warnings.as_array()).into_iter().flatten();
+                self.published.warnings.extend(warnings.filter_map(|warning| warning.as_str().map(ToOwned::to_owned)));
+                true
+            }
+        };
+        self.note(format!("image/{name}"), length, sent);
+        Ok(())
+    }
+
+    /// Bytes first, then the metadata that lists them; at last the draft becomes the role's newest version.
+    fn draft(&mut self, base: &Base, draft: &Draft) -> anyhow::Result<()> {
+        for file in &draft.files {
+            self.target(file)?;
+        }
+        self.metadata(&draft.role, draft.version, draft.bytes.clone())?;
+        files::rename(&base.draft(&draft.role), &base.image().join(format!("{}.{}.json", draft.version, draft.role)))
+    }
+
+    fn target(&mut self, file: &DraftFile) -> anyhow::Result<()> {
+        let DraftFile { target, meta, path } = file;
+        let sha256 = meta.sha256.with_context(|| format!("{target} has no SHA-256"))?;
+        let (folder, name) = target.split_once('/').with_context(|| format!("{target} is not of the form TIER/NAME"))?;
+        let url = format!("/v1/image/targets/{folder}/{sha256}.{name}");
+        let sent = !self.client.exists(&url)?;
+        if sent {
+            let path = path.as_deref().ok_or_else(|| {
+                failure(
+                    format!("the server does not have {target}, and the base does not know where it is"),
+                    "name its bundle: `switchback publish BUNDLE`",
+                )
+            })?;
+            self.upload(target, path, meta.length, sha256, &url)?;
+        }
+        self.note(format!("targets/{target}"), meta.length, sent);
+        Ok(())
+    }
+
+    fn upload(&self, target: &str, path: &Path, length: u64, sha256: Sha256Digest, url: &str) -> anyhow::Result<()> {
+        let found = files::length(path).hint("name the bundle where it is now: `switchback publish BUNDLE`")?;
+        if found != length {
+            bail!("{} has {found} bytes, signed are {length}", path.display());
+        }
+        let bar = byte_bar(self.output, target, length);
+        let body = Body::sized(Counted::new(files::open(path)?, &bar), length);
+        // The server hashes what arrives and refuses anything but the signed bytes.
+        self.client.upload(url, body).with_context(|| format!("{} (SHA-256 {sha256})", path.display()))?;
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    fn note(&mut self, file: String, bytes: u64, sent: bool) {
+        self.published.files.push(PublishedFile { file, bytes, sent });
+    }
+}

@@ -1,0 +1,313 @@
+//! `switchback sign`: one keyholder after the other.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::Serialize;
+use switchback_signing::{
+    bundle::Manifest,
+    keys::Signer,
+    metadata::{BundleRef, Custom, HardwareId, Region, Signed, TargetMeta, Targets, Tier, Version, add_signature, sign},
+    time::UnixTime,
+    trust::limits::TARGETS_BYTES_MAX,
+};
+
+use super::{key, verify::check_listed};
+use crate::{
+    base::{Base, Keyholders, Signatures, release_role},
+    bundle::{BundleFile, target_paths},
+    clock,
+    failure::failure,
+    files::{self, Access},
+    output::{Output, pairs},
+};
+
+/// The SDK version from which on the metadata that we write is understood.
+const SDK_MIN: &str = "0.1.0";
+
+/// Add a keyholder's signature to the release of a bundle
+///
+/// The first keyholder writes a draft of the tier's metadata that lists the bundle and its index; the others add their signatures to it.
+/// Every keyholder's machine reads and checks the whole bundle before it signs. When enough have signed, `switchback publish` sends it.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  switchback sign --base release --key alice dist/ultra/vla-2-2.0.0.tar.zst
+  switchback sign --base release --key /media/stick/release-bob.json dist/ultra/vla-2-2.0.0.tar.zst
+  switchback sign --base release --key alice --renew ultra     # before the tier's metadata expires")]
+pub(crate) struct Arguments {
+    /// Base directory
+    #[arg(long, value_name = "DIR")]
+    base: PathBuf,
+    /// Keyholder, key name, or path of a secret key's file
+    #[arg(long, value_name = "KEY")]
+    key: String,
+    /// The bundle
+    #[arg(required_unless_present = "renew")]
+    bundle: Option<PathBuf>,
+    /// Its chunk index, when it does not lie beside it
+    #[arg(long, value_name = "FILE")]
+    index: Option<PathBuf>,
+    /// Sign the same releases of this tier again, with a later expiry
+    #[arg(long, value_name = "TIER", conflicts_with = "bundle")]
+    renew: Option<Tier>,
+    /// Regions that the release is for; all when absent. Given by the first keyholder
+    #[arg(long, value_name = "REGIONS", value_delimiter = ',')]
+    regions: Option<Vec<Region>>,
+    /// Smallest version of the vehicle library that may install the release. Given by the first keyholder
+    #[arg(long, value_name = "VERSION")]
+    sdk_min: Option<Version>,
+    /// Days that the tier's metadata is valid from the first signature on
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..))]
+    days: u16,
+    /// Throw the draft away that is waiting for signatures, and begin another
+    #[arg(long)]
+    discard_draft: bool,
+}
+
+#[derive(Serialize)]
+struct SignedRelease {
+    role: String,
+    version: u64,
+    draft: PathBuf,
+    signed_now_by: String,
+    signed_by: Vec<String>,
+    missing: Vec<String>,
+    threshold: u64,
+    complete: bool,
+    expires: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<String>,
+    #[serde(skip)]
+    text: String,
+}
+
+pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
+    let (base, now) = (Base::open(&arguments.base)?, clock::now());
+    match (&arguments.renew, &arguments.bundle) {
+        (Some(tier), _) => {
+            let role = release_role(tier.as_str());
+            let ceremony = Ceremony { base: &base, arguments: &arguments, role: &role, now };
+            let (bytes, signer) = ceremony.renew()?;
+            ceremony.finish(bytes, &signer, None, output)
+        }
+        (None, Some(path)) => {
+            let bundle = BundleFile::open(path, arguments.index.as_deref())?;
+            let manifest = bundle.verify(output)?;
+            let role = release_role(&manifest.release.tier);
+            let ceremony = Ceremony { base: &base, arguments: &arguments, role: &role, now };
+            let (bytes, signer) = ceremony.release(&bundle, &manifest)?;
+            ceremony.finish(bytes, &signer, Some((&bundle, &manifest)), output)
+        }
+        (None, None) => bail!("name a bundle, or a tier with --renew"),
+    }
+}
+
+/// One keyholder at work on one role.
+struct Ceremony<'a> {
+    base: &'a Base,
+    arguments: &'a Arguments,
+    role: &'a str,
+    now: UnixTime,
+}
+
+/// The secret key and how it is called in messages.
+struct Holder {
+    signer: Box<dyn Signer>,
+    title: String,
+}
+
+impl Ceremony<'_> {
+    fn holders(&self) -> anyhow::Result<Keyholders> {
+        Keyholders::of_release_role(self.base, &self.base.targets(self.now)?, self.role)
+    }
+
+    fn holder(&self) -> anyhow::Result<Holder> {
+        let holders = self.holders()?;
+        let signer = self.base.signer(&self.arguments.key, &holders)?;
+        let public = signer.public_key();
+        if !holders.holds(&public) {
+            let what = format!("the key {} may not sign {}", key::title(&self.arguments.key, &public), self.role);
+            return Err(failure(what, format!("these may: {}", holders.names().join(", "))));
+        }
+        Ok(Holder { title: key::title(&self.arguments.key, &public), signer: Box::new(signer) })
+    }
+
+    /// Metadata that lists the bundle, with this keyholder's signature.
+    fn release(&self, bundle: &BundleFile, manifest: &Manifest) -> anyhow::Result<(Vec<u8>, Holder)> {
+        let holder = self.holder()?;
+        let bytes = match self.draft()? {
+            Some((bytes, draft)) => {
+                self.same_release(&draft.signed, bundle, manifest)?;
+                add_signature(&bytes, bytes.len(), &*holder.signer)?
+            }
+            None => sign(&self.new_draft(bundle, manifest)?, &[&*holder.signer])?,
+        };
+        Ok((bytes, holder))
+    }
+
+    /// The same targets with a later expiry, with this keyholder's signature.
+    fn renew(&self) -> anyhow::Result<(Vec<u8>, Holder)> {
+        let holder = self.holder()?;
+        let newest = self.base.newest(self.role)?;
+        let newest = newest.with_context(|| format!("{} has never been signed, there is nothing to renew", self.role))?;
+        let current = Signed::<Targets>::parse(&newest.bytes, newest.bytes.len())?.signed;
+        let bytes = match self.draft()? {
+            Some((bytes, draft)) if draft.signed.targets == current.targets => add_signature(&bytes, bytes.len(), &*holder.signer)?,
+            Some((_, draft)) => return Err(self.other_draft(&draft.signed)),
+            None => sign(&Targets { version: current.version + 1, expires: self.expires(), ..current }, &[&*holder.signer])?,
+        };
+        Ok((bytes, holder))
+    }
+
+    fn draft(&self) -> anyhow::Result<Option<(Vec<u8>, Signed<Targets>)>> {
+        let path = self.base.draft(self.role);
+        if self.arguments.discard_draft || !path.is_file() {
+            return Ok(None);
+        }
+        let bytes = files::read(&path, TARGETS_BYTES_MAX as usize)?;
+        let draft = Signed::<Targets>::parse(&bytes, bytes.len()).with_context(|| path.display().to_string())?;
+        if self.now >= draft.signed.expires {
+            let what = format!("the draft {} expired at {} before it was complete", path.display(), draft.signed.expires);
+            return Err(failure(what, "begin another one with --discard-draft; every keyholder has to sign that one"));
+        }
+        Ok(Some((bytes, draft)))
+    }
+
+    fn other_draft(&self, draft: &Targets) -> anyhow::Error {
+        let published = self.base.newest(self.role).ok().flatten();
+        let published = published.and_then(|stored| Signed::<Targets>::parse(&stored.bytes, stored.bytes.len()).ok());
+        let known = |path: &String| published.as_ref().is_some_and(|published| published.signed.targets.contains_key(path));
+        let new: Vec<&str> = draft.targets.keys().filter(|path| !known(path)).map(String::as_str).collect();
+        let what = format!("a draft of {} version {} with {} is waiting for signatures", self.role, draft.version, new.join(" and "));
+        failure(what, "complete and publish it first, or throw it away with --discard-draft")
+    }
+
+    /// That the draft speaks of this bundle and says about it what its manifest says.
+    fn same_release(&self, draft: &Targets, bundle: &BundleFile, manifest: &Manifest) -> anyhow::Result<()> {
+        let (index_path, _) = target_paths(manifest);
+        let Some(target) = draft.targets.get(&index_path) else {
+            return Err(self.other_draft(draft));
+        };
+        check_listed(draft, bundle, manifest).context("the draft and the bundle differ")?;
+        let stated = target.release().context("the draft")?;
+        let Arguments { regions, sdk_min, .. } = self.arguments;
+        let expected =
+            custom(bundle, manifest, regions.clone().unwrap_or_else(|| stated.regions.clone()), sdk_min.unwrap_or(stated.sdk_min))?;
+        if stated != expected {
+            let what = format!("the draft says about {} something else than its manifest or your options", stated.title());
+            return Err(failure(what, "do not sign it; find out who wrote the draft, or begin another with --discard-draft"));
+        }
+        Ok(())
+    }
+
+    fn new_draft(&self, bundle: &BundleFile, manifest: &Manifest) -> anyhow::Result<Targets> {
+        let (index_path, bundle_path) = target_paths(manifest);
+        let previous = self.base.newest(self.role)?;
+        let previous = previous.map(|stored| Signed::<Targets>::parse(&stored.bytes, stored.bytes.len())).transpose()?;
+        let mut draft = match previous {
+            Some(previous) => Targets { version: previous.signed.version + 1, expires: self.expires(), ..previous.signed },
+            None => Targets::new(1, self.expires()),
+        };
+        check_counter(&draft, manifest)?;
+        let Arguments { regions, sdk_min, .. } = self.arguments;
+        let sdk_min = match sdk_min {
+            Some(version) => *version,
+            None => SDK_MIN.parse()?,
+        };
+        let custom = custom(bundle, manifest, regions.clone().unwrap_or_default(), sdk_min)?;
+        let index = TargetMeta::of_release(&bundle.index_bytes, &custom);
+        let whole = TargetMeta::of_digest(bundle.index.bundle_length(), bundle.index.bundle_sha256());
+        for (path, target) in [(index_path, index), (bundle_path, whole)] {
+            if draft.targets.insert(path.clone(), target).is_some() {
+                let what = format!("{path} is listed in {} version {} already", self.role, draft.version - 1);
+                return Err(failure(what, "a published release never changes; give the new one another --version"));
+            }
+        }
+        Ok(draft)
+    }
+
+    fn expires(&self) -> UnixTime {
+        self.now.plus_days(self.arguments.days.into())
+    }
+
+    fn finish(&self, bytes: Vec<u8>, holder: &Holder, release: Option<(&BundleFile, &Manifest)>, output: &Output) -> anyhow::Result<()> {
+        let file = Signed::<Targets>::parse(&bytes, bytes.len())?;
+        let draft = self.base.draft(self.role);
+        let sources = match release {
+            Some((bundle, manifest)) => sources(bundle, manifest)?,
+            None => BTreeMap::new(),
+        };
+        files::write(&self.base.draft_files(self.role), &serde_json::to_vec_pretty(&sources)?, Access::Public)?;
+        files::write(&draft, &bytes, Access::Public)?;
+        let signatures: Signatures = self.holders()?.signatures(&file);
+        let result = SignedRelease {
+            role: self.role.to_owned(),
+            version: file.signed.version,
+            draft,
+            signed_now_by: holder.title.clone(),
+            complete: signatures.complete(),
+            text: signatures.describe(),
+            signed_by: signatures.signed,
+            missing: signatures.missing,
+            threshold: signatures.threshold,
+            expires: file.signed.expires.to_string(),
+            release: release.map(|(_, manifest)| format!("{} {}", manifest.release.model, manifest.release.version)),
+        };
+        output.show(&result, describe)
+    }
+}
+
+fn describe(result: &SignedRelease) -> String {
+    let mut facts = vec![("role", format!("{} version {}, valid until {}", result.role, result.version, result.expires))];
+    if let Some(release) = &result.release {
+        facts.push(("release", release.clone()));
+    }
+    facts.push(("signed by", result.signed_now_by.clone()));
+    facts.push(("state", result.text.clone()));
+    facts.push(("next", if result.complete { "switchback publish".into() } else { "the next keyholder signs".into() }));
+    pairs(&facts)
+}
+
+/// What both repositories will say alike about the release.
+fn custom(bundle: &BundleFile, manifest: &Manifest, regions: Vec<Region>, sdk_min: Version) -> anyhow::Result<Custom> {
+    let (release, contract) = (&manifest.release, &manifest.contract);
+    let (_, bundle_path) = target_paths(manifest);
+    Ok(Custom {
+        release_counter: release.release_counter,
+        hardware_ids: release.hardware_ids.iter().map(HardwareId::new).collect::<Result<_, _>>()?,
+        tier: Tier::new(&release.tier)?,
+        regions,
+        contract_version: contract.contract_version,
+        sdk_min,
+        onnxruntime_min: contract.runtime.onnxruntime_min.parse()?,
+        model: release.model.clone(),
+        version: release.version.clone(),
+        bundle: BundleRef { path: bundle_path, length: bundle.index.bundle_length(), sha256: bundle.index.bundle_sha256() },
+        extra: BTreeMap::new(),
+    })
+}
+
+/// A counter that does not rise would leave vehicles where they are: none goes below the counter of its confirmed release.
+fn check_counter(listed: &Targets, manifest: &Manifest) -> anyhow::Result<()> {
+    let counters = listed.targets.values().filter(|target| target.shall_match().is_some()).map(TargetMeta::release);
+    let highest = counters.collect::<Result<Vec<_>, _>>()?.into_iter().max_by_key(|release| release.release_counter);
+    let found = manifest.release.release_counter;
+    match highest {
+        Some(highest) if found <= highest.release_counter => Err(failure(
+            format!("the release counter {found} is not above {}, the counter of {}", highest.release_counter, highest.title()),
+            format!("pack again with --release-counter {}", highest.release_counter + 1),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Where the files of the draft are, for `publish`.
+fn sources(bundle: &BundleFile, manifest: &Manifest) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let absolute = |path: &Path| path.canonicalize().with_context(|| path.display().to_string());
+    let (index_path, bundle_path) = target_paths(manifest);
+    Ok(BTreeMap::from([(index_path, absolute(&bundle.index_path)?), (bundle_path, absolute(&bundle.path)?)]))
+}

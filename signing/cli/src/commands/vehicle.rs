@@ -1,0 +1,155 @@
+//! `switchback vehicle enroll|list|show`.
+
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use switchback_signing::metadata::{HardwareId, Region, Tier, VehicleId};
+
+use crate::{
+    client::{Client, ServerArguments},
+    output::{Output, pairs, table},
+};
+
+/// Vehicles that one answer lists.
+const PAGE: usize = 1000;
+
+/// Enroll vehicles and look at them
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Make the one-time token with which a vehicle binds its key
+    ///
+    /// Example: switchback vehicle enroll P7-0001 --tenant acme --tier ultra --hardware drive-a --model-line P7 --region eu
+    Enroll(Enroll),
+    /// List all vehicles
+    List {
+        #[command(flatten)]
+        server: ServerArguments,
+    },
+    /// Show one vehicle, and what every rollout says about it
+    Show {
+        /// Vehicle id
+        id: VehicleId,
+        #[command(flatten)]
+        server: ServerArguments,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Enroll {
+    /// Vehicle id: a pseudonym, not the VIN
+    id: VehicleId,
+    /// Automaker that the vehicle belongs to
+    #[arg(long)]
+    tenant: String,
+    /// Tier, such as ultra
+    #[arg(long)]
+    tier: Tier,
+    /// Hardware id of the driving computer
+    #[arg(long)]
+    hardware: HardwareId,
+    /// Model line, such as P7
+    #[arg(long)]
+    model_line: String,
+    /// Region, such as eu
+    #[arg(long)]
+    region: Region,
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Token {
+    token: String,
+    #[serde(default)]
+    expires_at: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Page {
+    vehicles: Vec<Value>,
+    #[serde(default)]
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Vehicles {
+    vehicles: Vec<Value>,
+}
+
+pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
+    match command {
+        Command::Enroll(arguments) => enroll(&arguments, output),
+        Command::List { server } => list(&Client::new(&server)?, output),
+        Command::Show { id, server } => show(&Client::new(&server)?, &id, output),
+    }
+}
+
+fn enroll(arguments: &Enroll, output: &Output) -> anyhow::Result<()> {
+    let request = json!({
+        "vehicle_id": arguments.id.as_str(),
+        "tenant": arguments.tenant,
+        "tier": arguments.tier.as_str(),
+        "hardware_id": arguments.hardware.as_str(),
+        "model_line": arguments.model_line,
+        "region": arguments.region.as_str(),
+    });
+    let token: Token = Client::new(&arguments.server)?.post("/v1/enrollment-tokens", &request)?;
+    output.show(&token, |token| {
+        let until = token.expires_at.as_deref().unwrap_or("it is used");
+        let vehicle = arguments.id.to_string();
+        pairs(&[("token", token.token.clone()), ("for", vehicle), ("valid", format!("once, until {until}"))])
+    })
+}
+
+fn list(client: &Client, output: &Output) -> anyhow::Result<()> {
+    let mut vehicles = Vec::new();
+    let mut after = String::new();
+    loop {
+        // Vehicle ids need no quoting in a URL.
+        let page: Page = client.get(&format!("/v1/vehicles?limit={PAGE}&after={after}"))?;
+        vehicles.extend(page.vehicles);
+        match page.next {
+            // A server that does not advance must not keep us here for ever.
+            Some(next) if next > after => after = next,
+            _ => break,
+        }
+    }
+    output.show(&Vehicles { vehicles }, |list| {
+        let row = |vehicle: &Value| {
+            ["vehicle_id", "tenant", "tier", "hardware_id", "model_line", "region", "installed", "assigned", "last_seen"]
+                .map(|field| text(vehicle, field))
+                .to_vec()
+        };
+        let header = ["VEHICLE", "TENANT", "TIER", "HARDWARE", "LINE", "REGION", "INSTALLED", "ASSIGNED", "LAST SEEN"];
+        table(&header, &list.vehicles.iter().map(row).collect::<Vec<_>>())
+    })
+}
+
+fn show(client: &Client, id: &VehicleId, output: &Output) -> anyhow::Result<()> {
+    let vehicle: Value = client.get(&format!("/v1/vehicles/{id}"))?;
+    output.show(&vehicle, |vehicle| {
+        let fields = vehicle.as_object().into_iter().flatten().filter(|(_, value)| !value.is_array());
+        let fields: Vec<(&str, String)> = fields.map(|(name, _)| (name.as_str(), text(vehicle, name))).collect();
+        let rollouts = vehicle.get("rollouts").and_then(Value::as_array).into_iter().flatten();
+        let row = |rollout: &Value| {
+            let release = rollout.get("release").map(|release| format!("{} {}", text(release, "model"), text(release, "version")));
+            let verdict = match rollout.get("withheld").and_then(Value::as_str) {
+                Some(reason) => format!("withheld: {reason}"),
+                None => "offered".to_owned(),
+            };
+            vec![text(rollout, "id"), text(rollout, "name"), release.unwrap_or_default(), verdict]
+        };
+        let rows: Vec<Vec<String>> = rollouts.map(row).collect();
+        let rollouts = if rows.is_empty() { String::new() } else { format!("\n{}", table(&["ID", "ROLLOUT", "RELEASE", ""], &rows)) };
+        pairs(&fields) + &rollouts
+    })
+}
+
+/// A field as text; nothing is shown as a dash.
+fn text(object: &Value, field: &str) -> String {
+    match object.get(field) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}

@@ -1,0 +1,177 @@
+//! `switchback verify`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::Serialize;
+use switchback_signing::{
+    bundle::Manifest,
+    digest::Sha256Digest,
+    metadata::{Signed, TargetMeta, Targets},
+    time::UnixTime,
+    trust::limits::TARGETS_BYTES_MAX,
+};
+
+use crate::{
+    base::{Base, Keyholders, Signatures, release_role},
+    bundle::{BundleFile, target_paths},
+    clock,
+    failure::failure,
+    files,
+    output::{Output, bytes, pairs},
+};
+
+/// Check a bundle byte by byte against its index, and with --base against what the keyholders signed
+///
+/// Succeeds only when everything is right: every chunk, every member, and with --base enough signatures of the right keys over exactly
+/// this index and this bundle.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  switchback verify dist/ultra/vla-2-2.0.0.tar.zst\n  switchback verify --base release dist/ultra/vla-2-2.0.0.tar.zst"
+)]
+pub(crate) struct Arguments {
+    /// The bundle
+    bundle: PathBuf,
+    /// Its chunk index, when it does not lie beside it
+    #[arg(long, value_name = "FILE")]
+    index: Option<PathBuf>,
+    /// Base directory whose metadata must list the bundle
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Verified {
+    release: String,
+    tier: String,
+    chunks: usize,
+    bundle_bytes: u64,
+    index_sha256: Sha256Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed: Option<SignedState>,
+}
+
+#[derive(Serialize)]
+struct SignedState {
+    role: String,
+    version: u64,
+    file: PathBuf,
+    expires: String,
+    signed_by: Vec<String>,
+    missing: Vec<String>,
+    threshold: u64,
+    #[serde(skip)]
+    text: String,
+}
+
+pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
+    let bundle = BundleFile::open(&arguments.bundle, arguments.index.as_deref())?;
+    let manifest = bundle.verify(output)?;
+    let signed = arguments.base.as_deref().map(|base| signed_state(base, &bundle, &manifest)).transpose()?;
+    let verified = Verified {
+        release: format!("{} {}", manifest.release.model, manifest.release.version),
+        tier: manifest.release.tier,
+        chunks: bundle.index.rows().len(),
+        bundle_bytes: bundle.index.bundle_length(),
+        index_sha256: Sha256Digest::of(&bundle.index_bytes),
+        signed,
+    };
+    output.show(&verified, describe)
+}
+
+fn describe(verified: &Verified) -> String {
+    let mut facts = vec![
+        ("release", format!("{} for tier {}", verified.release, verified.tier)),
+        ("content", format!("every byte is right: {} chunks, {}", verified.chunks, bytes(verified.bundle_bytes))),
+    ];
+    match &verified.signed {
+        None => facts.push(("signed", "not checked; name a base directory with --base".into())),
+        Some(signed) => {
+            facts.push(("signed", format!("{} in {}", signed.text, signed.file.display())));
+            facts.push(("expires", signed.expires.clone()));
+        }
+    }
+    pairs(&facts)
+}
+
+/// That enough keyholders signed this bundle, in a published or drafted version of its tier's role.
+fn signed_state(folder: &Path, bundle: &BundleFile, manifest: &Manifest) -> anyhow::Result<SignedState> {
+    let (base, now) = (Base::open(folder)?, clock::now());
+    let role = release_role(&manifest.release.tier);
+    let targets = base.targets(now)?;
+    let holders = Keyholders::of_release_role(&base, &targets, &role)?;
+    let (path, file) = listing(&base, &role, bundle, manifest)?;
+    check_listed(&file.signed, bundle, manifest).with_context(|| path.display().to_string())?;
+    let signatures = holders.signatures(&file);
+    check_enough(&signatures, &role, file.signed.version)?;
+    check_fresh(&role, file.signed.expires, now)?;
+    Ok(SignedState {
+        role,
+        version: file.signed.version,
+        file: path,
+        expires: file.signed.expires.to_string(),
+        text: signatures.describe(),
+        signed_by: signatures.signed,
+        missing: signatures.missing,
+        threshold: signatures.threshold,
+    })
+}
+
+/// The newest metadata that speaks of the bundle's index: signed and complete, or else a draft.
+fn listing(base: &Base, role: &str, bundle: &BundleFile, manifest: &Manifest) -> anyhow::Result<(PathBuf, Signed<Targets>)> {
+    let (index_path, _) = target_paths(manifest);
+    let mut candidates: Vec<PathBuf> = base.versions(&base.image(), role)?.pop().map(|(_, path)| path).into_iter().collect();
+    let draft = base.draft(role);
+    if draft.is_file() {
+        candidates.push(draft);
+    }
+    for path in candidates {
+        let file = files::read(&path, TARGETS_BYTES_MAX as usize)?;
+        let file = Signed::<Targets>::parse(&file, file.len()).with_context(|| path.display().to_string())?;
+        if file.signed.targets.contains_key(&index_path) {
+            return Ok((path, file));
+        }
+    }
+    Err(failure(
+        format!("no metadata of {role} lists {index_path}"),
+        format!("nobody has signed it: `switchback sign --base DIR --key NAME {}`", bundle.path.display()),
+    ))
+}
+
+/// That the metadata means exactly these files.
+pub(crate) fn check_listed(listed: &Targets, bundle: &BundleFile, manifest: &Manifest) -> anyhow::Result<()> {
+    let (index_path, bundle_path) = target_paths(manifest);
+    let index_sha256 = Sha256Digest::of(&bundle.index_bytes);
+    check_target(listed, &index_path, bundle.index_bytes.len() as u64, index_sha256)?;
+    check_target(listed, &bundle_path, bundle.index.bundle_length(), bundle.index.bundle_sha256())
+}
+
+fn check_target(listed: &Targets, path: &str, length: u64, sha256: Sha256Digest) -> anyhow::Result<()> {
+    let Some(TargetMeta { length: listed_length, sha256: listed_sha256, .. }) = listed.targets.get(path) else {
+        bail!("{path} is not listed");
+    };
+    if *listed_length != length || *listed_sha256 != Some(sha256) {
+        let listed_sha256 = listed_sha256.map_or_else(|| "no SHA-256".into(), |sha256| sha256.to_string());
+        let what = format!("{path} is {length} bytes with SHA-256 {sha256}, signed are {listed_length} bytes with {listed_sha256}");
+        return Err(failure(what, "this is another build of the release than the one that was signed"));
+    }
+    Ok(())
+}
+
+fn check_enough(signatures: &Signatures, role: &str, version: u64) -> anyhow::Result<()> {
+    if signatures.complete() {
+        return Ok(());
+    }
+    Err(failure(
+        format!("{role} version {version} has {}", signatures.describe()),
+        "it counts when enough keyholders have signed: `switchback sign --base DIR --key NAME BUNDLE`",
+    ))
+}
+
+fn check_fresh(role: &str, expires: UnixTime, now: UnixTime) -> anyhow::Result<()> {
+    if now < expires {
+        return Ok(());
+    }
+    Err(failure(format!("{role} expired at {expires}"), "sign a new version: `switchback sign --base DIR --key NAME --renew TIER`"))
+}

@@ -1,0 +1,134 @@
+//! Files: read with a limit, written completely or not at all.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+
+/// Who may read a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Everybody whom the system's defaults allow.
+    Public,
+    /// Its owner alone: secret keys and tokens.
+    Secret,
+}
+
+/// Opens a file to read it.
+pub(crate) fn open(path: &Path) -> anyhow::Result<File> {
+    File::open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// Length of a file, bytes.
+pub(crate) fn length(path: &Path) -> anyhow::Result<u64> {
+    let metadata = fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?;
+    if !metadata.is_file() {
+        bail!("{} is no file", path.display());
+    }
+    Ok(metadata.len())
+}
+
+/// Reads a whole file of at most `length_max` bytes.
+pub(crate) fn read(path: &Path, length_max: usize) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = length_max as u64 + 1;
+    open(path)?.take(limit).read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
+    if bytes.len() > length_max {
+        bail!("{} is longer than {length_max} bytes", path.display());
+    }
+    Ok(bytes)
+}
+
+/// Makes a folder with its parents; no harm if it is there.
+pub(crate) fn make_folder(path: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+/// Writes a file so that after a crash either the old or the new content is there, and returns only when it is on the disk.
+pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> anyhow::Result<()> {
+    let mut draft = Draft::create(path, access)?;
+    draft.file().write_all(bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    draft.commit()
+}
+
+/// A file that appears under its name when it is complete, and not at all otherwise.
+pub(crate) struct Draft {
+    path: PathBuf,
+    part: PathBuf,
+    file: File,
+    committed: bool,
+}
+
+impl Draft {
+    /// Begins the file beside its final place, so that the rename stays within one file system.
+    pub(crate) fn create(path: &Path, access: Access) -> anyhow::Result<Self> {
+        let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?.to_string_lossy();
+        // Two processes must not write into one draft.
+        let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        let file = create(&part, access).with_context(|| format!("cannot write {}", part.display()))?;
+        Ok(Self { path: path.to_owned(), part, file, committed: false })
+    }
+
+    pub(crate) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Flushes the file and gives it its name.
+    pub(crate) fn commit(mut self) -> anyhow::Result<()> {
+        let cannot = || format!("cannot write {}", self.path.display());
+        self.file.sync_all().with_context(cannot)?;
+        fs::rename(&self.part, &self.path).with_context(cannot)?;
+        sync_folder(self.path.parent()).with_context(cannot)?;
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.committed {
+            // What is left over hurts nobody.
+            let _ = fs::remove_file(&self.part);
+        }
+    }
+}
+
+/// Moves a file to another name on the same file system, durably.
+pub(crate) fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let cannot = || format!("cannot rename {} to {}", from.display(), to.display());
+    fs::rename(from, to).with_context(cannot)?;
+    sync_folder(to.parent()).with_context(cannot)?;
+    sync_folder(from.parent()).with_context(cannot)
+}
+
+/// A name survives a power cut only when its folder was flushed.
+fn sync_folder(folder: Option<&Path>) -> io::Result<()> {
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+fn create(path: &Path, access: Access) -> io::Result<File> {
+    // A draft of a killed process with our number may be here, with other rights than ours.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    if access == Access::Secret {
+        owner_only(&mut options);
+    }
+    options.open(path)
+}
+
+#[cfg(unix)]
+fn owner_only(options: &mut OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt;
+    options.mode(0o600);
+}
+
+#[cfg(not(unix))]
+fn owner_only(_options: &mut OpenOptions) {}
