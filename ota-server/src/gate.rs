@@ -63,7 +63,7 @@ pub struct Tally {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
     /// Too many failures.
-    #[error("{failed} vehicles failed, the limit is {limit}")]
+    #[error("failed vehicles: {failed}, the limit is {limit}")]
     Count {
         /// Vehicles that failed.
         failed: u64,
@@ -71,7 +71,7 @@ pub enum Stop {
         limit: u32,
     },
     /// Too large a part of the outcomes are failures.
-    #[error("{failed} of {reported} vehicles that reported failed, the limit is {limit} percent")]
+    #[error("failed vehicles: {failed} of {reported} that reported, the limit is {limit} percent")]
     Percent {
         /// Vehicles that failed.
         failed: u64,
@@ -112,7 +112,7 @@ mod tests {
         let three = limit(Some(3), None, 1);
         assert_eq!(evaluate(&three, Tally { confirmed: 0, failed: 2 }), None);
         let stop = evaluate(&three, Tally { confirmed: 1_000_000, failed: 3 }).unwrap();
-        assert_eq!(stop.to_string(), "3 vehicles failed, the limit is 3");
+        assert_eq!(stop.to_string(), "failed vehicles: 3, the limit is 3");
     }
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
         let tenth = limit(None, Some(10), 20);
         assert_eq!(evaluate(&tenth, Tally { confirmed: 0, failed: 19 }), None);
         let stop = evaluate(&tenth, Tally { confirmed: 18, failed: 2 }).unwrap();
-        let text = "2 of 20 vehicles that reported failed, the limit is 10 percent";
+        let text = "failed vehicles: 2 of 20 that reported, the limit is 10 percent";
         assert_eq!(stop.to_string(), text);
         assert_eq!(evaluate(&tenth, Tally { confirmed: 19, failed: 2 }), None);
     }

@@ -1,7 +1,11 @@
 //! `switchback-server`: the Image repository, the Director and the rollouts of one region.
 #![forbid(unsafe_code)]
 
-use std::{io::Write, net::SocketAddr, path::PathBuf};
+use std::{
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+    path::PathBuf,
+};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -75,12 +79,13 @@ async fn serve(options: Serve) -> anyhow::Result<()> {
     let (server, work) = Server::open(config).await?;
     let listener = TcpListener::bind(options.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", options.listen))?;
+    let shutdown = shutdown_signal()?;
     let (stop, stopped) = watch::channel(false);
     let mut jobs = jobs::start(&server, work, &stopped);
     // Whoever started us waits for this line to learn the port.
     println!("listening on http://{}", listener.local_addr()?);
     std::io::stdout().flush()?;
-    api::serve(listener, api::router(&server), shutdown_signal()).await?;
+    api::serve(listener, api::router(&server), shutdown).await?;
     // Requests are answered; now what they left behind is written.
     stop.send_replace(true);
     while jobs.join_next().await.is_some() {}
@@ -90,8 +95,8 @@ async fn serve(options: Serve) -> anyhow::Result<()> {
 }
 
 fn log_to_stderr(json: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     if json {
         logs.json().init();
     } else {
@@ -99,25 +104,22 @@ fn log_to_stderr(json: bool) {
     }
 }
 
+/// Listens for the wish to stop from now on, so that none is missed between the first line of output and the first connection.
 #[cfg(unix)]
-async fn shutdown_signal() {
+fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            // Without it only Ctrl-C stops the server gracefully; it can still be killed at any time.
-            Err(_) => std::future::pending().await,
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    };
-    tokio::select! {
-        () = terminate => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
+    })
 }
 
 #[cfg(not(unix))]
-async fn shutdown_signal() {
-    let _ = tokio::signal::ctrl_c().await;
+fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }

@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use axum::body::Bytes;
-use http_body_util::BodyExt;
 use object_store::{
     GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, WriteMultipart, local::LocalFileSystem,
     path::Path as ObjectPath,
@@ -34,9 +32,6 @@ pub enum StorageError {
         /// The limit.
         bytes_max: u64,
     },
-    /// The client stopped sending.
-    #[error("the upload broke off: {0}")]
-    BrokenOff(axum::Error),
     /// The store failed.
     #[error("storage: {0}")]
     Store(#[from] object_store::Error),
@@ -121,45 +116,57 @@ impl Storage {
         Ok(self.store.get_opts(&file.location(), GetOptions { range, ..GetOptions::default() }).await?)
     }
 
-    /// Takes a target's bytes as they come. They appear in the store when all are there and hash to what the name says.
-    pub async fn receive(&self, file: &TargetFile, body: axum::body::Body, bytes_max: u64) -> Result<u64, StorageError> {
+    /// Begins to take a target's bytes, at most `bytes_max` of them.
+    pub async fn receive(&self, file: &TargetFile, bytes_max: u64) -> Result<Incoming, StorageError> {
         let upload = self.store.put_multipart(&file.location()).await?;
-        let mut upload = WriteMultipart::new_with_chunk_size(upload, PIECE_BYTES);
-        match receive_into(&mut upload, file, body, bytes_max).await {
-            Ok(length) => {
-                upload.finish().await?;
-                Ok(length)
-            }
-            Err(error) => {
-                upload.abort().await?;
-                Err(error)
-            }
-        }
+        Ok(Incoming {
+            upload: WriteMultipart::new_with_chunk_size(upload, PIECE_BYTES),
+            expected: file.sha256,
+            hash: Sha256::new(),
+            length: 0,
+            bytes_max,
+        })
     }
 }
 
-async fn receive_into(
-    upload: &mut WriteMultipart,
-    file: &TargetFile,
-    mut body: axum::body::Body,
+/// A target on its way into the store. It appears there when [`Incoming::finish`] has found its hash right, and not before.
+#[derive(Debug)]
+pub struct Incoming {
+    upload: WriteMultipart,
+    expected: Sha256Digest,
+    hash: Sha256,
+    length: u64,
     bytes_max: u64,
-) -> Result<u64, StorageError> {
-    let (mut hash, mut length) = (Sha256::new(), 0_u64);
-    while let Some(frame) = body.frame().await {
-        let Ok(bytes) = frame.map_err(StorageError::BrokenOff)?.into_data() else { continue };
-        length += Bytes::len(&bytes) as u64;
-        if length > bytes_max {
-            return Err(StorageError::TooLong { bytes_max });
+}
+
+impl Incoming {
+    /// Takes the next bytes.
+    pub async fn push(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.length += bytes.len() as u64;
+        if self.length > self.bytes_max {
+            return Err(StorageError::TooLong { bytes_max: self.bytes_max });
         }
-        hash.update(&bytes);
-        upload.wait_for_capacity(PIECES_MAX).await?;
-        upload.put(bytes);
+        self.hash.update(bytes);
+        self.upload.wait_for_capacity(PIECES_MAX).await?;
+        self.upload.write(bytes);
+        Ok(())
     }
-    let actual = Sha256Digest::from_bytes(hash.finalize().into());
-    if actual != file.sha256 {
-        return Err(StorageError::WrongHash { expected: file.sha256, actual });
+
+    /// Puts the target under its name and returns its length.
+    pub async fn finish(self) -> Result<u64, StorageError> {
+        let actual = Sha256Digest::from_bytes(self.hash.finalize().into());
+        if actual != self.expected {
+            self.upload.abort().await?;
+            return Err(StorageError::WrongHash { expected: self.expected, actual });
+        }
+        self.upload.finish().await?;
+        Ok(self.length)
     }
-    Ok(length)
+
+    /// Forgets what came so far.
+    pub async fn abort(self) -> Result<(), StorageError> {
+        Ok(self.upload.abort().await?)
+    }
 }
 
 /// A kill in the middle of an upload leaves its temporary file (`NAME#NUMBER`) behind; nobody will ever complete it.

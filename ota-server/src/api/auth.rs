@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     body::Bytes,
     extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header::AUTHORIZATION},
+    http::{header::AUTHORIZATION, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -39,28 +39,23 @@ fn same(one: &[u8; 32], other: &[u8; 32]) -> bool {
 }
 
 /// The vehicle that signed this request with the key it enrolled with.
-pub(super) fn vehicle(
-    server: &Server,
-    vehicle_id: &str,
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
-    body: Option<&Bytes>,
-) -> Result<Arc<FleetVehicle>, Problem> {
-    // An unknown vehicle and a bad signature get the same status: who is enrolled is nobody's business.
+pub(super) fn vehicle(server: &Server, vehicle_id: &str, parts: &Parts, body: Option<&Bytes>) -> Result<Arc<FleetVehicle>, Problem> {
     let refuse = |detail: String| {
-        Problem::new(StatusCode::UNAUTHORIZED, "signature_invalid", detail)
+        Problem::unauthorized("signature_invalid", detail)
             .hint("sign method, target and body as RFC 9421 says, with the enrolled key and a clock that is right to 5 minutes")
     };
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let signature = http::Headers {
         signature_input: text(SIGNATURE_INPUT).ok_or_else(|| refuse(format!("the header {SIGNATURE_INPUT} is missing")))?,
         signature: text(SIGNATURE).ok_or_else(|| refuse(format!("the header {SIGNATURE} is missing")))?,
         content_digest: text(CONTENT_DIGEST),
     };
-    let vehicle = server.fleet.find(vehicle_id).ok_or_else(|| refuse("the signature does not cover this request".to_owned()))?;
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    let request = http::Request { method: method.as_str(), target, body: body.map(|body| Sha256Digest::of(body)) };
+    let vehicle = server.fleet.find(vehicle_id).ok_or_else(|| {
+        Problem::unauthorized("vehicle_unknown", format!("no vehicle {vehicle_id} is enrolled here"))
+            .hint("a vehicle enrolls once, with the token that the fleet operator issued for it")
+    })?;
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let request = http::Request { method: parts.method.as_str(), target, body: body.map(|body| Sha256Digest::of(body)) };
     http::verify_request(&vehicle.public_key, &request, &signature, server.now()).map_err(|error| refuse(error.to_string()))?;
     Ok(vehicle)
 }

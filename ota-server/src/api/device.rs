@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::{Path, Request, State},
     http::{
-        HeaderMap, Method, StatusCode, Uri,
+        StatusCode,
         header::{CACHE_CONTROL, CONTENT_TYPE, ETAG},
     },
     response::{IntoResponse, Response},
@@ -46,11 +46,10 @@ pub(super) async fn enroll(State(server): State<Arc<Server>>, body: Body) -> Res
 pub(super) async fn metadata(
     State(server): State<Arc<Server>>,
     Path((vehicle_id, file)): Path<(String, String)>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let vehicle = auth::vehicle(&server, &vehicle_id, &method, &uri, &headers, None)?;
+    let (parts, _) = request.into_parts();
+    let vehicle = auth::vehicle(&server, &vehicle_id, &parts, None)?;
     let file = DirectorFile::parse(&file).ok_or_else(|| Problem::not_found("the Director has no file of that name"))?;
     let (role, version) = match file {
         DirectorFile::Root(version) => {
@@ -63,7 +62,7 @@ pub(super) async fn metadata(
     };
     // The bytes of one version of one role of one vehicle never change.
     let etag = format!("\"{role}-{version}\"");
-    if wanted(&headers, &etag, 0) == Wanted::NotModified {
+    if wanted(&parts.headers, &etag, 0) == Wanted::NotModified {
         return Ok(not_modified(&etag, PRIVATE));
     }
     let bytes = server.director_metadata(&vehicle, role, version).await?;
@@ -75,16 +74,14 @@ pub(super) async fn metadata(
 pub(super) async fn manifest(
     State(server): State<Arc<Server>>,
     Path(vehicle_id): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
     let body = read(body, MANIFEST_BYTES_MAX).await?;
-    let vehicle = auth::vehicle(&server, &vehicle_id, &method, &uri, &headers, Some(&body))?;
+    let vehicle = auth::vehicle(&server, &vehicle_id, &parts, Some(&body))?;
     let report = verify(&server, &vehicle, &body)?;
     server.fleet.note_seen(&vehicle, server.now());
-    server.report(Arc::clone(&vehicle), report, body).await?;
+    server.report(Arc::clone(&vehicle), report, body.to_vec()).await?;
     let answer = json!({"poll_after_s": poll_after_s(&server, &vehicle_id)});
     Ok(axum::Json(answer).into_response())
 }
@@ -113,7 +110,7 @@ fn poll_after_s(server: &Server, vehicle_id: &str) -> u64 {
 impl From<EnrollError> for Problem {
     fn from(error: EnrollError) -> Self {
         match &error {
-            EnrollError::Name(_) => Self::bad_request("name_malformed", error),
+            EnrollError::Name(_) | EnrollError::Reserved => Self::bad_request("name_malformed", error),
             EnrollError::AlreadyEnrolled(_) => Self::conflict("already_enrolled", error),
             EnrollError::EcuTaken(_) => Self::conflict("ecu_taken", error),
             EnrollError::TokenInvalid => Self::new(StatusCode::FORBIDDEN, "token_invalid", error)

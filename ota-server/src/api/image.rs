@@ -1,6 +1,6 @@
 //! The Image repository over HTTP: the same for every vehicle, cacheable anywhere.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -12,6 +12,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use http_body_util::BodyExt;
 use serde_json::json;
 
 use super::{
@@ -21,9 +22,11 @@ use super::{
 };
 use crate::{
     server::{METADATA_BYTES_MAX, PublishError, Server},
-    storage::TargetFile,
+    storage::{Incoming, TargetFile},
 };
 
+/// An upload that brings nothing for this long is dead.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A file whose name says its version or hash.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// `timestamp.json`, the one file that changes.
@@ -81,9 +84,30 @@ pub(super) async fn put_target(
     if let Some(length) = server.storage.length(&file).await? {
         return Ok((StatusCode::OK, Json(json!({"length": length, "stored": false}))).into_response());
     }
-    let length = server.storage.receive(&file, body, server.config.target_bytes_max).await?;
+    let mut incoming = server.storage.receive(&file, server.config.target_bytes_max).await?;
+    if let Err(problem) = pass_on(body, &mut incoming).await {
+        incoming.abort().await?;
+        return Err(problem);
+    }
+    let length = incoming.finish().await?;
     tracing::info!(target.sha256 = %file.sha256(), target.bytes = length, "target stored");
     Ok((StatusCode::CREATED, Json(json!({"length": length, "stored": true}))).into_response())
+}
+
+/// Passes a body on as it comes; the pace is the slower one of network and disk.
+async fn pass_on(mut body: Body, incoming: &mut Incoming) -> Result<(), Problem> {
+    loop {
+        let frame = tokio::time::timeout(PAUSE_MAX, body.frame()).await;
+        let frame = frame.map_err(|_| {
+            let detail = "the upload brought nothing for too long";
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", detail)
+        })?;
+        let Some(frame) = frame else { return Ok(()) };
+        let frame = frame.map_err(|error| Problem::bad_request("broken_off", error))?;
+        if let Ok(bytes) = frame.into_data() {
+            incoming.push(&bytes).await?;
+        }
+    }
 }
 
 /// `PUT /v1/image/metadata/{file}`.

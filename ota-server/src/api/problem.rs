@@ -100,7 +100,6 @@ impl From<StorageError> for Problem {
             StorageError::WrongHash { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "wrong_hash", error)
                 .hint("the file changed after it was signed, or broke on the way; send the signed file again"),
             StorageError::TooLong { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_long", error),
-            StorageError::BrokenOff(_) => Self::bad_request("broken_off", error),
             StorageError::Store(_) | StorageError::Folder { .. } => Self::internal(&error),
         }
     }

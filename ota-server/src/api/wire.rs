@@ -114,7 +114,7 @@ pub(super) struct ResumeRequest {
 
 /// Reads a request's JSON.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| invalid(error))
+    serde_json::from_slice(bytes).map_err(invalid)
 }
 
 fn invalid(detail: impl ToString) -> Problem {

@@ -15,6 +15,9 @@ use crate::{
 /// A token is used within this time or never.
 const TOKEN_LIFE_S: i64 = 7 * 86_400;
 
+/// `/v1/director/root/...` is where the Director's root is published.
+const RESERVED_ID: &str = "root";
+
 /// Why a vehicle could not enroll, or a token not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -22,6 +25,9 @@ pub enum EnrollError {
     /// A word of the vehicle's description is not a name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// The id stands for something else in the API's addresses.
+    #[error("a vehicle cannot be named {RESERVED_ID:?}")]
+    Reserved,
     /// A vehicle of that id exists.
     #[error("vehicle {0} is enrolled already")]
     AlreadyEnrolled(String),
@@ -51,6 +57,9 @@ impl Server {
     /// Makes a one-time token for one vehicle. An older unused one of the same vehicle becomes worthless.
     pub async fn issue_token(&self, token: Token) -> Result<(String, UnixTime), EnrollError> {
         check_names(&token)?;
+        if token.vehicle_id == RESERVED_ID {
+            return Err(EnrollError::Reserved);
+        }
         if self.fleet.find(&token.vehicle_id).is_some() {
             return Err(EnrollError::AlreadyEnrolled(token.vehicle_id));
         }

@@ -179,7 +179,7 @@ impl Server {
     /// Opens the data folder, makes what is missing, and reads into memory what polls need. The receiver belongs to `jobs::writer`.
     pub async fn open(config: Config) -> Result<(Arc<Self>, mpsc::Receiver<WriterWork>), OpenError> {
         let data = &config.data_dir;
-        std::fs::create_dir_all(data).map_err(|source| OpenError::Folder { path: data.clone(), source })?;
+        create_private(data).map_err(|source| OpenError::Folder { path: data.clone(), source })?;
         let lock = lock_folder(data)?;
         let keys = OnlineKeys::open(&data.join("keys"))?;
         let admin_token_sha256 = admin_token(&data.join("admin.token"))?;
@@ -250,6 +250,15 @@ impl Server {
     pub fn rules(&self) -> Arc<Rules> {
         self.rules.load_full()
     }
+}
+
+/// A new data folder is its owner's only; the rights of one that exists are left alone.
+fn create_private(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 /// Two servers on one folder would each believe their own memory.

@@ -8,7 +8,6 @@ use std::{
     sync::Arc,
 };
 
-use axum::body::Bytes;
 use switchback_signing::{
     keys::SignerError,
     metadata::vehicle::{EcuReport, ReleaseRef, UpdateState},
@@ -36,7 +35,7 @@ pub enum Work {
         /// What its Primary says.
         report: Box<EcuReport>,
         /// The signed manifest, as evidence.
-        body: Bytes,
+        body: Vec<u8>,
         /// Told when the report is durable.
         reply: oneshot::Sender<Result<(), ReportError>>,
     },
@@ -88,7 +87,7 @@ struct Batch {
 
 impl Server {
     /// Hands a verified report to the writer and waits until it is durable.
-    pub async fn report(&self, vehicle: Arc<FleetVehicle>, report: EcuReport, body: Bytes) -> Result<(), ReportError> {
+    pub async fn report(&self, vehicle: Arc<FleetVehicle>, report: EcuReport, body: Vec<u8>) -> Result<(), ReportError> {
         let (reply, answer) = oneshot::channel();
         let work = Work::Report { vehicle, report: Box::new(report), body, reply };
         self.writer.send(work).await.map_err(|_| ReportError::NotDurable)?;
@@ -106,7 +105,7 @@ impl Server {
         }
         let _control = self.control.lock().await;
         let mut batch = Batch::new(self.now(), Rules::clone(&self.rules.load()));
-        let report_refs = reports.iter().map(|(vehicle, report, body, _)| (vehicle, &**report, body));
+        let report_refs = reports.iter().map(|(vehicle, report, body, _)| (vehicle, &**report, body.as_slice()));
         let renewal_refs = renewals.iter().map(|(vehicle, _)| vehicle);
         let written = self.write_batch(&mut batch, report_refs, renewal_refs).await;
         if let Err(error) = &written {
@@ -131,7 +130,7 @@ impl Server {
     async fn write_batch<'a>(
         &self,
         batch: &mut Batch,
-        reports: impl Iterator<Item = (&'a Arc<FleetVehicle>, &'a EcuReport, &'a Bytes)>,
+        reports: impl Iterator<Item = (&'a Arc<FleetVehicle>, &'a EcuReport, &'a [u8])>,
         renewals: impl Iterator<Item = &'a Arc<FleetVehicle>>,
     ) -> Result<(Vec<Result<(), ReportError>>, Vec<Held>), BatchError> {
         let mut change = self.registry.change().await?;
@@ -169,7 +168,7 @@ impl Batch {
         change: &mut Change,
         vehicle: &Arc<FleetVehicle>,
         report: &EcuReport,
-        body: &Bytes,
+        body: &[u8],
     ) -> Result<Result<(), ReportError>, BatchError> {
         let now = self.now;
         let state = self.state(vehicle);

@@ -1,0 +1,203 @@
+//! A vehicle: it signs what it sends and verifies all that it gets.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use switchback_signing::{
+    keys::{
+        Ed25519Signer, Sha256Digest, Signer,
+        http::{CONTENT_DIGEST, Request, SIGNATURE, SIGNATURE_INPUT, sign_request},
+    },
+    metadata::{
+        EcuSerial, HardwareId, Region, Tier, VehicleId, Version,
+        vehicle::{
+            EcuReport, EnrollmentRequest, Reason, ReleaseRef, ReportPayload, UpdateState, VehicleVersionManifest, sign_manifest,
+            sign_report,
+        },
+    },
+    time::UnixTime,
+    trust::{
+        Action, FetchFailure, FetchRequest, Installed, MetadataCache, MetadataCheck, Outcome, Repository, TrustAnchors, VehicleIdentity,
+    },
+};
+
+use super::{Ceremony, Control, Response, http};
+
+/// One vehicle.
+pub(crate) struct TestVehicle {
+    pub(crate) id: String,
+    pub(crate) key: Ed25519Signer,
+    pub(crate) tier: String,
+    pub(crate) region: String,
+    pub(crate) counter: u64,
+    pub(crate) cache: Option<MetadataCache>,
+}
+
+impl TestVehicle {
+    /// A vehicle of tier `ultra`, line `P7`, region `eu`, enrolled.
+    pub(crate) fn enroll(server: &impl Control, id: &str) -> Self {
+        Self::enroll_as(server, id, "ultra", "P7", "eu")
+    }
+
+    pub(crate) fn enroll_as(server: &impl Control, id: &str, tier: &str, model_line: &str, region: &str) -> Self {
+        let token = Self::token(server, id, tier, model_line, region);
+        let vehicle = Self::new(id, tier, region);
+        let response = vehicle.enroll_with(server, &token);
+        assert_eq!(response.status, 200, "{}", response.text());
+        vehicle
+    }
+
+    /// A vehicle that has not enrolled.
+    pub(crate) fn new(id: &str, tier: &str, region: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            key: Ed25519Signer::from_seed(*Sha256Digest::of(id.as_bytes()).as_bytes()),
+            tier: tier.to_owned(),
+            region: region.to_owned(),
+            counter: 0,
+            cache: None,
+        }
+    }
+
+    pub(crate) fn token(server: &impl Control, id: &str, tier: &str, model_line: &str, region: &str) -> String {
+        let request = json!({
+            "vehicle_id": id, "tenant": "oem", "tier": tier, "hardware_id": "orin",
+            "model_line": model_line, "region": region,
+        });
+        server.ask("POST", "/v1/enrollment-tokens", Some(&request))["token"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn enroll_with(&self, server: &impl Control, token: &str) -> Response {
+        let request = EnrollmentRequest {
+            token: token.to_owned(),
+            vehicle_id: VehicleId::new(&self.id).unwrap(),
+            ecu_serial: self.ecu(),
+            hardware_id: HardwareId::new("orin").unwrap(),
+            public_key: self.key.public_key(),
+            sdk_version: Version::new(0, 1, 0),
+        };
+        http::request(server.address(), "POST", "/v1/vehicles/enroll", &[], &request.to_bytes())
+    }
+
+    pub(crate) fn ecu(&self) -> EcuSerial {
+        EcuSerial::new(format!("ecu-{}", self.id)).unwrap()
+    }
+
+    /// A signed request.
+    pub(crate) fn request(
+        &self,
+        server: &impl Control,
+        now: UnixTime,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
+        let digest = (!body.is_empty()).then(|| Sha256Digest::of(body));
+        let signed = sign_request(&self.key, &Request { method, target: path, body: digest }, now).unwrap();
+        let mut all = vec![(SIGNATURE_INPUT, signed.signature_input.as_str()), (SIGNATURE, signed.signature.as_str())];
+        all.extend(signed.content_digest.as_deref().map(|digest| (CONTENT_DIGEST, digest)));
+        all.extend(headers);
+        http::request(server.address(), method, path, &all, body)
+    }
+
+    /// One file of the Director.
+    pub(crate) fn director(&self, server: &impl Control, now: UnixTime, file: &str, headers: &[(&str, &str)]) -> Response {
+        let path = format!("/v1/director/{}/metadata/{file}", self.id);
+        self.request(server, now, "GET", &path, headers, &[])
+    }
+
+    /// Verifies everything as a Primary does.
+    pub(crate) fn check(&mut self, server: &impl Control, ceremony: &Ceremony, now: UnixTime, installed: Installed) -> Outcome {
+        let anchors = TrustAnchors { director_root: ceremony.director_root(), image_root: ceremony.image_root() };
+        let cache = self.cache.take().unwrap_or_else(|| MetadataCache::provision(&anchors));
+        let identity = VehicleIdentity {
+            vehicle_id: VehicleId::new(&self.id).unwrap(),
+            ecu_serial: self.ecu(),
+            hardware_id: HardwareId::new("orin").unwrap(),
+            tier: Tier::new(&self.tier).unwrap(),
+            region: Region::new(&self.region).unwrap(),
+            sdk_version: Version::new(0, 1, 0),
+            onnxruntime_version: Version::new(1, 23, 0),
+            contract_versions: vec![1],
+        };
+        let mut check = MetadataCheck::start(cache, identity, installed, now);
+        let outcome = loop {
+            match check.next() {
+                Action::Fetch(request) => check.fetched(self.fetch(server, now, &request)),
+                Action::Persist { .. } | Action::Remove { .. } => check.persisted(),
+                Action::Finished(outcome) => break outcome,
+            }
+        };
+        self.cache = Some(check.into_cache());
+        outcome
+    }
+
+    /// The release that the Director and the Image repository agree on for this vehicle.
+    pub(crate) fn offered(&mut self, server: &impl Control, ceremony: &Ceremony, now: UnixTime) -> Option<String> {
+        match self.check(server, ceremony, now, Installed::default()) {
+            Outcome::NothingNew => None,
+            Outcome::Install(target) => Some(target.release().version.clone()),
+            Outcome::Refused(error) => panic!("{error}"),
+        }
+    }
+
+    fn fetch(&self, server: &impl Control, now: UnixTime, request: &FetchRequest) -> Result<Vec<u8>, FetchFailure> {
+        let response = match request.repository {
+            Repository::Director => self.director(server, now, &request.file_name, &[]),
+            Repository::Image => {
+                let path = format!("/v1/image/metadata/{}", request.file_name);
+                http::request(server.address(), "GET", &path, &[], &[])
+            }
+        };
+        match response.status {
+            200 => Ok(response.body),
+            404 => Err(FetchFailure::NotFound),
+            status => Err(FetchFailure::Unreachable { reason: status.to_string() }),
+        }
+    }
+
+    /// The next report, signed.
+    pub(crate) fn manifest(&mut self, now: UnixTime, update: UpdateState, version: &str, release_counter: u64) -> Vec<u8> {
+        self.counter += 1;
+        let release = ReleaseRef { model: "vla".to_owned(), version: version.to_owned(), release_counter };
+        let failed = matches!(update, UpdateState::Refused | UpdateState::RolledBack);
+        let reason =
+            failed.then(|| Reason { number: 4001, name: "self_test_failed".to_owned(), text: "self-test: case 0 differs".to_owned() });
+        let drives = matches!(update, UpdateState::Confirmed | UpdateState::Trial);
+        let report = EcuReport {
+            ecu_serial: self.ecu(),
+            installed: None,
+            attack_detected: None,
+            time: now,
+            counter: self.counter,
+            payload: ReportPayload {
+                release: drives.then(|| release.clone()),
+                candidate: (!drives).then_some(release),
+                update,
+                reason,
+                counters: BTreeMap::from([("steps".to_owned(), 20)]),
+            },
+        };
+        let manifest = VehicleVersionManifest {
+            vehicle_id: VehicleId::new(&self.id).unwrap(),
+            primary_ecu_serial: self.ecu(),
+            ecu_reports: vec![sign_report(&report, &self.key).unwrap()],
+        };
+        sign_manifest(&manifest, &self.key).unwrap()
+    }
+
+    /// Sends a manifest.
+    pub(crate) fn send(&self, server: &impl Control, now: UnixTime, manifest: &[u8]) -> Response {
+        let path = format!("/v1/director/{}/manifest", self.id);
+        self.request(server, now, "PUT", &path, &[], manifest)
+    }
+
+    /// Reports, and expects to be heard.
+    pub(crate) fn report(&mut self, server: &impl Control, now: UnixTime, update: UpdateState, version: &str, counter: u64) {
+        let manifest = self.manifest(now, update, version, counter);
+        let response = self.send(server, now, &manifest);
+        assert_eq!(response.status, 200, "{}", response.text());
+        assert!(response.json()["poll_after_s"].as_u64().unwrap() >= 1);
+    }
+}
