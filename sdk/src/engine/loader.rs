@@ -293,6 +293,8 @@ impl Loader {
     /// Frees what the driver gave back. Tens of milliseconds for a large model, which is why it happens here.
     fn free_retired(&mut self) -> bool {
         let Some(session) = self.shared.retired.take() else { return false };
+        // The driver reported before it gave the model back; the vehicle hears it in that order too.
+        self.tell();
         let generation = session.generation();
         drop(session);
         return_free_memory();

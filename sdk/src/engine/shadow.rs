@@ -186,6 +186,8 @@ fn distance_to_segment(point: (f32, f32), from: (f32, f32), to: (f32, f32), endl
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used)]
+
     use super::*;
 
     fn plan(speed_mps: f32, curvature_1pm: f32) -> DriveOutput {

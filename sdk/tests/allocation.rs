@@ -1,0 +1,92 @@
+//! A step allocates and frees nothing of ours, not even across a swap. A program of its own, because it counts every call.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Duration;
+
+use common::{From, Road, Vehicle};
+use switchback_sdk::engine::{EngineEvent, Entry};
+
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is passed on to the system's allocator; counting touches a `Cell` that needs no allocation.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.set(CALLS.get() + 1);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        CALLS.set(CALLS.get() + 1);
+        // SAFETY: the caller's promise about both is passed on.
+        unsafe { System.dealloc(pointer, layout) };
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One step; the calls that this thread made to the allocator during it.
+fn counted_step(vehicle: &mut Vehicle) -> u64 {
+    vehicle.sequence += 1;
+    let input = vehicle.input();
+    let before = CALLS.get();
+    vehicle.driver.step(&input, &mut vehicle.output);
+    CALLS.get() - before
+}
+
+/// Drives, counting every step, until the engine says so; the number of steps.
+fn drive_until(vehicle: &mut Vehicle, story: &mut Vec<EngineEvent>, last: fn(&EngineEvent) -> bool) -> u32 {
+    for steps in 0..100_000 {
+        if let Some(event) = vehicle.engine.wait_event(Duration::from_micros(200)) {
+            match event {
+                EngineEvent::Armed { .. } => vehicle.engine.activate().unwrap(),
+                EngineEvent::TrialPassed { .. } => vehicle.engine.confirm().unwrap(),
+                _ => {}
+            }
+            story.push(event);
+            if last(story.last().unwrap()) {
+                return steps;
+            }
+        }
+        let calls = counted_step(vehicle);
+        assert_eq!(calls, 0, "step {} after {:?}", vehicle.sequence, story.last());
+        assert!(vehicle.output.control_valid);
+    }
+    panic!("the story ends with {:?}", story.last());
+}
+
+#[test]
+fn a_step_neither_allocates_nor_frees_through_shadow_swap_trial_and_confirmation() {
+    let before = CALLS.get();
+    drop(std::hint::black_box(Box::new(1_u8)));
+    assert_eq!(CALLS.get() - before, 2, "the counter counts");
+
+    let mut vehicle = Vehicle::driving(&Road::default());
+    let mut story = Vec::new();
+    for generation in 2..5 {
+        vehicle.load(Road { control: [0.0, 0.1], ..Road::default() }.files(generation, Entry::Candidate));
+        let steps = drive_until(&mut vehicle, &mut story, |event| matches!(event, EngineEvent::Freed { .. }));
+        assert!(steps >= 15, "five frames in shadow and ten on trial, not {steps}");
+    }
+    assert_eq!(vehicle.output.model.generation, 4);
+}
+
+#[test]
+fn a_step_that_falls_back_frees_nothing_either() {
+    let mut vehicle = Vehicle::driving(&Road::default());
+    let mut story = Vec::new();
+    let failing = Road { breaks: From::NotFinite(12), ..Road::default() }.with("/acceptance/trial_frames", serde_json::json!(1000));
+    vehicle.load(failing.files(2, Entry::Candidate));
+    drive_until(&mut vehicle, &mut story, |event| matches!(event, EngineEvent::Freed { generation: 2 }));
+    assert!(story.iter().any(|event| matches!(event, EngineEvent::RolledBack { .. })));
+}

@@ -1,0 +1,363 @@
+//! The life of a model in the vehicle, from its files to the frame that it answers, and back.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::sync::atomic::Ordering;
+
+use common::{Files, From, INPUTS, OUTPUTS, Road, Vehicle, write_tensors};
+use serde_json::json;
+use switchback_onnx::ElementType;
+use switchback_sdk::drive::{Faults, IntentCode, MinimalRisk, Signal, TakeoverLevel, TakeoverReason};
+use switchback_sdk::engine::{EngineConfig, EngineError, EngineEvent, Entry, Phase, Refusal, RollBackReason};
+
+fn candidate(model: &Road) -> Files {
+    model.files(2, Entry::Candidate)
+}
+
+/// The better model: another control, so that the tests see who answered.
+fn better() -> Road {
+    Road { control: [0.02, 0.25], ..Road::default() }
+}
+
+fn refusal_of(event: EngineEvent) -> Refusal {
+    match event {
+        EngineEvent::Refused { refusal, .. } => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn is_refused(event: &EngineEvent) -> bool {
+    matches!(event, EngineEvent::Refused { .. })
+}
+
+#[test]
+fn without_a_model_the_output_is_written_and_asks_for_a_stop() {
+    let mut vehicle = Vehicle::new();
+    let output = *vehicle.step();
+    assert_eq!((output.sequence, output.control_valid, output.model.generation), (1, false, 0));
+    assert!(output.faults.contains(Faults::NO_MODEL));
+    assert_eq!((output.takeover.level, output.takeover.reason), (TakeoverLevel::Immediate, TakeoverReason::NoModel));
+    assert_eq!(output.minimal_risk, MinimalRisk::StraightStop);
+    assert!(vehicle.driver.active_model().is_none());
+}
+
+#[test]
+fn a_confirmed_model_drives_from_the_step_after_its_activation() {
+    let mut vehicle = Vehicle::new();
+    vehicle.load(Road::default().files(1, Entry::Confirmed));
+    let EngineEvent::SelfTestPassed { generation: 1, cases: 2, .. } = vehicle.event() else { panic!("the self-test comes first") };
+    assert!(matches!(vehicle.event(), EngineEvent::Armed { generation: 1 }));
+    assert!(!vehicle.step().control_valid, "armed is not active");
+    vehicle.engine.activate().unwrap();
+    assert!(matches!(vehicle.event(), EngineEvent::Confirmed { generation: 1 }));
+
+    let output = *vehicle.step();
+    assert!(output.control_valid && output.faults.is_empty(), "{:?}", output.faults);
+    assert_eq!((output.control.curvature_1pm, output.control.acceleration_mps2), (0.01, 0.5));
+    assert_eq!((output.confidence, output.intent, output.intent_probability), (0.9, IntentCode::KeepLane, 0.7));
+    assert_eq!(output.trajectory_points, 20);
+    let point = output.trajectory[9];
+    assert_eq!((point.time_s, point.x_m, point.y_m, point.speed_mps), (1.0, 10.0, 0.0, 10.0));
+    assert_eq!((output.model.name(), output.model.version(), output.model.sha256), ("test-1", "1.0.0", [1; 32]));
+    assert_eq!(output.valid_until_ns, vehicle.input().time_ns + 150_000_000, "deadline and two steps");
+    assert_eq!(output.takeover.level, TakeoverLevel::None);
+    assert_eq!(vehicle.driver.language().collect::<Vec<_>>(), ["lane"], "a token outside the vocabulary is left out");
+}
+
+#[test]
+fn a_new_model_takes_over_between_two_frames_and_none_is_lost() {
+    let mut vehicle = Vehicle::driving(&Road::default());
+    vehicle.load(candidate(&better()));
+    let mut story = Vec::new();
+    let mut generations = Vec::new();
+    let mut swaps = 0;
+    while !matches!(story.last(), Some(EngineEvent::Freed { generation: 1 })) {
+        let event = vehicle.event_with(|output| {
+            assert!(output.control_valid, "step {}: {:?}", output.sequence, output.faults);
+            let expected = if output.model.generation == 1 { [0.01, 0.5] } else { [0.02, 0.25] };
+            assert_eq!([output.control.curvature_1pm, output.control.acceleration_mps2], expected);
+            generations.push(output.model.generation);
+            swaps += u32::from(output.swapped);
+        });
+        match event {
+            EngineEvent::Armed { .. } => vehicle.engine.activate().unwrap(),
+            EngineEvent::TrialPassed { .. } => vehicle.engine.confirm().unwrap(),
+            _ => {}
+        }
+        story.push(event);
+    }
+    let names: Vec<String> = story.iter().map(|event| format!("{event:?}").split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(names, ["SelfTestPassed", "ShadowPassed", "Armed", "Swapped", "TrialPassed", "Confirmed", "Freed"]);
+    assert!(generations.is_sorted(), "the old model never comes back: {generations:?}");
+    assert_eq!(swaps, 1);
+    assert_eq!(vehicle.engine.status().memory_mib, 16, "the old model is gone");
+    assert_eq!(vehicle.step().model.generation, 2);
+    vehicle.engine.roll_back().expect_err("there is nothing to return to");
+}
+
+#[test]
+fn the_shadow_run_fills_the_memory_of_the_candidate() {
+    let mut vehicle = Vehicle::driving(&Road::default());
+    let remembering = Road { confidence: None, ..better() }.with("/confidence_min", json!(0.0));
+    vehicle.begin_trial(candidate(&remembering));
+    let runs = (vehicle.output.confidence * 1000.0).round() as u32;
+    assert!(runs > 5, "five frames in shadow and one for real, not {runs}");
+}
+
+#[test]
+fn a_model_that_fails_on_trial_is_answered_for_in_the_same_step() {
+    for (breaks, reason, fault, number) in [
+        (From::NotFinite(30), RollBackReason::NotFinite, Faults::NOT_FINITE, 4152),
+        (From::Envelope(30), RollBackReason::Envelope, Faults::ENVELOPE, 4153),
+        (From::RunFails(30), RollBackReason::RunFailed, Faults::RUN_FAILED, 4151),
+    ] {
+        let mut vehicle = Vehicle::driving(&Road::default());
+        let model = Road { breaks, ..better() }.with("/acceptance/trial_frames", json!(1000));
+        vehicle.begin_trial(candidate(&model));
+        let mut fell_back = Vec::new();
+        let event = vehicle.event_with(|output| {
+            assert!(output.control_valid, "{breaks:?}: step {} has no answer: {:?}", output.sequence, output.faults);
+            if output.fell_back {
+                fell_back.push(*output);
+            }
+        });
+        let EngineEvent::RolledBack { generation: 2, reason: found } = event else { panic!("{breaks:?}: {event:?}") };
+        assert_eq!(found, reason, "{breaks:?}");
+        assert_eq!(reason.number(), number);
+        let [output] = fell_back[..] else { panic!("{breaks:?}: fell back {} times", fell_back.len()) };
+        assert!(output.faults.contains(fault) && output.swapped, "{breaks:?}");
+        assert_eq!((output.model.generation, output.control.curvature_1pm), (1, 0.01), "{breaks:?}");
+        assert_eq!(output.takeover.level, TakeoverLevel::None, "the driver need not know");
+        vehicle.expect(|event| matches!(event, EngineEvent::Freed { generation: 2 }));
+        assert!(vehicle.step().faults.is_empty());
+    }
+}
+
+#[test]
+fn a_model_that_was_rolled_back_may_be_tried_again() {
+    let mut vehicle = Vehicle::driving(&Road::default());
+    for _ in 0..2 {
+        vehicle.begin_trial(candidate(&better()));
+        vehicle.engine.roll_back().unwrap();
+        let event = vehicle.expect(|event| matches!(event, EngineEvent::RolledBack { .. } | EngineEvent::Confirmed { .. }));
+        assert!(matches!(event, EngineEvent::RolledBack { generation: 2, reason: RollBackReason::Requested }), "{event:?}");
+        vehicle.expect(|event| matches!(event, EngineEvent::Freed { generation: 2 }));
+        assert_eq!(vehicle.step().model.generation, 1);
+    }
+}
+
+#[test]
+fn three_late_answers_in_a_row_end_a_trial_and_two_do_not() {
+    let mut vehicle = Vehicle::driving(&Road::default());
+    vehicle.begin_trial(candidate(&better().with("/acceptance/trial_frames", json!(1000))));
+    let slow = |vehicle: &Vehicle, tick_ns| vehicle.clock.tick_ns.store(tick_ns, Ordering::Relaxed);
+    for late in [true, true, false, true, true, true] {
+        slow(&vehicle, if late { 30_000_000 } else { 0 });
+        let output = *vehicle.step();
+        assert_eq!(output.faults.contains(Faults::DEADLINE_MISSED), late);
+    }
+    slow(&vehicle, 0);
+    assert!(vehicle.output.fell_back && vehicle.output.model.generation == 1);
+    let event = vehicle.expect(|event| matches!(event, EngineEvent::RolledBack { .. }));
+    assert!(matches!(event, EngineEvent::RolledBack { reason: RollBackReason::Deadline, .. }), "{event:?}");
+    assert!(vehicle.step().control_valid);
+}
+
+#[test]
+fn an_input_that_only_the_new_model_needs_may_miss_twice_but_not_three_times() {
+    let mut vehicle = Vehicle::driving(&Road::default());
+    let needy = Road { signal: Some("lidar"), ..better() }.with("/acceptance/trial_frames", json!(1000));
+    const SUPPLIED: &[Signal<'static>] = &[Signal { name: "lidar", value: 3.0 }];
+    // Shadow and swap, with the signal.
+    vehicle.load(candidate(&needy));
+    let mut armed = false;
+    while vehicle.output.model.generation != 2 {
+        vehicle.step_with(|input| input.signals = SUPPLIED);
+        if !armed && vehicle.engine.status().phase == Phase::Armed {
+            vehicle.engine.activate().unwrap();
+            armed = true;
+        }
+        std::thread::yield_now();
+    }
+    for (supplied, generation) in [(false, 1), (false, 1), (true, 2), (false, 1), (false, 1), (false, 1), (true, 1)] {
+        let output = *vehicle.step_with(|input| input.signals = if supplied { SUPPLIED } else { &[] });
+        assert!(output.control_valid);
+        assert_eq!(output.model.generation, generation);
+    }
+    let event = vehicle.expect(|event| matches!(event, EngineEvent::RolledBack { .. }));
+    assert!(matches!(event, EngineEvent::RolledBack { reason: RollBackReason::Inputs, .. }), "{event:?}");
+}
+
+#[test]
+fn an_ego_state_that_no_model_can_use_is_not_the_fault_of_the_new_one() {
+    let mut vehicle = Vehicle::driving(&Road::default());
+    vehicle.begin_trial(candidate(&better().with("/acceptance/trial_frames", json!(1000))));
+    for _ in 0..10 {
+        let output = vehicle.step_with(|input| input.ego.speed_mps = f32::NAN);
+        assert!(!output.control_valid && output.faults.contains(Faults::EGO_INVALID));
+        assert_eq!(output.takeover.reason, TakeoverReason::Input);
+    }
+    assert_eq!(vehicle.step().model.generation, 2);
+    assert!(vehicle.engine.poll_event().is_none());
+}
+
+#[test]
+fn a_first_model_that_fails_leaves_none() {
+    let mut vehicle = Vehicle::new();
+    vehicle.begin_trial(Road { breaks: From::NotFinite(3), ..Road::default() }.files(1, Entry::Candidate));
+    vehicle.expect(|event| matches!(event, EngineEvent::RolledBack { reason: RollBackReason::NotFinite, .. }));
+    let output = vehicle.step();
+    assert!(!output.control_valid && output.faults.contains(Faults::NO_MODEL));
+    vehicle.expect(|event| matches!(event, EngineEvent::Freed { generation: 1 }));
+    vehicle.start(Road::default().files(2, Entry::Confirmed));
+    assert!(vehicle.step().control_valid);
+}
+
+#[test]
+fn a_candidate_that_fails_on_live_frames_never_drives() {
+    let late = better().with("/deadline_ms", json!(0));
+    for (case, model, number) in [
+        ("not finite", Road { breaks: From::NotFinite(4), ..better() }, 4141),
+        ("outside the envelope", Road { breaks: From::Envelope(4), ..better() }, 4142),
+        ("failing run", Road { breaks: From::RunFails(4), ..better() }, 4140),
+        ("another path", Road { slope: 0.1, ..better() }, 4146),
+        ("unsure", Road { confidence: Some(0.1), ..better() }, 4145),
+        ("missing signal", Road { signal: Some("lidar"), ..better() }, 4143),
+        ("late", late, 4144),
+    ] {
+        let mut vehicle = Vehicle::driving(&Road::default());
+        if case == "late" {
+            vehicle.clock.tick_ns.store(1000, Ordering::Relaxed);
+        }
+        vehicle.load(candidate(&model));
+        let refusal = refusal_of(loop {
+            let event = vehicle.event_with(|output| assert_eq!((output.model.generation, output.control_valid), (1, true)));
+            assert!(!matches!(event, EngineEvent::Armed { .. }), "{case} was armed");
+            if is_refused(&event) {
+                break event;
+            }
+        });
+        assert_eq!(refusal.number(), number, "{case}: {refusal}");
+        assert_eq!(vehicle.engine.status().phase, Phase::Idle, "{case}");
+        assert_eq!(vehicle.engine.status().memory_mib, 16, "{case}: it was freed");
+    }
+}
+
+#[test]
+fn a_candidate_that_fails_before_it_runs_is_refused_with_its_reason() {
+    let check = |case: &str, change: &dyn Fn(&mut Files), number: u16, text: &str| {
+        let mut vehicle = Vehicle::with(EngineConfig { memory_budget_mib: 64, ..EngineConfig::default() });
+        let mut files = Road::default().files(1, Entry::Candidate);
+        change(&mut files);
+        vehicle.load(files);
+        let refusal = refusal_of(vehicle.event());
+        assert_eq!(refusal.number(), number, "{case}: {refusal}");
+        assert!(refusal.to_string().contains(text), "{case}: {refusal}");
+        assert_eq!((vehicle.engine.status().phase, vehicle.engine.status().memory_mib), (Phase::Idle, 0), "{case}");
+    };
+    let contract = |change: fn(&mut switchback_signing::bundle::contract::Contract)| {
+        move |files: &mut Files| change(&mut files.files.manifest.contract)
+    };
+    check("memory", &contract(|c| c.memory_mib = 65), 4120, "the model needs 65 MiB, 0 of 64 MiB are in use");
+    check(
+        "runtime",
+        &contract(|c| c.runtime.onnxruntime_min = "9.9".to_owned()),
+        4121,
+        "the model runs on ONNX Runtime 9.9 or later, the vehicle has 1.",
+    );
+    check("path", &|files| files.files.manifest.model = "../model.onnx".to_owned(), 4122, "'../model.onnx' in the manifest");
+    check("no model", &|files| std::fs::remove_file(files.path("model.onnx")).unwrap(), 4020, "does not exist");
+    check("damaged model", &|files| std::fs::write(files.path("model.onnx"), b"garbage").unwrap(), 4021, "refused model");
+    check(
+        "shape",
+        &contract(|c| c.inputs[0].shape = vec![1, 3]),
+        4203,
+        "tensor 'ego' is f32 [1, 3] in the contract and f32 [1, 2] in the model",
+    );
+    check(
+        "output",
+        &contract(|c| c.outputs[1].tensor = "steer".to_owned()),
+        4200,
+        "the contract's output 'steer' is not in the model, which has: trajectory, control",
+    );
+    check("unlisted", &contract(|c| c.inputs.clear()), 4201, "the model's input 'ego' is not in the contract");
+    check(
+        "fields",
+        &contract(|c| c.inputs[0].source = fields(1)),
+        4204,
+        "tensor 'ego' must have the shape [1, 1] for its ego fields, it has [1, 2]",
+    );
+    check("envelope", &contract(|c| c.envelope = None), 4207, "the contract of a road vehicle has no envelope");
+    check("no cases", &|files| files.files.manifest.self_test.cases = 0, 4132, "no self-test case");
+    check("too few cases", &|files| files.files.manifest.self_test.cases = 3, 4133, "case 2 has no tensor 'ego'");
+    check("no golden file", &|files| std::fs::remove_file(files.path(INPUTS)).unwrap(), 4130, "could not be read");
+    check("damaged golden file", &|files| std::fs::write(files.path(OUTPUTS), b"{}").unwrap(), 4131, "is not usable");
+    let wrong_shape = |files: &mut Files| {
+        let ego = |case| (format!("{case}/ego"), ElementType::F32, vec![2, 1], vec![0; 8]);
+        write_tensors(&files.path(INPUTS), &[ego(0), ego(1)]);
+    };
+    check("golden shape", &wrong_shape, 4134, "case 0, tensor 'ego': golden F32 [2, 1], the model has f32 [1, 2]");
+    let other_model = |files: &mut Files| std::fs::write(files.path("model.onnx"), better().build().0.build()).unwrap();
+    check("another model", &other_model, 4136, "case 0, tensor 'control', element 0: 0.02 instead of 0.01, tolerance 0.001");
+    let broken = Road { breaks: From::RunFails(1), ..Road::default() }.build().0.build();
+    check("failing case", &move |files| std::fs::write(files.path("model.onnx"), &broken).unwrap(), 4123, "warmed up");
+}
+
+fn fields(count: usize) -> switchback_signing::bundle::contract::InputSource {
+    serde_json::from_value(json!({ "ego": { "fields": vec!["speed_mps"; count] } })).unwrap()
+}
+
+#[test]
+fn two_models_must_fit_the_memory_budget_together() {
+    let mut vehicle = Vehicle::with(EngineConfig { memory_budget_mib: 31, ..EngineConfig::default() });
+    vehicle.start(Road::default().files(1, Entry::Confirmed));
+    vehicle.load(candidate(&better()));
+    let refusal = refusal_of(vehicle.event());
+    assert_eq!(refusal.to_string(), "the model needs 16 MiB, 16 of 31 MiB are in use");
+    assert!(vehicle.step().control_valid);
+}
+
+#[test]
+fn calls_in_the_wrong_phase_are_refused_and_change_nothing() {
+    let mut vehicle = Vehicle::driving(&Road::default());
+    let wrong = |result: Result<(), EngineError>, expected: &str| {
+        let error = result.unwrap_err();
+        assert_eq!((error.number(), error.to_string().as_str()), (4104, expected));
+    };
+    wrong(vehicle.engine.activate(), "cannot activate while the engine is idle");
+    wrong(vehicle.engine.confirm(), "cannot confirm while the engine is idle");
+    wrong(vehicle.engine.roll_back(), "cannot roll back while the engine is idle");
+    wrong(vehicle.engine.cancel(), "cannot cancel while the engine is idle");
+    vehicle.begin_trial(candidate(&better().with("/acceptance/trial_frames", json!(1000))));
+    wrong(vehicle.engine.confirm(), "cannot confirm while the engine is on trial");
+    let third = better().files(3, Entry::Candidate);
+    let busy = vehicle.engine.load(third.files.clone()).unwrap_err();
+    assert_eq!((busy.number(), busy.to_string().as_str()), (4103, "model generation 2 is still on trial; one candidate at a time"));
+    assert_eq!(vehicle.step().model.generation, 2);
+}
+
+#[test]
+fn an_armed_candidate_can_be_taken_back() {
+    let mut vehicle = Vehicle::driving(&Road::default());
+    vehicle.load(candidate(&better()));
+    vehicle.expect(|event| matches!(event, EngineEvent::Armed { .. }));
+    vehicle.engine.cancel().unwrap();
+    let refusal = refusal_of(vehicle.expect(is_refused));
+    assert_eq!((refusal.number(), refusal.to_string().as_str()), (4124, "canceled"));
+    assert_eq!(vehicle.step().model.generation, 1);
+    // And another one can follow at once.
+    vehicle.begin_trial(better().files(3, Entry::Candidate));
+    assert_eq!(vehicle.output.model.generation, 3);
+}
+
+#[test]
+fn the_driver_goes_on_when_the_engine_is_gone() {
+    let Vehicle { engine, mut driver, mut output, sequence, .. } = Vehicle::driving(&Road::default());
+    drop(engine);
+    let vehicle = Vehicle::new();
+    let input = switchback_sdk::drive::DriveInput { sequence: sequence + 1, ..vehicle.input() };
+    driver.step(&input, &mut output);
+    assert_eq!(output.model.generation, 1);
+}
