@@ -47,7 +47,8 @@ def contract(recurrent_width, language: bool, features, shadow_frames=40, trial_
             "deceleration_max_mps2": 5.0,
             "lateral_acceleration_max_mps2": 5.0,
             "curvature_max_1pm": 0.15,
-            "jerk_max_mps3": 60.0,
+            # Of what is asked for, between two steps, before any actuator smooths it. Words change by whole steps of the pedal.
+            "jerk_max_mps3": 120.0 if language else 80.0,
             "speed_max_mps": 16.0,
         },
         "confidence_min": 0.1,

@@ -53,7 +53,6 @@ class Drive:
     summary: dict = field(default_factory=dict)
     controls: list = field(default_factory=list)
     speeds: list = field(default_factory=list)
-    outputs: list = field(default_factory=list)
 
 
 OBSERVATION = np.dtype([
