@@ -65,8 +65,19 @@ fn told(arguments: &[&str]) -> String {
     format!("switchback {}", arguments.join(" "))
 }
 
-/// The words of an error without its layout.
+/// The words of an error without its layout and its hint.
 fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
+    let error = text.lines().take_while(|line| !line.trim_start().starts_with("hint:"));
+    let words: Vec<&str> = error.flat_map(str::split_whitespace).collect();
     words.join(" ").trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_without_its_hint() {
+        assert_eq!(one_line("error: it has 1 of 2\n  signatures\n hint: sign\n"), "it has 1 of 2 signatures");
+    }
 }

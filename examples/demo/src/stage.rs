@@ -151,12 +151,14 @@ impl Stage {
         let folder = self.places.models.join(package.folder);
         let out = self.places.run.join("dist");
         let (model, contract) = (folder.join("model.onnx"), self.shortened_contract(package)?);
-        let inputs = folder.join("selftest-inputs.safetensors");
+        let (inputs, data) = (folder.join("selftest-inputs.safetensors"), folder.join("model.onnx.data"));
         let mut arguments = vec!["pack", "--model", path(&model)?, "--contract", path(&contract)?];
         arguments.extend(["--name", package.model, "--version", package.version, "--tier", package.tier.name()]);
         arguments.extend(["--release-counter", counter, "--hardware", package.tier.hardware_id(), "--out", path(&out)?]);
-        if inputs.exists() {
-            arguments.extend(["--selftest-inputs", path(&inputs)?]);
+        for (option, file) in [("--self-test-inputs", &inputs), ("--data", &data)] {
+            if file.exists() {
+                arguments.extend([option, path(file)?]);
+            }
         }
         self.desk.ask(&arguments)?;
         let bundle = out.join(package.tier.name()).join(format!("{}-{}.tar.zst", package.model, package.version));
