@@ -2,7 +2,7 @@
 
 use switchback_signing::{
     bundle::{
-        BundleWriter, ChunkDecoder, ChunkIndex, Event, Manifest, TarReader,
+        BundleWriter, ChunkDecoder, ChunkIndex, ChunkRow, Event, Manifest, TarReader,
         manifest::{FileEntry, MANIFEST_PATH},
     },
     digest::Sha256Digest,
@@ -86,7 +86,7 @@ impl TestRelease {
             next => TarReader::resume(
                 &self.index,
                 manifest,
-                self.index.row(next as usize).map_or(self.index.tar_length(), |row| row.raw_offset()),
+                self.index.row(next as usize).map_or(self.index.tar_length(), ChunkRow::raw_offset),
             )
             .unwrap(),
         }

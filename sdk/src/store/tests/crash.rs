@@ -213,8 +213,8 @@ impl World {
 }
 
 /// What each number of chunks puts into the files, from the first number with which a download can go on.
-fn prefixes(release: &TestRelease) -> Vec<((u64, u64), BTreeMap<String, Vec<u8>>)> {
-    let mut found = Vec::new();
+fn prefixes(release: &TestRelease) -> BTreeMap<(u64, u64), BTreeMap<String, Vec<u8>>> {
+    let mut found = BTreeMap::new();
     let mut contents: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut path = String::new();
     let mut reader = release.reader(0, &[]);
@@ -238,7 +238,7 @@ fn prefixes(release: &TestRelease) -> Vec<((u64, u64), BTreeMap<String, Vec<u8>>
             }
         };
         release.read_chunk(&mut reader, number, take).unwrap();
-        found.push(((release.manifest.release.release_counter, number + 1), contents.clone()));
+        found.insert((release.manifest.release.release_counter, number + 1), contents.clone());
     }
     found
 }

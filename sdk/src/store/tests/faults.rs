@@ -67,12 +67,12 @@ fn a_disk_that_runs_full_at_any_write_costs_the_update_and_nothing_else() {
                 break;
             };
             failures += 1;
-            let named = match (error, &found) {
-                (ErrorKind::StorageFull, StoreError::DiskFull { .. }) => true,
-                (ErrorKind::ReadOnlyFilesystem, StoreError::ReadOnly { .. } | StoreError::SyncFailed { .. }) => true,
-                (ErrorKind::Other, StoreError::Io { .. } | StoreError::SyncFailed { .. }) => true,
-                _ => false,
-            };
+            let named = matches!(
+                (error, &found),
+                (ErrorKind::StorageFull, StoreError::DiskFull { .. })
+                    | (ErrorKind::ReadOnlyFilesystem, StoreError::ReadOnly { .. } | StoreError::SyncFailed { .. })
+                    | (ErrorKind::Other, StoreError::Io { .. } | StoreError::SyncFailed { .. })
+            );
             assert!(named, "operation {number}: {error} became {found:?}");
             // The last sync of all is the confirmation's own: it may have reached the disk although it reported a failure.
             let counter = model.occupant().release_counter;

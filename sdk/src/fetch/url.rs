@@ -1,0 +1,95 @@
+//! Addresses of servers.
+
+use std::{fmt, str::FromStr};
+
+use super::FetchError;
+
+/// The address of a server, with a path in front of ours if it has one: `https://ota.example/switchback`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl {
+    /// Scheme, host and port, in lower case.
+    origin: String,
+    /// Empty, or begins with a slash and does not end with one.
+    prefix: String,
+}
+
+impl BaseUrl {
+    /// The absolute address of `path`, which begins with a slash.
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{}{path}", self.origin, self.prefix)
+    }
+
+    /// The path as the server sees it, which is what a signature covers.
+    pub fn target(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix)
+    }
+
+    /// Whether the connection is encrypted.
+    pub fn is_https(&self) -> bool {
+        self.origin.starts_with("https:")
+    }
+
+    /// The absolute address that `location` of a redirect means, if it is on this very server.
+    pub(super) fn same_origin(&self, location: &str) -> Option<String> {
+        if location.starts_with('/') && !location.starts_with("//") {
+            return Some(format!("{}{location}", self.origin));
+        }
+        let path_at = location.find("://").and_then(|at| location[at + 3..].find('/').map(|slash| at + 3 + slash))?;
+        let (origin, path) = location.split_at(path_at);
+        (origin.to_ascii_lowercase() == self.origin).then(|| format!("{origin}{path}"))
+    }
+}
+
+impl FromStr for BaseUrl {
+    type Err = FetchError;
+
+    fn from_str(text: &str) -> Result<Self, FetchError> {
+        let malformed = || FetchError::Url { url: text.to_owned() };
+        let (scheme, rest) = text.split_once("://").ok_or_else(malformed)?;
+        let scheme = scheme.to_ascii_lowercase();
+        let (host, prefix) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+        // A user name in an address would end up in logs; a query or fragment has no place in front of our paths.
+        let host_is_plain = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
+        let prefix_is_plain = prefix.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\\".contains(&byte)) && !prefix.contains("..");
+        if !matches!(scheme.as_str(), "http" | "https") || !host_is_plain || !prefix_is_plain {
+            return Err(malformed());
+        }
+        Ok(Self { origin: format!("{scheme}://{}", host.to_ascii_lowercase()), prefix: prefix.trim_end_matches('/').to_owned() })
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.origin, self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_scheme_a_host_and_perhaps_a_path() {
+        let url = |text: &str| text.parse::<BaseUrl>();
+        assert_eq!(url("HTTPS://OTA.Example:8443/").unwrap().join("/v1"), "https://ota.example:8443/v1");
+        assert_eq!(url("http://[::1]:80/a/b/").unwrap().join("/v1"), "http://[::1]:80/a/b/v1");
+        assert_eq!(url("http://h/a").unwrap().target("/v1"), "/a/v1");
+        for text in
+            ["", "ota.example", "ftp://h", "https://", "https://user@h", "https://h?x", "https://h/#x", "https://h/../x", "https://h /"]
+        {
+            assert!(url(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_stays_on_its_server() {
+        let url: BaseUrl = "https://ota.example/a".parse().unwrap();
+        assert_eq!(url.same_origin("/b").unwrap(), "https://ota.example/b");
+        assert_eq!(url.same_origin("https://OTA.example/b").unwrap(), "https://OTA.example/b");
+        for location in ["//evil.example/b", "https://evil.example/b", "http://ota.example/b", "https://ota.example:444/b", "b", ""] {
+            assert_eq!(url.same_origin(location), None, "{location:?}");
+        }
+    }
+}
