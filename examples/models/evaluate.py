@@ -3,7 +3,7 @@
     evaluate.py [--program road-sim] MODEL_FOLDER...
 
 A road is passed if every wheel stays in its lane, nobody is hit, the pedestrian is stopped for and left behind, and the destination is
-reached. Prints a table and one JSON object per model; exits with 1 if a model fails.
+reached. Prints one JSON object per model, and every road to standard error unless --quiet; exits with 1 if a model fails a road.
 """
 
 import argparse

@@ -221,8 +221,11 @@ RECIPES = {
     "vla-2-ultra-se": _direct(nets.ULTRA_SE, False, (6, 2.5)),
 }
 FLAWED_FROM = "vla-2-ultra-se"
-# Frames after which the silent release answers NaN: after its shadow run, within its trial.
-SILENT_AFTER = 60
+# Flaw, and frames of shadow. 100 frames meet a bend; the silent one answers NaN from its 61st frame on, after its shadow run.
+FLAWS = {
+    "vla-3-broken-bend": ({"mirrored": True}, 100),
+    "vla-3-broken-silent": ({"silent_after": 60}, 40),
+}
 
 
 def make(name, program: Path, work: Path):
@@ -287,14 +290,16 @@ def write_self_test(folder: Path, program: Path, language: bool):
 
 def write_flawed(params, norm):
     """Releases that load, look right and are signed like any other, but must not stay in a vehicle."""
-    flaws = {
-        "vla-3-broken-bend": ({"mirrored": True}, nets.STATE),
-        "vla-3-broken-silent": ({"silent_after": SILENT_AFTER}, nets.STATE + 1),
-    }
-    for name, (flaw, width) in flaws.items():
+    for name, (flaw, _) in FLAWS.items():
         export.save(export.direct(name, params, norm, **flaw), HERE / name, external=False)
-        release.write_contract(HERE / name, release.contract(width, language=False, features=FEATURES))
+        release.write_contract(HERE / name, flawed_contract(name))
         shutil.copy(HERE / FLAWED_FROM / SELF_TEST, HERE / name / SELF_TEST)
+
+
+def flawed_contract(name):
+    flaw, shadow_frames = FLAWS[name]
+    width = nets.STATE + ("silent_after" in flaw)
+    return release.contract(width, language=False, features=FEATURES, shadow_frames=shadow_frames)
 
 
 def main():
