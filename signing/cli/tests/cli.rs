@@ -1,0 +1,13 @@
+//! The program as its users see it: run, and judged by exit status, output and files.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "cli/ceremony.rs"]
+mod ceremony;
+#[path = "cli/control.rs"]
+mod control;
+#[path = "cli/desk.rs"]
+mod desk;
+#[path = "cli/packing.rs"]
+mod packing;
+#[path = "cli/server.rs"]
+mod server;

@@ -1,0 +1,243 @@
+//! Publishing and the control plane.
+
+use serde_json::{Value, json};
+
+use super::{
+    desk::{BUNDLE, Desk},
+    server::Server,
+};
+
+fn signed_desk(server: &Server) -> Desk {
+    let desk = Desk::with_server(&server.url);
+    desk.init();
+    desk.pack("1.0.0", 1);
+    desk.succeed(&format!("sign --base base --key alice {BUNDLE}"));
+    desk
+}
+
+/// Without hashes in target names.
+fn plain(paths: &[String]) -> Vec<String> {
+    let plain = |path: &String| match path.strip_prefix("/v1/image/targets/ultra/") {
+        Some(name) => format!("targets {}", name.split_once('.').unwrap().1),
+        None => path.trim_start_matches("/v1/").to_owned(),
+    };
+    paths.iter().map(plain).collect()
+}
+
+#[test]
+fn a_release_below_its_threshold_is_not_published() {
+    let server = Server::start();
+    let desk = signed_desk(&server);
+    let error = desk.refuse("publish --base base");
+    assert!(error.contains("vla-ultra version 1 cannot be published: it has 1 of 2 signatures"), "{error}");
+    assert!(error.contains("1 more of release-bob, release-carol"), "{error}");
+    assert_eq!(server.seen().len(), 0, "nothing was sent");
+}
+
+#[test]
+fn a_signed_release_is_published_bytes_first() {
+    let server = Server::start();
+    let desk = signed_desk(&server);
+    desk.succeed(&format!("sign --base base --key bob {BUNDLE}"));
+    let draft = desk.read("base/drafts/vla-ultra.json");
+    desk.succeed("publish --base base");
+    let puts = server.take_puts();
+    let expected = [
+        "image/metadata/1.root.json",
+        "director/root/1.root.json",
+        "image/metadata/1.targets.json",
+        "targets tiny-1.0.0.index",
+        "targets tiny-1.0.0.tar.zst",
+        "image/metadata/1.vla-ultra.json",
+    ];
+    assert_eq!(plain(&puts), expected);
+    assert!(server.file("/v1/image/metadata/1.vla-ultra.json").unwrap() == draft);
+    assert!(server.file(&puts[4]).unwrap() == desk.read(BUNDLE));
+    assert!(desk.read("base/image/1.vla-ultra.json") == draft, "the draft became the newest version");
+    assert!(!desk.path("base/drafts/vla-ultra.json").exists());
+
+    // Again: everything is there. (The Director's root is private and always sent; the server knows it.)
+    desk.succeed("publish --base base");
+    assert_eq!(plain(&server.take_puts()), ["director/root/1.root.json"]);
+
+    // The next release lists the first one too, and sends only what is new.
+    desk.pack("1.1.0", 2);
+    let next = "dist/ultra/tiny-1.1.0.tar.zst";
+    let error = desk.refuse(&format!("sign --base base --key alice {BUNDLE}"));
+    assert!(error.contains("the release counter 1 is not above 1, the counter of tiny 1.0.0 (ultra)"), "{error}");
+    for key in ["bob", "carol"] {
+        desk.succeed(&format!("sign --base base --key {key} {next}"));
+    }
+    desk.succeed("publish --base base");
+    let expected =
+        ["director/root/1.root.json", "targets tiny-1.1.0.index", "targets tiny-1.1.0.tar.zst", "image/metadata/2.vla-ultra.json"];
+    assert_eq!(plain(&server.take_puts()), expected);
+    let metadata: Value = serde_json::from_slice(&server.file("/v1/image/metadata/2.vla-ultra.json").unwrap()).unwrap();
+    assert_eq!(metadata["signed"]["targets"].as_object().unwrap().len(), 4);
+}
+
+#[test]
+fn an_interrupted_publication_goes_on_where_it_stopped() {
+    let server = Server::start();
+    let desk = signed_desk(&server);
+    desk.succeed(&format!("sign --base base --key bob {BUNDLE}"));
+    server.fail_once("tiny-1.0.0.tar.zst");
+    let error = desk.refuse("publish --base base");
+    assert!(error.contains("the server answered 500"), "{error}");
+    assert!(!plain(&server.take_puts()).contains(&"image/metadata/1.vla-ultra.json".to_owned()), "no vehicle heard of it");
+    desk.succeed("publish --base base");
+    let expected = ["director/root/1.root.json", "targets tiny-1.0.0.tar.zst", "image/metadata/1.vla-ultra.json"];
+    assert_eq!(plain(&server.take_puts()), expected);
+}
+
+#[test]
+fn a_bundle_that_moved_is_named_again() {
+    let server = Server::start();
+    let desk = signed_desk(&server);
+    desk.succeed(&format!("sign --base base --key bob {BUNDLE}"));
+    std::fs::rename(desk.path("dist"), desk.path("archive")).unwrap();
+    let error = desk.refuse("publish --base base");
+    assert!(error.contains("name the bundle where it is now"), "{error}");
+    desk.succeed("publish --base base archive/ultra/tiny-1.0.0.tar.zst");
+}
+
+#[test]
+fn two_bases_that_diverged_are_noticed() {
+    let server = Server::start();
+    let desk = signed_desk(&server);
+    desk.succeed(&format!("sign --base base --key bob {BUNDLE}"));
+    server.answer("GET /v1/image/metadata/1.vla-ultra.json", 200, "{}");
+    let error = desk.refuse("publish --base base");
+    assert!(error.contains("the server has another 1.vla-ultra.json than the base"), "{error}");
+}
+
+#[test]
+fn a_role_is_renewed_before_it_expires() {
+    let server = Server::start();
+    let desk = signed_desk(&server);
+    assert!(desk.refuse("sign --base base --key alice --renew ultra-se").contains("vla-ultra-se has never been signed"));
+    desk.succeed(&format!("sign --base base --key bob {BUNDLE}"));
+    desk.succeed("publish --base base");
+    desk.succeed("sign --base base --key alice --renew ultra --days 60");
+    let renewed = desk.ask("sign --base base --key carol --renew ultra");
+    assert_eq!((&renewed["version"], &renewed["complete"]), (&json!(2), &json!(true)));
+    desk.succeed("publish --base base");
+    desk.succeed(&format!("verify --base base {BUNDLE}"));
+}
+
+#[test]
+fn the_roots_certify_the_keys_of_a_running_server() {
+    let server = Server::start();
+    let desk = Desk::with_server(&server.url);
+    desk.succeed("key new --out operator online");
+    let key: Value = serde_json::from_slice(&desk.read("operator/online.pub.json")).unwrap();
+    let keys = json!({"image": {"snapshot": key, "timestamp": key}, "director": {"targets": key, "snapshot": key, "timestamp": key}});
+    server.answer("GET /v1/online-keys", 200, &keys.to_string());
+    desk.succeed("init --base base --tiers ultra --signers dora --threshold 1");
+    let root = String::from_utf8(desk.read("base/director/1.root.json")).unwrap();
+    assert!(root.contains(key["keyval"]["public"].as_str().unwrap()));
+    assert_eq!(server.seen()[0].token.as_deref(), Some("Bearer secret-token"));
+}
+
+#[test]
+fn approvals_are_added_listed_and_revoked() {
+    let server = Server::start();
+    let desk = Desk::with_server(&server.url);
+    let approval = json!({"id": 4, "model": "vla-2", "version": "2.0.0", "region": "eu", "model_lines": [], "authority": "KBA",
+        "number": "E1-7", "valid_from": "2027-01-01T00:00:00Z", "valid_until": null});
+    server.answer("POST /v1/approvals", 201, &approval.to_string());
+    server.answer("GET /v1/approvals", 200, &json!({"approvals": [approval]}).to_string());
+    server.answer("DELETE /v1/approvals/4", 204, "");
+    let add = "approval add --model vla-2 --version 2.0.0 --region eu --authority KBA --number E1-7 --valid-from 2027-01-01T00:00:00Z";
+    assert!(desk.succeed(add).contains("vla-2 2.0.0"));
+    let sent: Value = serde_json::from_slice(&server.seen()[0].body).unwrap();
+    let expected = json!({"model": "vla-2", "version": "2.0.0", "region": "eu", "model_lines": [], "authority": "KBA", "number": "E1-7",
+        "valid_from": "2027-01-01T00:00:00Z", "valid_until": null});
+    assert_eq!(sent, expected);
+    assert!(desk.succeed("approval list").contains("KBA"));
+    assert_eq!(desk.ask("approval revoke 4"), json!({"revoked": 4}));
+}
+
+#[test]
+fn a_rollout_is_created_moved_and_watched() {
+    let server = Server::start();
+    let desk = Desk::with_server(&server.url);
+    let mut rollout = json!({"id": 1, "name": "spring", "release": {"model": "vla-2", "version": "2.0.0"}, "state": "draft", "waves": []});
+    server.answer("POST /v1/rollouts", 201, &rollout.to_string());
+    let create = "rollout create --name spring --model vla-2 --version 2.0.0 --tiers ultra --regions eu,cn \
+        --wave name=canary,percent=5,model-lines=P7+G7 --wave name=all,percent=100 --failure-count 3 --failure-percent 10 --minimum-reports 5";
+    assert!(desk.succeed(create).contains("switchback rollout start 1"));
+    let sent: Value = serde_json::from_slice(&server.seen()[0].body).unwrap();
+    assert_eq!(
+        sent["selector"],
+        json!({"tenants": [], "tiers": ["ultra"], "hardware_ids": [], "model_lines": [], "regions": ["eu", "cn"]})
+    );
+    assert_eq!(sent["waves"][0], json!({"name": "canary", "percent": 5.0, "model_lines": ["P7", "G7"]}));
+    assert_eq!(sent["failure_limit"], json!({"count": 3, "percent": 10, "minimum_reports": 5}));
+
+    rollout["state"] = json!("paused");
+    rollout["paused_by"] = json!("gate");
+    rollout["paused_reason"] = json!("3 vehicles failed, the limit is 3");
+    for act in ["start", "pause", "resume", "advance"] {
+        server.answer(&format!("POST /v1/rollouts/1/{act}"), 200, &rollout.to_string());
+    }
+    desk.succeed("rollout start 1");
+    desk.succeed("rollout pause 1 --reason snow");
+    desk.succeed("rollout resume 1 --note thawed");
+    let bodies: Vec<String> = server.seen()[1..].iter().map(|seen| String::from_utf8(seen.body.clone()).unwrap()).collect();
+    assert_eq!(bodies, ["{}", r#"{"reason":"snow"}"#, r#"{"note":"thawed"}"#]);
+
+    rollout["waves"] = json!([{"name": "canary", "percent": 5.0, "selected": 20, "reached": 20, "offered": 18, "confirmed": 10, "failed": 3,
+        "reasons": {"self_test": 3}}]);
+    rollout["events"] = json!([{"at": "2027-03-01T06:00:00Z", "text": "paused by the gate: 3 vehicles failed, the limit is 3"}]);
+    rollout["gate"] = json!({"confirmed": 10, "failed": 3});
+    server.answer("GET /v1/rollouts/1", 200, &rollout.to_string());
+    let status = desk.succeed("rollout status 1");
+    for part in ["paused by the gate: 3 vehicles failed", "[==========!!!.......]", "self_test 3", "2027-03-01T06:00:00Z"] {
+        assert!(status.contains(part), "{part}\n{status}");
+    }
+    assert_eq!(desk.ask("rollout status 1")["gate"]["failed"], 3, "what the program does not know is passed on");
+}
+
+#[test]
+fn vehicles_are_enrolled_and_listed_over_several_pages() {
+    let server = Server::start();
+    let desk = Desk::with_server(&server.url);
+    server.answer("POST /v1/enrollment-tokens", 201, r#"{"token": "t0ken", "expires_at": "2027-01-08T00:00:00Z"}"#);
+    let enroll = "vehicle enroll v1 --tenant acme --tier ultra --hardware drive-a --model-line P7 --region eu";
+    assert!(desk.succeed(enroll).contains("t0ken"));
+    assert_eq!(desk.ask(enroll)["token"], "t0ken");
+    server.answer("GET /v1/vehicles?limit=1000&after=", 200, r#"{"vehicles": [{"vehicle_id": "v1", "region": "eu"}], "next": "v1"}"#);
+    server.answer("GET /v1/vehicles?limit=1000&after=v1", 200, r#"{"vehicles": [{"vehicle_id": "v2"}], "next": null}"#);
+    assert_eq!(desk.ask("vehicle list")["vehicles"].as_array().unwrap().len(), 2);
+    assert!(desk.succeed("vehicle list").contains("v2"));
+    let shown = json!({"vehicle_id": "v1", "tier": "ultra", "rollouts": [{"id": 1, "name": "spring", "release": {"model": "vla-2", "version": "2.0.0"},
+        "offered": false, "withheld": "no wave has reached the vehicle yet"}]});
+    server.answer("GET /v1/vehicles/v1", 200, &shown.to_string());
+    assert!(desk.succeed("vehicle show v1").contains("withheld: no wave has reached the vehicle yet"));
+}
+
+#[test]
+fn the_servers_own_words_reach_the_user() {
+    let server = Server::start();
+    let desk = Desk::with_server(&server.url);
+    let problem = r#"{"type": "urn:switchback:problem:illegal_move", "title": "Conflict", "status": 409,
+        "detail": "rollout 1: it is running already", "hint": "nothing has to be done"}"#;
+    server.answer("POST /v1/rollouts/1/start", 409, problem);
+    let error = desk.refuse("rollout start 1");
+    assert!(error.contains("the server refused (409): rollout 1: it is running already"), "{error}");
+    assert!(error.contains("hint: nothing has to be done"), "{error}");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    let unreachable = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    let desk = Desk::with_server(&unreachable);
+    let error = desk.refuse("rollout list");
+    assert!(error.contains(&format!("{unreachable}/ cannot be reached")) && error.contains("is the server running"), "{error}");
+    let error = desk.refuse("rollout list --server http://ota.example");
+    assert!(error.contains("http://ota.example is not encrypted"), "{error}");
+}
