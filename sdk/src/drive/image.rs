@@ -21,7 +21,8 @@ struct Taps {
 
 /// Turns camera frames of any size into lines of `width` RGB pixels, `height` of them.
 ///
-/// The tables depend on the target's size only, so that a camera that changes its resolution costs no allocation.
+/// The tables depend on the target's size only and the scratch rows hold the widest image, so that a camera that changes its
+/// resolution costs no allocation. (Pages of the scratch rows that no camera needs are never touched.)
 #[derive(Clone, Debug)]
 pub(crate) struct Resizer {
     width: usize,
@@ -29,8 +30,16 @@ pub(crate) struct Resizer {
     source: Option<(u32, u32, PixelFormat)>,
     luma: Axes,
     chroma: Axes,
+    scratch: Scratch,
     chroma_line: Vec<f32>,
     line: Vec<f32>,
+}
+
+/// One row of the source's width: source rows are added up here before columns are, because whole rows add up fast.
+#[derive(Clone, Debug)]
+struct Scratch {
+    row: Vec<f32>,
+    whole: Vec<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +57,7 @@ impl Resizer {
             source: None,
             chroma: axes.clone(),
             luma: axes,
+            scratch: Scratch { row: vec![0.0; 3 * SIDE_MAX as usize], whole: vec![0; 3 * SIDE_MAX as usize] },
             chroma_line: vec![0.0; width * 2],
             line: vec![0.0; width * 3],
         }
@@ -77,14 +87,14 @@ impl Resizer {
                     let row = &frame.data[y * stride..][..self.width * 3];
                     self.line.iter_mut().zip(row).for_each(|(to, &from)| *to = f32::from(from));
                 } else {
-                    self.luma.reduce::<3>(y, frame.data, stride, &mut self.line);
+                    self.luma.reduce::<3>(y, frame.data, stride, &mut self.scratch, &mut self.line);
                 }
             }
             PixelFormat::Nv12 => {
                 let (luma, chroma) = frame.data.split_at(stride * frame.height as usize);
                 // The first third of the line takes the luma; the conversion runs from the end so as not to overwrite it.
-                self.luma.reduce::<1>(y, luma, stride, &mut self.line[..self.width]);
-                self.chroma.reduce::<2>(y, chroma, stride, &mut self.chroma_line);
+                self.luma.reduce::<1>(y, luma, stride, &mut self.scratch, &mut self.line[..self.width]);
+                self.chroma.reduce::<2>(y, chroma, stride, &mut self.scratch, &mut self.chroma_line);
                 for x in (0..self.width).rev() {
                     let pixel = bt709(self.line[x], self.chroma_line[2 * x], self.chroma_line[2 * x + 1]);
                     self.line[3 * x..3 * x + 3].copy_from_slice(&pixel);
@@ -106,39 +116,44 @@ impl Axes {
     }
 
     /// Line `y` of the target out of a plane of `C` bytes a pixel.
-    fn reduce<const C: usize>(&self, y: usize, plane: &[u8], stride: usize, line: &mut [f32]) {
-        line.fill(0.0);
-        let rows = self.rows[y];
-        for row in rows.start..=rows.end {
-            let source = &plane[row as usize * stride..];
-            let weight = rows.weight(row);
-            for (taps, to) in self.columns.iter().zip(line.chunks_exact_mut(C)) {
-                let pixels = &source[taps.start as usize * C..(taps.end as usize + 1) * C];
-                // Sums of whole pixels stay in integers: the inner loop is all the work of shrinking a large image.
-                let mut whole = [0_u32; C];
-                let inner = pixels.len().saturating_sub(C).max(C);
-                for pixel in pixels[C..inner].chunks_exact(C) {
-                    whole.iter_mut().zip(pixel).for_each(|(sum, &value)| *sum += u32::from(value));
-                }
-                let last = if taps.start == taps.end { 0.0 } else { taps.last };
-                for (channel, to) in to.iter_mut().enumerate() {
-                    let edges = taps.first * f32::from(pixels[channel]) + last * f32::from(pixels[pixels.len() - C + channel]);
-                    *to += weight * (edges + taps.middle * whole[channel] as f32);
-                }
+    fn reduce<const C: usize>(&self, y: usize, plane: &[u8], stride: usize, scratch: &mut Scratch, line: &mut [f32]) {
+        let values = self.columns.last().map_or(0, |taps| taps.end as usize + 1) * C;
+        let row = &mut scratch.row[..values];
+        self.rows[y].add_up(plane, stride, row, &mut scratch.whole[..values]);
+        for (taps, to) in self.columns.iter().zip(line.chunks_exact_mut(C)) {
+            let pixels = &row[taps.start as usize * C..(taps.end as usize + 1) * C];
+            let (first, last) = (&pixels[..C], &pixels[pixels.len() - C..]);
+            let mut whole = [0.0; C];
+            let inner = (pixels.len() - C).max(C);
+            for pixel in pixels[C..inner].chunks_exact(C) {
+                whole.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += value);
+            }
+            for (channel, to) in to.iter_mut().enumerate() {
+                *to = taps.first * first[channel] + taps.last * last[channel] + taps.middle * whole[channel];
             }
         }
     }
 }
 
 impl Taps {
-    fn weight(&self, at: u32) -> f32 {
-        if at == self.start {
-            self.first
-        } else if at == self.end {
-            self.last
-        } else {
-            self.middle
+    /// The weighted sum of source rows.
+    fn add_up(&self, plane: &[u8], stride: usize, row: &mut [f32], whole: &mut [u32]) {
+        let source = |at: u32| &plane[at as usize * stride..][..row.len()];
+        let (first, last) = (source(self.start), source(self.end));
+        for ((to, &first), &last) in row.iter_mut().zip(first).zip(last) {
+            *to = self.first * f32::from(first) + self.last * f32::from(last);
         }
+        if self.end - self.start < 2 {
+            return;
+        }
+        // Rows that count whole stay integers: this loop is all the work of shrinking a large image. It wraps so that no check for an
+        // overflow keeps the compiler from using vectors; 16,384 rows of 255 stay far below 2^32.
+        whole.fill(0);
+        for at in self.start + 1..self.end {
+            let source = &plane[at as usize * stride..][..whole.len()];
+            whole.iter_mut().zip(source).for_each(|(sum, &value)| *sum = sum.wrapping_add(u32::from(value)));
+        }
+        row.iter_mut().zip(whole).for_each(|(to, sum)| *to += self.middle * *sum as f32);
     }
 }
 

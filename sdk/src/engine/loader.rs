@@ -260,12 +260,14 @@ impl Loader {
             Report::Confirmed => {
                 self.stage = Stage::Settling { keeps: Some(generation) };
                 self.set_phase(Phase::Settling, generation);
+                self.settle();
                 self.shared.emit(EngineEvent::Confirmed { generation });
                 return true;
             }
             Report::RolledBack(reason) => {
                 self.stage = Stage::Settling { keeps: previous };
                 self.set_phase(Phase::Settling, generation);
+                self.settle();
                 self.shared.emit(EngineEvent::RolledBack { generation, reason });
                 return true;
             }
