@@ -57,6 +57,19 @@ fn a_signature_with_a_scalar_that_is_not_reduced_is_refused() {
     assert_eq!(key(1).public_key().verify(b"message", &malleable), Err(SignatureError));
 }
 
+/// Made by the key's owner with the neutral element for R: some verifiers accept it and some do not, so a fleet would not decide alike.
+#[test]
+fn a_signature_with_a_commitment_of_small_order_is_refused() {
+    let signature = encoding::from_hex(
+        "010000000000000000000000000000000000000000000000000000000000000095c0fdcc54fccad1f2b8bc9b96aa6837c82f86349e6576ad29ca3ece7b7ea905",
+    )
+    .unwrap();
+    let careless = VerifyingKey::from_bytes(key(1).public_key().as_bytes().try_into().unwrap()).unwrap();
+    let parsed = ed25519_dalek::Signature::from_slice(&signature).unwrap();
+    assert!(ed25519_dalek::Verifier::verify(&careless, b"message", &parsed).is_ok());
+    assert_eq!(key(1).public_key().verify(b"message", &signature), Err(SignatureError));
+}
+
 #[test]
 fn a_secret_key_does_not_print_its_secret() {
     let text = alloc::format!("{:?}", key(9));

@@ -126,6 +126,49 @@ fn a_snapshot_of_another_version_than_the_timestamp_lists_is_refused() {
     );
 }
 
+/// Two snapshots of one version, both signed: only the one that the timestamp means is taken.
+#[test]
+fn a_snapshot_of_other_bytes_than_the_timestamp_lists_is_refused() {
+    let (mut repositories, vehicle) = world();
+    let listed = Sha256Digest::of(&repositories.director.files["2.snapshot.json"]);
+    let mut twin = repositories.director.snapshot.clone();
+    twin.expires = twin.expires.plus_days(1);
+    let bytes = repositories.director.sign("snapshot", &twin);
+    let found = Sha256Digest::of(&bytes);
+    repositories.director.files.insert("2.snapshot.json".into(), bytes);
+    assert_refused(
+        &repositories,
+        &vehicle,
+        &alloc::format!("110 other_digest (mix-and-match attack): Director: snapshot has SHA-256 {found} where {listed} is listed"),
+    );
+}
+
+/// Whoever holds the timestamp key alone cannot make a snapshot.
+#[test]
+fn a_snapshot_that_the_timestamp_lists_but_the_snapshot_key_did_not_sign_is_refused() {
+    let (mut repositories, vehicle) = world();
+    repositories.director.signers.insert("snapshot".into(), Vec::from(["director-timestamp".into()]));
+    repositories.director.publish_snapshot();
+    assert_refused(
+        &repositories,
+        &vehicle,
+        "102 threshold_not_met (arbitrary software attack): Director: snapshot version 3 carries 0 of the 1 valid signatures that root version 1 requires",
+    );
+}
+
+#[test]
+fn a_vehicle_that_lost_its_snapshot_still_refuses_an_older_one() {
+    let (mut before, after, mut vehicle) = before_and_after();
+    before.director.timestamp.version = after.director.timestamp.version;
+    before.director.publish_timestamp();
+    vehicle.disk.remove(Repository::Director, "snapshot.json");
+    assert_refused(
+        &before,
+        &vehicle,
+        "105 older_version (rollback attack): Director: snapshot version 2 is older than the trusted version 3",
+    );
+}
+
 #[test]
 fn a_timestamp_without_the_snapshots_digest_is_refused() {
     let (mut repositories, vehicle) = world();

@@ -160,14 +160,25 @@ fn a_file_that_cannot_be_had_is_named_and_does_not_end_the_root_chain() {
 
 #[test]
 fn a_transport_that_ignores_the_limit_is_caught_as_well() {
-    let (repositories, mut vehicle) = world();
-    let outcome = vehicle.check_with(NOW, |request| {
-        let mut bytes = repositories.fetch(request)?;
-        bytes.resize(usize::try_from(request.length_max).unwrap() + 1, b' ');
-        Ok(bytes)
-    });
-    let Outcome::Refused(error) = outcome else { panic!("{outcome:?}") };
-    assert_error(&error, "113 endless_data (endless data attack): Director: timestamp.json has more than the 16384 bytes that may be read");
+    let (repositories, vehicle) = world();
+    let check = |endless: &str, length_max: usize| {
+        let outcome = vehicle.clone().check_with(NOW, |request| {
+            let mut bytes = repositories.fetch(request)?;
+            if request.file_name == endless {
+                bytes.resize(length_max + 1, b' ');
+            }
+            Ok(bytes)
+        });
+        let Outcome::Refused(error) = outcome else { panic!("{outcome:?}") };
+        assert_error(
+            &error,
+            &alloc::format!(
+                "113 endless_data (endless data attack): Director: {endless} has more than the {length_max} bytes that may be read"
+            ),
+        );
+    };
+    check("timestamp.json", 16_384);
+    check("2.snapshot.json", repositories.director.files["2.snapshot.json"].len());
 }
 
 #[test]
