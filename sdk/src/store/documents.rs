@@ -16,6 +16,9 @@ const UNFINISHED: &str = ".new";
 /// Most bytes of one document. The largest is a Targets file; the trust checks have their own, smaller limits.
 pub const DOCUMENT_BYTES_MAX: u64 = 16 << 20;
 
+/// Longest name; a file system takes 255, and a suffix comes on top.
+const NAME_BYTES_MAX: usize = 240;
+
 /// A folder of documents in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Folder {
@@ -110,8 +113,9 @@ fn remove_file(fs: &dyn Fs, path: &Path) -> Result<(), StoreError> {
 /// Names come from verified metadata; they are checked all the same, because a path is made of them.
 fn place(folder: Folder, name: &str) -> Result<PathBuf, StoreError> {
     let path = Path::new(folder.name()).join(name);
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    if name.is_empty() || name.len() > 200 || name.starts_with('.') || !name.bytes().all(plain) {
+    // Names of roles come percent-quoted and may begin with a dot.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~' | b'%');
+    if matches!(name, "" | "." | "..") || name.len() > NAME_BYTES_MAX || !name.bytes().all(plain) {
         return Err(failed(Operation::Open, &path)(ErrorKind::InvalidFilename.into()));
     }
     Ok(path)

@@ -36,7 +36,7 @@ pub use error::{Operation, StoreError};
 pub use fs::{Access, DirEntry, EntryKind, File, Fs};
 pub use real::RealFs;
 pub use slot::{Installation, InstalledModel, Resumption};
-pub use state::{FailureCount, Occupant, SlotId, SlotState, State, TRIES_MAX, Verdict};
+pub use state::{Failure, FailureCount, Occupant, SlotId, SlotState, State, TRIES_MAX, Verdict};
 
 use error::{failed, sync_failed};
 use record::RecordPair;
@@ -51,6 +51,9 @@ pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Free bytes that stay for metadata, records, the vehicle's own logs and the file system's bookkeeping.
 pub const SPACE_RESERVE: u64 = 16 << 20;
+
+/// Number of the reason that the store itself gives: every trial of a release was cut off, perhaps by the release.
+const TRIAL_GIVEN_UP: u32 = 340;
 
 const STATE: [&str; 2] = ["state.0", "state.1"];
 const CHECKPOINT: [&str; 2] = ["checkpoint.0", "checkpoint.1"];
@@ -163,6 +166,11 @@ impl Store {
         Ok((store, findings))
     }
 
+    /// A number that rises with everything that the store is told to remember, over all starts.
+    pub fn generation(&self) -> u64 {
+        self.records.generation()
+    }
+
     /// What the store remembers.
     pub fn state(&self) -> &State {
         &self.state
@@ -271,8 +279,8 @@ impl Store {
     ///
     /// # Errors
     /// What the disk says.
-    pub fn reject(&mut self, slot: SlotId, verdict: Verdict) -> Result<(), StoreError> {
-        self.commit(self.state.with_invalid(slot, verdict)?)?;
+    pub fn reject(&mut self, slot: SlotId, failure: Failure<'_>) -> Result<(), StoreError> {
+        self.commit(self.state.with_invalid(slot, failure)?)?;
         slot::clear(self.fs.as_ref(), slot)?;
         Ok(())
     }
@@ -281,8 +289,8 @@ impl Store {
     ///
     /// # Errors
     /// What the disk says.
-    pub fn count_failure(&mut self, index_sha256: Sha256Digest, verdict: Verdict) -> Result<(), StoreError> {
-        self.commit(self.state.with_failure(index_sha256, verdict))
+    pub fn count_failure(&mut self, index_sha256: Sha256Digest, failure: Failure<'_>) -> Result<(), StoreError> {
+        self.commit(self.state.with_failure(index_sha256, failure))
     }
 
     /// Takes numbers for `count` reports. A number is never given out twice, also not after a crash; some may be skipped.
@@ -383,7 +391,8 @@ impl Store {
                 }
             }
             SlotState::Trial { occupant, tries_left: 0 } => {
-                self.commit(self.state.with_invalid(slot, Verdict::Condemned)?)?;
+                let failure = Failure { verdict: Verdict::Condemned, number: TRIAL_GIVEN_UP, name: "trial_interrupted" };
+                self.commit(self.state.with_invalid(slot, failure)?)?;
                 findings.push(Finding::TrialGivenUp { occupant });
             }
             SlotState::Trial { occupant, tries_left } => {

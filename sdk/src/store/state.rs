@@ -11,8 +11,12 @@ use super::error::StoreError;
 /// bad luck from a release that takes the computer down with it.
 pub const TRIES_MAX: u8 = 3;
 
-/// Most releases whose failures are remembered. Older ones are forgotten: a rollout does not come back after sixteen others.
-const FAILURES_MAX: usize = 16;
+/// Most releases whose failures are remembered, as many as fit the record beside two slots with the longest names. Older ones are
+/// forgotten: a rollout does not come back after eight others.
+const FAILURES_MAX: usize = 8;
+
+/// Longest name of a failure's reason that is kept.
+const REASON_NAME_BYTES_MAX: usize = 48;
 
 /// One of the two places that hold a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -191,6 +195,21 @@ pub struct FailureCount {
     pub index_sha256: Sha256Digest,
     /// How often it failed; from [`TRIES_MAX`] on the release is in quarantine.
     pub count: u8,
+    /// Number of the reason of the last failure.
+    pub number: u32,
+    /// Name of the reason of the last failure.
+    pub name: String,
+}
+
+/// A failure to be remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure<'a> {
+    /// What it says about the release.
+    pub verdict: Verdict,
+    /// Stable number of the reason.
+    pub number: u32,
+    /// Stable name of the reason.
+    pub name: &'a str,
 }
 
 /// What a failure says about the release.
@@ -261,12 +280,12 @@ impl State {
 
     /// How often the release failed on this vehicle.
     pub fn failures(&self, index_sha256: &Sha256Digest) -> u8 {
-        self.failures.iter().find(|failure| failure.index_sha256 == *index_sha256).map_or(0, |failure| failure.count)
+        self.last_failure(index_sha256).map_or(0, |failure| failure.count)
     }
 
-    /// Whether the release has failed so often that it is left alone.
-    pub fn in_quarantine(&self, index_sha256: &Sha256Digest) -> bool {
-        self.failures(index_sha256) >= TRIES_MAX
+    /// Why the release is left alone, if it failed so often.
+    pub fn quarantine(&self, index_sha256: &Sha256Digest) -> Option<&FailureCount> {
+        self.last_failure(index_sha256).filter(|failure| failure.count >= TRIES_MAX)
     }
 
     /// The slot to write the next release to: one that is neither active nor the fallback, the least useful first.
@@ -312,17 +331,17 @@ impl State {
         Ok(state)
     }
 
-    pub(super) fn with_invalid(&self, slot: SlotId, verdict: Verdict) -> Result<Self, StoreError> {
+    pub(super) fn with_invalid(&self, slot: SlotId, failure: Failure<'_>) -> Result<Self, StoreError> {
         let mut state = self.with_slot(slot, SlotState::Invalid)?;
         if let Some(occupant) = self.slot(slot).occupant() {
-            state.count_failure(occupant.index_sha256, verdict);
+            state.count_failure(occupant.index_sha256, failure);
         }
         Ok(state)
     }
 
-    pub(super) fn with_failure(&self, index_sha256: Sha256Digest, verdict: Verdict) -> Self {
+    pub(super) fn with_failure(&self, index_sha256: Sha256Digest, failure: Failure<'_>) -> Self {
         let mut state = self.clone();
-        state.count_failure(index_sha256, verdict);
+        state.count_failure(index_sha256, failure);
         state
     }
 
@@ -330,9 +349,13 @@ impl State {
         Self { report_counter, ..self.clone() }
     }
 
-    fn count_failure(&mut self, index_sha256: Sha256Digest, verdict: Verdict) {
+    fn last_failure(&self, index_sha256: &Sha256Digest) -> Option<&FailureCount> {
+        self.failures.iter().find(|failure| failure.index_sha256 == *index_sha256)
+    }
+
+    fn count_failure(&mut self, index_sha256: Sha256Digest, failure: Failure<'_>) {
         let before = self.failures(&index_sha256);
-        let count = match verdict {
+        let count = match failure.verdict {
             Verdict::Condemned => TRIES_MAX,
             Verdict::Counted => before.saturating_add(1).min(TRIES_MAX),
             Verdict::Blameless => return,
@@ -342,7 +365,8 @@ impl State {
         if self.failures.len() == FAILURES_MAX {
             self.failures.remove(0);
         }
-        self.failures.push(FailureCount { index_sha256, count });
+        let name = failure.name.chars().take(REASON_NAME_BYTES_MAX).filter(char::is_ascii_graphic).collect();
+        self.failures.push(FailureCount { index_sha256, count, number: failure.number, name });
     }
 
     fn find(&self, wanted: impl Fn(&SlotState) -> bool) -> Option<SlotId> {

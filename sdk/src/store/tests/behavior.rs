@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{confirmed, download, files, incoming, install, members, open};
+use super::{confirmed, download, failure, files, incoming, install, members, open};
 use crate::{
     store::{Access, EntryKind, Finding, Folder, Fs, RealFs, SlotId, SlotState, Store, StoreError, TRIES_MAX, Verdict, sim::SimFs},
     testing::release,
@@ -135,7 +135,7 @@ fn a_trial_that_is_cut_off_costs_a_try_and_the_last_one_ends_it() {
             }
         }
         assert_eq!(store.state().slot(slot), &SlotState::Invalid);
-        assert!(store.state().in_quarantine(&release.index_sha256()));
+        assert!(store.state().quarantine(&release.index_sha256()).is_some());
     });
 }
 
@@ -160,18 +160,18 @@ fn a_release_that_failed_three_times_or_was_condemned_is_in_quarantine() {
         let (unlucky, bad) = (release(1, 0), release(2, 0));
         let mut store = open(&fs);
         for _ in 0..TRIES_MAX {
-            assert!(!store.state().in_quarantine(&unlucky.index_sha256()));
+            assert!(!store.state().quarantine(&unlucky.index_sha256()).is_some());
             let installation = download(&mut store, &unlucky).unwrap();
             let slot = store.finish(installation).unwrap().slot();
-            store.reject(slot, Verdict::Counted).unwrap();
+            store.reject(slot, failure(Verdict::Counted)).unwrap();
         }
         let slot = store.prepare(&incoming(&bad)).unwrap().slot();
-        store.reject(slot, Verdict::Blameless).unwrap();
-        assert!(!store.state().in_quarantine(&bad.index_sha256()));
-        store.count_failure(bad.index_sha256(), Verdict::Condemned).unwrap();
+        store.reject(slot, failure(Verdict::Blameless)).unwrap();
+        assert!(!store.state().quarantine(&bad.index_sha256()).is_some());
+        store.count_failure(bad.index_sha256(), failure(Verdict::Condemned)).unwrap();
         let store = open(&fs);
-        assert!(store.state().in_quarantine(&unlucky.index_sha256()));
-        assert!(store.state().in_quarantine(&bad.index_sha256()));
+        assert!(store.state().quarantine(&unlucky.index_sha256()).is_some());
+        assert!(store.state().quarantine(&bad.index_sha256()).is_some());
     });
 }
 
@@ -190,7 +190,7 @@ fn only_legal_moves_are_made() {
         store.begin_trial(other).unwrap();
         let third = release(3, 0);
         assert_eq!(store.prepare(&incoming(&third)).unwrap_err().to_string(), "both slots are in use: b drives, a is the fallback");
-        store.reject(other, Verdict::Condemned).unwrap();
+        store.reject(other, failure(Verdict::Condemned)).unwrap();
         assert_eq!(store.state().active(), Some(slot));
         assert_eq!(store.load(other).unwrap_err().to_string(), "slot b is invalid, it cannot become loaded");
         store.prepare(&incoming(&third)).unwrap();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use switchback_signing::bundle::Event;
 
-use super::{files, incoming, install, members};
+use super::{failure, files, incoming, install, members};
 use crate::{
     store::{
         Finding, Folder, Fs, SlotId, SlotState, State, Store, StoreError, Verdict,
@@ -159,7 +159,7 @@ impl World {
             store.begin_trial(slot)?;
             reached(format!("{counter}: begin trial"), &store, None, &documents);
             if counter == 3 {
-                store.reject(slot, Verdict::Condemned)?;
+                store.reject(slot, failure(Verdict::Condemned))?;
                 reached(format!("{counter}: reject"), &store, None, &documents);
             } else {
                 store.confirm(slot)?;

@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, path::Path, sync::Arc};
 
-use super::{confirmed, download, files, incoming, install, members, open};
+use super::{confirmed, download, failure, files, incoming, install, members, open};
 use crate::{
     store::{
         Access, Fs, SPACE_RESERVE, SlotId, Store, StoreError, Verdict,
@@ -81,7 +81,7 @@ fn a_disk_that_runs_full_at_any_write_costs_the_update_and_nothing_else() {
             let mut store = store;
             if counter == 1 {
                 if let Some(slot) = store.state().pending() {
-                    store.reject(slot, Verdict::Blameless).unwrap();
+                    store.reject(slot, failure(Verdict::Blameless)).unwrap();
                 }
                 install(&mut store, &release(2, 2500)).expect("the update works once the disk does");
             }
@@ -125,7 +125,7 @@ fn content_that_the_disk_does_not_give_back_never_becomes_pending() {
     let error = store.finish(installation).unwrap_err();
     assert_eq!((error.number(), error.name()), (330, "content_hash"));
     assert_eq!(store.state().pending(), None);
-    store.reject(SlotId::B, Verdict::Counted).unwrap();
+    store.reject(SlotId::B, failure(Verdict::Counted)).unwrap();
     assert_eq!(store.state().failures(&release.index_sha256()), 1);
     install(&mut store, &release).unwrap();
 }

@@ -6,7 +6,7 @@ mod faults;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use super::{Folder, Fs, Incoming, Installation, InstalledModel, Occupant, SlotId, Store, StoreError, fs::Access, fs::read_full};
+use super::{Failure, Folder, Fs, Incoming, Installation, InstalledModel, Occupant, SlotId, Store, StoreError, Verdict, fs::Access, fs::read_full};
 use crate::testing::TestRelease;
 
 pub(super) fn incoming(release: &TestRelease) -> Incoming {
@@ -77,6 +77,11 @@ pub(super) fn members(release: &TestRelease) -> BTreeMap<String, Vec<u8>> {
     release.members.iter().cloned().collect()
 }
 
+/// A failure for a test.
+pub(super) fn failure(verdict: Verdict) -> Failure<'static> {
+    Failure { verdict, number: 999, name: "test" }
+}
+
 pub(super) fn open(fs: &Arc<dyn Fs>) -> Store {
     Store::open(Arc::clone(fs)).unwrap().0
 }
@@ -93,7 +98,7 @@ fn a_document_is_replaced_as_a_whole() {
     assert_eq!(store.documents(Folder::Image).unwrap(), ["timestamp.json"]);
     store.remove_document(Folder::Image, "timestamp.json").unwrap();
     assert_eq!(store.documents(Folder::Image).unwrap(), [""; 0]);
-    for name in ["../state.0", "", ".hidden", "a/b", "a\0b"] {
+    for name in ["../state.0", "", ".", "..", "a/b", "a\0b"] {
         assert!(store.write_document(Folder::Image, name, b"").is_err(), "{name:?}");
     }
 }

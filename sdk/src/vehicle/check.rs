@@ -1,0 +1,69 @@
+//! One verification of both repositories' metadata, with the network and the disk that it asks for.
+
+use switchback_signing::trust::{Action, Installed, MetadataCache, MetadataCheck, Outcome, Repository, TrustAnchors, VehicleIdentity};
+
+use super::link::{Link, failure};
+use crate::{
+    fetch::{FetchError, RequestKey},
+    store::{Folder, Store, StoreError},
+};
+
+/// How a check ended.
+pub(super) struct Checked {
+    pub(super) outcome: Outcome,
+    /// What the network said last, when it failed; tells more than the outcome that follows from it.
+    pub(super) network: Option<FetchError>,
+}
+
+fn folder(repository: Repository) -> Folder {
+    match repository {
+        Repository::Director => Folder::Director,
+        Repository::Image => Folder::Image,
+    }
+}
+
+/// The metadata on the disk. A repository without any is given the root that the vehicle was provisioned with.
+pub(super) fn load_cache(store: &Store, anchors: &TrustAnchors) -> Result<MetadataCache, StoreError> {
+    let mut cache = MetadataCache::provision(anchors);
+    for repository in [Repository::Director, Repository::Image] {
+        for name in store.documents(folder(repository))? {
+            if let Some(bytes) = store.read_document(folder(repository), &name)? {
+                cache.insert(repository, &name, bytes);
+            }
+        }
+    }
+    Ok(cache)
+}
+
+/// Asks both repositories, and believes what verifies. `cache` holds what is on the disk, before and after.
+pub(super) fn run(
+    cache: &mut MetadataCache,
+    identity: &VehicleIdentity,
+    installed: Installed,
+    link: &mut Link,
+    store: &mut Store,
+    key: RequestKey<'_>,
+) -> Result<Checked, StoreError> {
+    let mut check = MetadataCheck::start(std::mem::take(cache), identity.clone(), installed, key.now);
+    let mut network = None;
+    let outcome = loop {
+        match check.next() {
+            Action::Fetch(request) => check.fetched(link.metadata(&request, key).map_err(|error| {
+                let failure = failure(&error);
+                network = Some(error);
+                failure
+            })),
+            Action::Persist { repository, file_name, bytes } => {
+                store.write_document(folder(repository), &file_name, &bytes)?;
+                check.persisted();
+            }
+            Action::Remove { repository, file_name } => {
+                store.remove_document(folder(repository), &file_name)?;
+                check.persisted();
+            }
+            Action::Finished(outcome) => break outcome,
+        }
+    };
+    *cache = check.into_cache();
+    Ok(Checked { outcome, network })
+}

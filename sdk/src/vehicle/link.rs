@@ -1,0 +1,119 @@
+//! The server's routes.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use switchback_signing::{
+    metadata::vehicle::{ENROLLMENT_BYTES_MAX, EnrollmentRequest, EnrollmentResponse},
+    trust::{FetchFailure, FetchRequest, Repository, VerifiedTarget},
+};
+
+use crate::fetch::{BaseUrl, Cancel, Client, Download, DownloadRequest, FetchError, Fetched, HttpTransport, Method, RequestKey};
+
+use super::{VehicleConfig, VehicleError};
+
+/// Bytes of the server's answer to a report.
+const ANSWER_BYTES_MAX: u64 = 4096;
+
+const JSON: &str = "application/json";
+
+/// The Director and the Image repository, as this vehicle reaches them.
+pub(super) struct Link {
+    director: Client,
+    image: Client,
+    vehicle_id: String,
+    /// The Director's timestamp as it was fetched last: while nothing is new, it is all that a check asks for.
+    timestamp: Option<(String, Vec<u8>)>,
+}
+
+/// What the server says to a report.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ReportAnswer {
+    /// Seconds until the server wants to hear from the vehicle again.
+    pub(super) poll_after_s: Option<u64>,
+}
+
+impl Link {
+    pub(super) fn new(config: &VehicleConfig, cancel: &Cancel) -> Result<Self, VehicleError> {
+        let server: BaseUrl = config.server_url.parse()?;
+        let image: BaseUrl = config.image_url.as_ref().map_or_else(|| Ok(server.clone()), |url| url.parse())?;
+        let transport = match &config.transport {
+            Some(transport) => Arc::clone(transport),
+            None => Arc::new(HttpTransport::new(&[&server, &image], config.tls_roots_pem.as_deref(), config.patience)?),
+        };
+        let client = |base| Client::new(base, Arc::clone(&transport), cancel.clone(), config.patience);
+        Ok(Self { director: client(server), image: client(image), vehicle_id: config.identity.vehicle_id.clone(), timestamp: None })
+    }
+
+    /// Fetches a metadata file.
+    pub(super) fn metadata(&mut self, request: &FetchRequest, key: RequestKey<'_>) -> Result<Vec<u8>, FetchError> {
+        let FetchRequest { repository, file_name, length_max } = request;
+        match repository {
+            Repository::Director if file_name == "timestamp.json" => self.timestamp(*length_max, key),
+            Repository::Director => {
+                let path = format!("/v1/director/{}/metadata/{file_name}", self.vehicle_id);
+                content(self.director.get(&path, *length_max, Some(key), None)?)
+            }
+            Repository::Image => content(self.image.get(&format!("/v1/image/metadata/{file_name}"), *length_max, None, None)?),
+        }
+    }
+
+    fn timestamp(&mut self, length_max: u64, key: RequestKey<'_>) -> Result<Vec<u8>, FetchError> {
+        let path = format!("/v1/director/{}/metadata/timestamp.json", self.vehicle_id);
+        let etag = self.timestamp.as_ref().map(|(etag, _)| etag.as_str());
+        match (self.director.get(&path, length_max, Some(key), etag)?, &self.timestamp) {
+            (Fetched::New { bytes, etag }, _) => {
+                self.timestamp = etag.map(|etag| (etag, bytes.clone()));
+                Ok(bytes)
+            }
+            (Fetched::NotModified, Some((_, bytes))) => Ok(bytes.clone()),
+            (Fetched::NotModified, None) => Ok(Vec::new()),
+        }
+    }
+
+    /// Fetches a release's chunk index.
+    pub(super) fn index(&self, target: &VerifiedTarget) -> Result<Vec<u8>, FetchError> {
+        content(self.image.get(&format!("/v1/image/targets/{}", target.fetch_path()), target.length(), None, None)?)
+    }
+
+    /// Begins or continues the download of a bundle.
+    pub(super) fn bundle(&self, path: &str, length: u64, offset: u64, etag: Option<&str>) -> Result<Download, FetchError> {
+        self.image.download(&DownloadRequest { path: &format!("/v1/image/targets/{path}"), length, offset, etag })
+    }
+
+    /// Makes the vehicle known to the Director.
+    pub(super) fn enroll(&self, request: &EnrollmentRequest) -> Result<(), FetchError> {
+        let content = (JSON, &*request.to_bytes());
+        let path = "/v1/vehicles/enroll";
+        let answer = self.director.submit(Method::Post, path, content, ENROLLMENT_BYTES_MAX as u64, None)?;
+        match EnrollmentResponse::parse(&answer.bytes) {
+            Ok(response) if response.vehicle_id == request.vehicle_id => Ok(()),
+            _ => Err(FetchError::Refused { url: path.into(), status: answer.status, text: "an answer about another vehicle".into() }),
+        }
+    }
+
+    /// Sends a signed vehicle version manifest; when this returns, the server has it on its disk.
+    pub(super) fn report(&self, manifest: &[u8], key: RequestKey<'_>) -> Result<ReportAnswer, FetchError> {
+        let path = format!("/v1/director/{}/manifest", self.vehicle_id);
+        let answer = self.director.submit(Method::Put, &path, (JSON, manifest), ANSWER_BYTES_MAX, Some(key))?;
+        // The report has arrived whatever the answer says.
+        Ok(serde_json::from_slice(&answer.bytes).unwrap_or_default())
+    }
+}
+
+fn content(fetched: Fetched) -> Result<Vec<u8>, FetchError> {
+    match fetched {
+        Fetched::New { bytes, .. } => Ok(bytes),
+        // Not asked with an etag, so there is nothing that could be unchanged; verification refuses empty bytes.
+        Fetched::NotModified => Ok(Vec::new()),
+    }
+}
+
+/// What a failed fetch means to the trust checks.
+pub(super) fn failure(error: &FetchError) -> FetchFailure {
+    match error {
+        FetchError::NotFound { .. } => FetchFailure::NotFound,
+        FetchError::TooLong { .. } => FetchFailure::TooLong,
+        other => FetchFailure::Unreachable { reason: super::reason::story(other) },
+    }
+}

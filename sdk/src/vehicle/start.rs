@@ -1,0 +1,171 @@
+//! From a directory to a vehicle that drives.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use switchback_signing::metadata::vehicle::{Reason, ReleaseRef, UpdateState};
+
+use super::{
+    ActiveModel, Driver, Event, EventKind, Status, VehicleCallbacks, VehicleConfig, VehicleError, check,
+    driver::Pulse,
+    key,
+    link::Link,
+    orders::Orders,
+    reason::{self, LOAD_TIMEOUT},
+    report::release_of,
+    status::Board,
+    worker::{Active, Parts, Worker, system_time},
+};
+use crate::{
+    engine::{Engine, EngineEvent, Entry, ModelFiles},
+    fetch::Cancel,
+    store::{Failure, InstalledModel, Store, Verdict},
+    update::Update,
+};
+
+/// How long the start waits between two looks at the engine.
+const LOAD_TICK: Duration = Duration::from_millis(100);
+
+/// Longest time that the confirmed model may take to load. A gigabyte takes seconds on a slow disk; beyond this something hangs, and
+/// a vehicle without a model can at least say so.
+const LOAD_TIME_MAX: Duration = Duration::from_secs(300);
+
+pub(super) struct Started {
+    pub(super) worker: Worker,
+    pub(super) driver: Driver,
+    pub(super) board: Arc<Board>,
+    pub(super) orders: Arc<Orders>,
+    pub(super) cancel: Cancel,
+}
+
+pub(super) fn start(config: VehicleConfig, callbacks: VehicleCallbacks) -> Result<Started, VehicleError> {
+    let cancel = Cancel::default();
+    let link = Link::new(&config, &cancel)?;
+    let (mut store, findings) = Store::open_dir(&config.store_dir)?;
+    let (engine, driver) = Engine::start(config.engine.clone())?;
+    let identity = config.identity.verified(engine.runtime_version())?;
+    let key = match &config.signing_key {
+        Some(key) => Arc::clone(key),
+        None => key::load_or_make(&mut store)?,
+    };
+    let cache = check::load_cache(&store, &config.anchors)?;
+    let time_s = callbacks.clock.as_ref().map_or_else(system_time, |clock| clock());
+    let event = |kind, release, reason| Event { time_s, kind, release, reason };
+
+    let board = Arc::new(Board::new(blank()));
+    for finding in findings {
+        tracing::info!(?finding, "the start found what an orderly end would not have left");
+        board.tell(event(EventKind::Recovered(finding), None, None), |_| {});
+    }
+    let active = match load_confirmed(&mut store, &engine)? {
+        Confirmed::None => None,
+        Confirmed::Active(active) => Some(active),
+        Confirmed::Lost(release, reason) => {
+            tracing::error!(%reason.name, %reason.text, "the confirmed model cannot be used");
+            board.tell(event(EventKind::ModelLost, Some(release), Some(reason)), |_| {});
+            None
+        }
+    };
+    let update = update_of(&store, &config, active.as_ref());
+    board.change(|status| {
+        status.active = active.as_ref().map(Active::model);
+        status.update = update.stage();
+    });
+    let pulse = Arc::new(Pulse::default());
+    let orders = Arc::new(Orders::default());
+    let driver = Driver::new(driver, Arc::clone(&pulse));
+    let parts = Parts { store, engine, link, key, identity, cache, active, update };
+    let worker = Worker::new(config, callbacks, parts, Arc::clone(&board), Arc::clone(&orders), pulse);
+    Ok(Started { worker, driver, board, orders, cancel })
+}
+
+fn blank() -> Status {
+    Status {
+        update: UpdateState::Idle,
+        progress_permille: 0,
+        active: None,
+        candidate: None,
+        reason: None,
+        check_failure: None,
+        checks: 0,
+        enrolled: false,
+        running: true,
+    }
+}
+
+/// Where the update was when the vehicle was switched off.
+fn update_of(store: &Store, config: &VehicleConfig, active: Option<&Active>) -> Update {
+    let state = store.state();
+    match (state.pending().and_then(|slot| state.slot(slot).occupant()), active) {
+        (Some(pending), _) => Update::staged(config.activation, release_of(pending)),
+        (None, Some(active)) => Update::confirmed(config.activation, release_of(&active.occupant)),
+        (None, None) => Update::new(config.activation),
+    }
+}
+
+enum Confirmed {
+    None,
+    Active(Active),
+    Lost(ReleaseRef, Reason),
+}
+
+/// Reads the confirmed model back, has it loaded and tested, and hands it to the driver for its first frame.
+fn load_confirmed(store: &mut Store, engine: &Engine) -> Result<Confirmed, VehicleError> {
+    let Some(slot) = store.state().confirmed() else {
+        return Ok(Confirmed::None);
+    };
+    let Some(occupant) = store.state().slot(slot).occupant().cloned() else {
+        return Ok(Confirmed::None);
+    };
+    let model = match store.load(slot) {
+        Ok(model) => model,
+        Err(error) => {
+            // Never loaded again, and fetched again: the Director still assigns it, and the floor allows the same release.
+            let reason = reason::of_store(&error);
+            store.reject(slot, Failure { verdict: Verdict::Blameless, number: reason.number, name: &reason.name })?;
+            return Ok(Confirmed::Lost(release_of(&occupant), reason));
+        }
+    };
+    let generation = store.generation() + 1;
+    engine.load(model_files(&model, generation, Entry::Confirmed))?;
+    let begun = Instant::now();
+    while begun.elapsed() < LOAD_TIME_MAX {
+        match engine.wait_event(LOAD_TICK) {
+            Some(EngineEvent::Armed { generation: armed }) if armed == generation => {
+                engine.activate()?;
+                return Ok(Confirmed::Active(Active { slot, occupant, generation, on_trial: false }));
+            }
+            Some(EngineEvent::Refused { generation: refused, refusal }) if refused == generation => {
+                return Ok(Confirmed::Lost(release_of(&occupant), reason::of_refusal(&refusal)));
+            }
+            _ => {}
+        }
+    }
+    let text = format!("the model was not loaded within {} s", LOAD_TIME_MAX.as_secs());
+    Ok(Confirmed::Lost(release_of(&occupant), reason::reason(LOAD_TIMEOUT, "load_timeout", text)))
+}
+
+/// A model whose every byte was read back, in the engine's terms.
+pub(super) fn model_files(model: &InstalledModel, generation: u64, entry: Entry) -> ModelFiles {
+    ModelFiles {
+        directory: model.dir().to_owned(),
+        manifest: model.manifest().clone(),
+        sha256: *model.occupant().index_sha256.as_bytes(),
+        generation,
+        entry,
+    }
+}
+
+impl Active {
+    pub(super) fn model(&self) -> ActiveModel {
+        ActiveModel {
+            release: release_of(&self.occupant),
+            index_sha256: self.occupant.index_sha256,
+            slot: self.slot,
+            generation: self.generation,
+            on_trial: self.on_trial,
+        }
+    }
+}
