@@ -56,7 +56,7 @@ def contract(recurrent_width, language: bool, features, shadow_frames=40, trial_
             "tolerance": {"trajectory": 0.02, "words": 0.0} if language else {"trajectory": 0.02},
             "default_tolerance": 0.002,
             "shadow_frames": shadow_frames,
-            # Sound models differ by up to 0.35 m on the roads of the evaluation.
+            # Sound models differ by up to 0.37 m on the roads of the evaluation.
             "shadow_lateral_max_m": 0.5,
             "trial_frames": trial_frames,
         },

@@ -1,6 +1,6 @@
 """Trains vla-1 and vla-2 (Ultra, Ultra SE) by imitating the simulator's expert, and writes the model folders beside this file.
 
-    train.py [--work DIR] [--only NAME]
+    train.py [--work DIR] [--only NAME] [--episodes N]
 
 First from perturbed states (`road-sim dataset`), then once more with the frames that each model itself came by (DAgger): it learns to
 recover from its own mistakes and not only from random ones.
@@ -221,7 +221,7 @@ RECIPES = {
     "vla-2-ultra-se": _direct(nets.ULTRA_SE, False, (6, 2.5)),
 }
 FLAWED_FROM = "vla-2-ultra-se"
-# Flaw, and frames of shadow. 100 frames meet a bend; the silent one answers NaN from its 61st frame on, after its shadow run.
+# Flaw, and frames of shadow. 100 frames meet a bend mostly; the silent one answers NaN from its 61st frame on, after its shadow run.
 FLAWS = {
     "vla-3-broken-bend": ({"mirrored": True}, 100),
     "vla-3-broken-silent": ({"silent_after": 60}, 40),
@@ -306,13 +306,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=sim.REPOSITORY / "target" / "models", help="for frames and intermediate models")
     parser.add_argument("--only", choices=RECIPES, help="train one model, from frames that an earlier run has made")
+    parser.add_argument("--episodes", type=int, default=EPISODES, help="short drives to record; fewer only to try the machinery")
     arguments = parser.parse_args()
     program = sim.build()
     arguments.work.mkdir(parents=True, exist_ok=True)
     if arguments.only:
         make(arguments.only, program, arguments.work)
         return
-    frames = ["--out", arguments.work / "perturbed.bin", "--episodes", str(EPISODES), "--steps", str(STEPS)]
+    frames = ["--out", arguments.work / "perturbed.bin", "--episodes", str(arguments.episodes), "--steps", str(STEPS)]
     subprocess.run([program, "dataset", *frames, "--first-seed", str(FIRST_SEED)], check=True)
     # XLA trains nets of this size on one core; so one process for each core.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
