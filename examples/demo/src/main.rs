@@ -164,7 +164,7 @@ fn tiles(record: &Record) -> Vec<Tile> {
 
 fn fleet_row(vehicle: &Vehicle) -> FleetRow {
     let last = vehicle.log.frames().last();
-    let ended = |event: &Event| ["confirmed", "refused", "rolled_back"].contains(&event.name.as_str());
+    let ended = |event: &Event| ["confirmed", "refused", "rolled-back"].contains(&event.name.as_str());
     let event = vehicle.events().into_iter().rfind(ended);
     FleetRow {
         vehicle: vehicle.spec.id.clone(),

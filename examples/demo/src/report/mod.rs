@@ -153,7 +153,7 @@ impl Report {
         for row in &self.fleet {
             let class = match row.state.as_str() {
                 "confirmed" => "good",
-                "refused" | "rolled_back" => "bad",
+                "refused" | "rolled-back" => "bad",
                 _ => "waiting",
             };
             let _ = writeln!(
@@ -164,7 +164,7 @@ impl Report {
                 escape(&row.model_line),
                 escape(&row.region),
                 escape(&row.model),
-                escape(&row.state.replace('_', " ")),
+                escape(&row.state.replace('-', " ")),
                 escape(&row.reason)
             );
         }

@@ -79,7 +79,7 @@ fn other_tier(stage: &mut Stage) -> Result<()> {
 }
 
 fn is_refusal(event: &Event) -> bool {
-    event.name == "refused" || event.name == "rolled_back"
+    event.name == "refused" || event.name == "rolled-back"
 }
 
 fn told(event: Option<Event>) -> String {
