@@ -86,12 +86,6 @@ impl BundleFile {
     }
 }
 
-/// Target paths of a release: its chunk index and its bundle.
-pub(crate) fn target_paths(manifest: &Manifest) -> (String, String) {
-    let stem = manifest.release.target_stem();
-    (format!("{stem}{INDEX_EXTENSION}"), format!("{stem}{BUNDLE_EXTENSION}"))
-}
-
 fn index_beside(path: &Path) -> anyhow::Result<PathBuf> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let stem = name.strip_suffix(BUNDLE_EXTENSION).ok_or_else(|| {

@@ -15,6 +15,7 @@ mod files;
 mod output;
 mod pack;
 mod progress;
+mod release;
 
 use std::process::ExitCode;
 

@@ -29,11 +29,12 @@ use self::{
     model::Candidate,
 };
 use crate::{
-    bundle::{BundleFile, target_paths},
+    bundle::BundleFile,
     failure::{Hint, failure},
     files::{self, Access, Draft},
     output::{Output, bytes, pairs},
     progress::{Counted, byte_bar},
+    release::target_paths,
 };
 
 const INPUTS_PATH: &str = "selftest/inputs.safetensors";

@@ -122,7 +122,7 @@ fn describe(approvals: &[Approval]) -> String {
             approval.authority.clone(),
             approval.number.clone(),
             approval.valid_from.clone(),
-            approval.valid_until.clone().unwrap_or_else(|| "revoked".into()),
+            approval.valid_until.clone().unwrap_or_else(|| "open".into()),
         ]
     };
     table(&["ID", "RELEASE", "REGION", "LINES", "AUTHORITY", "NUMBER", "FROM", "UNTIL"], &approvals.iter().map(row).collect::<Vec<_>>())

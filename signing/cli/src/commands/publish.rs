@@ -18,13 +18,14 @@ use switchback_signing::{
 
 use crate::{
     base::{Base, Keyholders},
-    bundle::{BundleFile, target_paths},
+    bundle::BundleFile,
     client::{Client, ServerArguments},
     clock,
     failure::{Hint, failure},
     files,
     output::{Output, bytes, table},
     progress::{Counted, byte_bar},
+    release::target_paths,
 };
 
 /// Longest list of a draft's files, bytes.

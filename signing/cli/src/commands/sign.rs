@@ -11,19 +11,20 @@ use serde::Serialize;
 use switchback_signing::{
     bundle::Manifest,
     keys::Signer,
-    metadata::{BundleRef, Custom, HardwareId, Region, Signed, TargetMeta, Targets, Tier, Version, add_signature, sign},
+    metadata::{Region, Signed, TargetMeta, Targets, Tier, Version, add_signature, sign},
     time::UnixTime,
     trust::limits::TARGETS_BYTES_MAX,
 };
 
-use super::{key, verify::check_listed};
+use super::key;
 use crate::{
     base::{Base, Keyholders, Signatures, release_role},
-    bundle::{BundleFile, target_paths},
+    bundle::BundleFile,
     clock,
     failure::failure,
     files::{self, Access},
     output::{Output, pairs},
+    release::{check_listed, custom, target_paths},
 };
 
 /// The SDK version from which on the metadata that we write is understood.
@@ -195,10 +196,9 @@ impl Ceremony<'_> {
         check_listed(draft, bundle, manifest).context("the draft and the bundle differ")?;
         let stated = target.release().context("the draft")?;
         let Arguments { regions, sdk_min, .. } = self.arguments;
-        let expected =
-            custom(bundle, manifest, regions.clone().unwrap_or_else(|| stated.regions.clone()), sdk_min.unwrap_or(stated.sdk_min))?;
-        if stated != expected {
-            let what = format!("the draft says about {} something else than its manifest or your options", stated.title());
+        let other_regions = regions.as_ref().is_some_and(|regions| *regions != stated.regions);
+        if other_regions || sdk_min.is_some_and(|version| version != stated.sdk_min) {
+            let what = format!("the draft says about {} something else than your options", stated.title());
             return Err(failure(what, "do not sign it; find out who wrote the draft, or begin another with --discard-draft"));
         }
         Ok(())
@@ -270,25 +270,6 @@ fn describe(result: &SignedRelease) -> String {
     facts.push(("state", result.text.clone()));
     facts.push(("next", if result.complete { "switchback publish".into() } else { "the next keyholder signs".into() }));
     pairs(&facts)
-}
-
-/// What both repositories will say alike about the release.
-fn custom(bundle: &BundleFile, manifest: &Manifest, regions: Vec<Region>, sdk_min: Version) -> anyhow::Result<Custom> {
-    let (release, contract) = (&manifest.release, &manifest.contract);
-    let (_, bundle_path) = target_paths(manifest);
-    Ok(Custom {
-        release_counter: release.release_counter,
-        hardware_ids: release.hardware_ids.iter().map(HardwareId::new).collect::<Result<_, _>>()?,
-        tier: Tier::new(&release.tier)?,
-        regions,
-        contract_version: contract.contract_version,
-        sdk_min,
-        onnxruntime_min: contract.runtime.onnxruntime_min.parse()?,
-        model: release.model.clone(),
-        version: release.version.clone(),
-        bundle: BundleRef { path: bundle_path, length: bundle.index.bundle_length(), sha256: bundle.index.bundle_sha256() },
-        extra: BTreeMap::new(),
-    })
 }
 
 /// A counter that does not rise would leave vehicles where they are: none goes below the counter of its confirmed release.

@@ -2,24 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 use switchback_signing::{
     bundle::Manifest,
     digest::Sha256Digest,
-    metadata::{Signed, TargetMeta, Targets},
+    metadata::{Signed, Targets},
     time::UnixTime,
     trust::limits::TARGETS_BYTES_MAX,
 };
 
 use crate::{
     base::{Base, Keyholders, Signatures, release_role},
-    bundle::{BundleFile, target_paths},
+    bundle::BundleFile,
     clock,
     failure::failure,
     files,
     output::{Output, bytes, pairs},
+    release::{check_listed, target_paths},
 };
 
 /// Check a bundle byte by byte against its index, and with --base against what the keyholders signed
@@ -137,26 +138,6 @@ fn listing(base: &Base, role: &str, bundle: &BundleFile, manifest: &Manifest) ->
         format!("no metadata of {role} lists {index_path}"),
         format!("nobody has signed it: `switchback sign --base DIR --key NAME {}`", bundle.path.display()),
     ))
-}
-
-/// That the metadata means exactly these files.
-pub(crate) fn check_listed(listed: &Targets, bundle: &BundleFile, manifest: &Manifest) -> anyhow::Result<()> {
-    let (index_path, bundle_path) = target_paths(manifest);
-    let index_sha256 = Sha256Digest::of(&bundle.index_bytes);
-    check_target(listed, &index_path, bundle.index_bytes.len() as u64, index_sha256)?;
-    check_target(listed, &bundle_path, bundle.index.bundle_length(), bundle.index.bundle_sha256())
-}
-
-fn check_target(listed: &Targets, path: &str, length: u64, sha256: Sha256Digest) -> anyhow::Result<()> {
-    let Some(TargetMeta { length: listed_length, sha256: listed_sha256, .. }) = listed.targets.get(path) else {
-        bail!("{path} is not listed");
-    };
-    if *listed_length != length || *listed_sha256 != Some(sha256) {
-        let listed_sha256 = listed_sha256.map_or_else(|| "no SHA-256".into(), |sha256| sha256.to_string());
-        let what = format!("{path} is {length} bytes with SHA-256 {sha256}, signed are {listed_length} bytes with {listed_sha256}");
-        return Err(failure(what, "this is another build of the release than the one that was signed"));
-    }
-    Ok(())
 }
 
 fn check_enough(signatures: &Signatures, role: &str, version: u64) -> anyhow::Result<()> {

@@ -3,6 +3,10 @@
 use std::fs;
 
 use serde_json::Value;
+use switchback_signing::{
+    keys::file::parse_secret,
+    metadata::{HardwareId, Signed, TargetMeta, Targets, sign},
+};
 
 use super::desk::{BUNDLE, Desk, files_below};
 
@@ -135,6 +139,26 @@ fn a_draft_that_says_more_than_the_keyholder_agrees_to_is_not_signed() {
     let error = desk.refuse(&format!("sign --base base --key bob --regions eu,cn {BUNDLE}"));
     assert!(error.contains("the draft says about tiny 1.0.0 (ultra) something else"), "{error}");
     desk.succeed(&format!("sign --base base --key bob --regions eu {BUNDLE}"));
+}
+
+#[test]
+fn a_keyholder_who_lists_a_bundle_for_other_hardware_gets_no_second_signature() {
+    let desk = Desk::ready();
+    desk.succeed(&format!("sign --base base --key alice {BUNDLE}"));
+    // Alice, or whoever has her key, widens the release to hardware that the manifest does not name.
+    let draft = desk.read("base/drafts/vla-ultra.json");
+    let mut targets = Signed::<Targets>::parse(&draft, draft.len()).unwrap().signed;
+    let index = targets.targets.get_mut("ultra/tiny-1.0.0.index").unwrap();
+    let mut custom = index.release().unwrap();
+    custom.hardware_ids.push(HardwareId::new("drive-z").unwrap());
+    *index = TargetMeta::of_release(&desk.read("dist/ultra/tiny-1.0.0.index"), &custom);
+    let alice = parse_secret(&desk.read("base/keys/release-alice.json")).unwrap();
+    desk.write("base/drafts/vla-ultra.json", sign(&targets, &[&alice]).unwrap());
+
+    for command in ["sign --base base --key bob", "verify --base base"] {
+        let error = desk.refuse(&format!("{command} {BUNDLE}"));
+        assert!(error.contains("what is said about tiny 1.0.0 (ultra) is not what its manifest says"), "{error}");
+    }
 }
 
 #[test]
