@@ -6,7 +6,7 @@ use switchback_signing::{
     time::UnixTime,
 };
 
-use super::{Server, fleet_vehicle, random_token, token_sha256};
+use super::{Server, fleet_vehicle, random_token, to_the_end, token_sha256};
 use crate::{
     keys::KeyError,
     registry::{NewEvent, NewToken, RegistryError, Token, VehicleRow},
@@ -75,7 +75,12 @@ impl Server {
     /// Binds a vehicle's key to the description that its token stands for.
     ///
     /// The same vehicle may ask again with the same key: it may have lost power before it read the answer.
-    pub async fn enroll(&self, request: &EnrollmentRequest) -> Result<(), EnrollError> {
+    pub async fn enroll(self: &Arc<Self>, request: &EnrollmentRequest) -> Result<(), EnrollError> {
+        let (server, request) = (Arc::clone(self), request.clone());
+        to_the_end(async move { server.bind(&request).await }).await
+    }
+
+    async fn bind(&self, request: &EnrollmentRequest) -> Result<(), EnrollError> {
         let (sha256, now) = (token_sha256(&request.token), self.now());
         let _control = self.control.lock().await;
         let mut change = self.registry.change().await?;

@@ -1,7 +1,7 @@
 //! The shell: joins decisions, memory and database.
 //!
 //! Reads go to memory: the rules, the fleet and the Image repository's newest files are immutable values that a writer replaces as a
-//! whole. Every change takes [`Server::control`], is made durable first and becomes visible then, so that what a vehicle or an
+//! whole. Every change takes the lock `control`, is made durable first and becomes visible then, so that what a vehicle or an
 //! operator was told survives a power cut, and a pause holds for every poll after it was acknowledged.
 
 mod enrollment;
@@ -252,6 +252,19 @@ impl Server {
     }
 }
 
+/// Runs a change to its end, also when whoever asked for it goes away.
+///
+/// The future of a request is dropped at any await when the client hangs up. Between the commit and the swap in memory that would
+/// leave the two apart: a vehicle enrolled in the database and unknown here, a rollout paused there and running here.
+pub(crate) async fn to_the_end<T: Send + 'static>(change: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(change).await.map_err(tokio::task::JoinError::try_into_panic) {
+        Ok(value) => value,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // The runtime is being torn down, and this future with it.
+        Err(Err(_)) => std::future::pending().await,
+    }
+}
+
 /// A new data folder is its owner's only; the rights of one that exists are left alone.
 fn create_private(folder: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
@@ -320,4 +333,94 @@ fn fleet_vehicle(fleet: &Fleet, row: VehicleRow) -> Result<FleetVehicle, String>
     };
     let state = VehicleState { vehicle, report_counter: row.report_counter, installed: row.installed, held: row.held };
     Ok(FleetVehicle::new(addressee, public_key, row.sdk_version, row.enrolled_at, row.last_seen, state))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use std::{future::poll_fn, pin::pin, task::Poll};
+
+    use super::*;
+    use crate::{
+        gate::FailureLimit,
+        registry::Token,
+        rollout::{Act, ReleaseName, Selector, tests::release},
+    };
+
+    /// Drops `future` when it is woken for the `polls + 1`st time, if it is not complete by then.
+    async fn hang_up_after(polls: usize, future: impl Future) {
+        let (mut future, mut count) = (pin!(future), 0);
+        poll_fn(|context| {
+            count += 1;
+            if count > polls { Poll::Ready(()) } else { future.as_mut().poll(context).map(|_| ()) }
+        })
+        .await;
+    }
+
+    async fn open(data: &Path) -> Arc<Server> {
+        let (server, work) = Server::open(Config::new(data.to_owned())).await.unwrap();
+        // Nothing here asks the writer for anything.
+        drop(work);
+        server.change_rules(|rules| rules.releases.push(Arc::new(release("vla", "1.0.0", "ultra", 1))));
+        server
+    }
+
+    fn new_rollout() -> crate::registry::NewRollout {
+        crate::registry::NewRollout {
+            name: "x".to_owned(),
+            release: ReleaseName { model: "vla".to_owned(), version: "1.0.0".to_owned() },
+            selector: Selector::default(),
+            waves: Vec::new(),
+            salt: String::new(),
+            failure_limit: FailureLimit { count: Some(1), percent: None, minimum_reports: 1 },
+        }
+    }
+
+    #[tokio::test]
+    async fn memory_and_database_agree_whenever_a_client_hangs_up() {
+        for polls in 1..40 {
+            let data = tempfile::tempdir().unwrap();
+            let server = open(data.path()).await;
+            hang_up_after(polls, server.create_rollout(new_rollout())).await;
+            for rollout in server.rules().rollouts.clone() {
+                hang_up_after(polls, server.act(rollout.id, Act::Start)).await;
+            }
+            // Whoever holds the lock has finished what it began; the queue of the lock is fair.
+            let _control = server.control.lock().await;
+            assert_eq!(server.registry.rollouts().await.unwrap(), server.rules().rollouts, "after {polls} polls");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_vehicle_that_hangs_up_while_it_enrolls_can_enroll_again() {
+        use switchback_signing::{
+            keys::{Ed25519Signer, Signer},
+            metadata::{Version, vehicle::EnrollmentRequest},
+        };
+        for polls in 1..40 {
+            let data = tempfile::tempdir().unwrap();
+            let server = open(data.path()).await;
+            let word = |text: &str| text.to_owned();
+            let token = Token {
+                vehicle_id: word("v-1"),
+                tenant: word("oem"),
+                tier: word("ultra"),
+                hardware_id: word("orin"),
+                model_line: word("P7"),
+                region: word("eu"),
+            };
+            let (token, _) = server.issue_token(token).await.unwrap();
+            let request = EnrollmentRequest {
+                token,
+                vehicle_id: VehicleId::new("v-1").unwrap(),
+                ecu_serial: EcuSerial::new("ecu-1").unwrap(),
+                hardware_id: HardwareId::new("orin").unwrap(),
+                public_key: Ed25519Signer::from_seed([1; 32]).public_key(),
+                sdk_version: Version::new(0, 1, 0),
+            };
+            hang_up_after(polls, server.enroll(&request)).await;
+            server.enroll(&request).await.unwrap();
+            assert!(server.fleet.find("v-1").is_some(), "after {polls} polls");
+        }
+    }
 }

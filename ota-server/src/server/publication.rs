@@ -13,7 +13,7 @@ use switchback_signing::{
     },
 };
 
-use super::{Server, polls::versioned};
+use super::{Server, polls::versioned, to_the_end};
 use crate::{
     director::ages,
     image::{ImageFile, ImageRepository, TARGETS},
@@ -121,7 +121,12 @@ impl Server {
     }
 
     /// Checks metadata of the Image repository, publishes it, and makes the Snapshot and Timestamp that go with it.
-    pub async fn publish_image_metadata(&self, file: &str, bytes: Vec<u8>) -> Result<Published, PublishError> {
+    pub async fn publish_image_metadata(self: &Arc<Self>, file: &str, bytes: Vec<u8>) -> Result<Published, PublishError> {
+        let (server, file) = (Arc::clone(self), file.to_owned());
+        to_the_end(async move { server.publish_image(&file, bytes).await }).await
+    }
+
+    async fn publish_image(&self, file: &str, bytes: Vec<u8>) -> Result<Published, PublishError> {
         let malformed = || PublishError::NameMalformed(file.to_owned());
         let (role, named) = versioned(file).ok_or_else(malformed)?;
         let _control = self.control.lock().await;
@@ -152,7 +157,12 @@ impl Server {
     }
 
     /// Checks the Director's next root and publishes it.
-    pub async fn publish_director_root(&self, file: &str, bytes: Vec<u8>) -> Result<Published, PublishError> {
+    pub async fn publish_director_root(self: &Arc<Self>, file: &str, bytes: Vec<u8>) -> Result<Published, PublishError> {
+        let (server, file) = (Arc::clone(self), file.to_owned());
+        to_the_end(async move { server.publish_director(&file, bytes).await }).await
+    }
+
+    async fn publish_director(&self, file: &str, bytes: Vec<u8>) -> Result<Published, PublishError> {
         let malformed = || PublishError::NameMalformed(file.to_owned());
         let (_, named) = versioned(file).filter(|(role, _)| *role == "root").ok_or_else(malformed)?;
         let _control = self.control.lock().await;

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use switchback_signing::time::UnixTime;
 
-use super::Server;
+use super::{Server, to_the_end};
 use crate::{
     fleet::FleetVehicle,
     gate::{LimitError, Tally},
@@ -86,7 +86,30 @@ pub struct VehicleView {
 
 impl Server {
     /// Writes a rollout down, as a draft.
-    pub async fn create_rollout(&self, new: NewRollout) -> Result<Rollout, RolloutError> {
+    pub async fn create_rollout(self: &Arc<Self>, new: NewRollout) -> Result<Rollout, RolloutError> {
+        let server = Arc::clone(self);
+        to_the_end(async move { server.add_rollout(new).await }).await
+    }
+
+    /// Starts, pauses, resumes or advances a rollout. What was acknowledged holds for every poll from then on.
+    pub async fn act(self: &Arc<Self>, id: RolloutId, act: Act) -> Result<Rollout, RolloutError> {
+        let server = Arc::clone(self);
+        to_the_end(async move { server.move_rollout(id, act).await }).await
+    }
+
+    /// Writes an approval down; its `id` is ignored.
+    pub async fn approve(self: &Arc<Self>, new: Approval) -> Result<Approval, RolloutError> {
+        let server = Arc::clone(self);
+        to_the_end(async move { server.add_approval(new).await }).await
+    }
+
+    /// Revokes an approval: from now on it lets nothing through.
+    pub async fn revoke_approval(self: &Arc<Self>, id: ApprovalId) -> Result<(), RolloutError> {
+        let server = Arc::clone(self);
+        to_the_end(async move { server.withdraw_approval(id).await }).await
+    }
+
+    async fn add_rollout(&self, new: NewRollout) -> Result<Rollout, RolloutError> {
         new.failure_limit.check()?;
         let published = self.rules.load().releases.iter().any(|release| release.name == new.release);
         if !published {
@@ -106,8 +129,7 @@ impl Server {
         Ok(rollout)
     }
 
-    /// Starts, pauses, resumes or advances a rollout. What was acknowledged holds for every poll from then on.
-    pub async fn act(&self, id: RolloutId, act: Act) -> Result<Rollout, RolloutError> {
+    async fn move_rollout(&self, id: RolloutId, act: Act) -> Result<Rollout, RolloutError> {
         let _control = self.control.lock().await;
         let rollout = self.rollout(id)?;
         let (now, resumes) = (self.now(), matches!(act, Act::Resume { .. }));
@@ -131,8 +153,7 @@ impl Server {
         Ok(next)
     }
 
-    /// Writes an approval down; its `id` is ignored.
-    pub async fn approve(&self, new: Approval) -> Result<Approval, RolloutError> {
+    async fn add_approval(&self, new: Approval) -> Result<Approval, RolloutError> {
         let _control = self.control.lock().await;
         let (mut change, now) = (self.registry.change().await?, self.now());
         let approval = Approval { id: change.add_approval(&new, now).await?, ..new };
@@ -144,8 +165,7 @@ impl Server {
         Ok(approval)
     }
 
-    /// Revokes an approval: from now on it lets nothing through.
-    pub async fn revoke_approval(&self, id: ApprovalId) -> Result<(), RolloutError> {
+    async fn withdraw_approval(&self, id: ApprovalId) -> Result<(), RolloutError> {
         let _control = self.control.lock().await;
         let approval = self.rules.load().approvals.iter().find(|approval| approval.id == id).cloned();
         let approval = approval.ok_or(RolloutError::NoApproval(id))?;
