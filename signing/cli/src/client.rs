@@ -32,7 +32,7 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// Which server, and as whom.
 #[derive(Args)]
 pub(crate) struct ServerArguments {
-    /// Address of the server, such as https://ota.example
+    /// Address of the server, such as `https://ota.example`
     #[arg(long, value_name = "URL", env = "SWITCHBACK_SERVER")]
     server: Option<String>,
     /// File with the token of the control plane (the server writes it to DATA/admin.token at its first start)
