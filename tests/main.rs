@@ -1,4 +1,8 @@
 //! Every test that may see the whole system, in one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod c;
+mod header;
+mod python_tuf;
+mod scenarios;
 mod tidy;

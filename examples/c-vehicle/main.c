@@ -197,9 +197,12 @@ static struct actuation actuation(struct program *program, const swb_drive_outpu
 static void tell_events(struct program *program) {
   swb_event event = {.struct_size = sizeof event};
   while (swb_vehicle_next_event(program->vehicle, &event) == SWB_OK && event.kind != SWB_EVENT_NONE) {
-    printf("%8.2f s  %-12s %s %s  %s\n", seconds_since_start(program), swb_event_name(event.kind), event.model[0] ? event.model : "-",
-           event.version[0] ? event.version : "-", event.text);
-    if (event.kind == SWB_EVENT_CONFIRMED && program->options.until_confirmed != NULL) {
+    if (event.kind == SWB_EVENT_CHECKED) {
+      continue; /* every few seconds, and nothing new */
+    }
+    printf("%8.2f s  %-12s %s %s  %s\n", seconds_since_start(program), swb_event_name(event.kind, event.update),
+           event.model[0] ? event.model : "-", event.version[0] ? event.version : "-", event.text);
+    if (event.kind == SWB_EVENT_UPDATE && event.update == SWB_UPDATE_CONFIRMED && program->options.until_confirmed != NULL) {
       program->confirmed |= strcmp(event.version, program->options.until_confirmed) == 0;
     }
   }

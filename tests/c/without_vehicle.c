@@ -12,8 +12,11 @@ static void every_result_has_a_name(void) {
   CHECK(strcmp(swb_result_name(SWB_ERROR_NO_MODEL), "SWB_ERROR_NO_MODEL") == 0);
   CHECK(strcmp(swb_result_name(-1), "unknown result") == 0);
   CHECK(strcmp(swb_result_name(INT32_MAX), "unknown result") == 0);
-  CHECK(strcmp(swb_event_name(SWB_EVENT_ROLLED_BACK), "rolled-back") == 0);
-  CHECK(strcmp(swb_event_name(UINT32_MAX), "unknown event") == 0);
+  CHECK(strcmp(swb_result_name(152), "SWB_ERROR_TRUST") == 0);
+  CHECK(strcmp(swb_event_name(SWB_EVENT_UPDATE, SWB_UPDATE_ROLLED_BACK), "rolled-back") == 0);
+  CHECK(strcmp(swb_event_name(SWB_EVENT_CHECK_FAILED, 0), "check-failed") == 0);
+  CHECK(strcmp(swb_event_name(UINT32_MAX, 0), "unknown") == 0);
+  CHECK(strcmp(swb_event_name(SWB_EVENT_UPDATE, UINT32_MAX), "unknown") == 0);
 }
 
 static void there_is_no_text_before_the_first_error(void) {
