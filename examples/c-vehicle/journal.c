@@ -62,6 +62,12 @@ void journal_add(struct journal *journal, const struct journal_row *row) {
   reckon(journal, row->seen);
 }
 
+void journal_flush(struct journal *journal) {
+  if (journal->rows != NULL) {
+    fflush(journal->rows);
+  }
+}
+
 static uint32_t percentile_us(const struct journal *journal, double share) {
   uint64_t wanted = (uint64_t)ceil(share * (double)journal->frames), seen = 0;
   for (uint32_t us = 0; us < JOURNAL_LATENCY_US_MAX; us++) {

@@ -34,6 +34,9 @@ struct journal_row {
 bool journal_open(struct journal *journal, const char *csv_path);
 void journal_add(struct journal *journal, const struct journal_row *row);
 
+/* Hands the rows so far to the system, so that others can follow the drive. Call it when there is time. */
+void journal_flush(struct journal *journal);
+
 /* Prints the summary as one line of JSON. `end` says why the drive ended. */
 void journal_summary(const struct journal *journal, const char *vehicle_id, const char *end, double seconds);
 

@@ -262,6 +262,7 @@ static const char *drive(struct program *program, struct observation *seen) {
       return program->confirmed ? "confirmed" : stop_asked ? "stopped" : "time";
     }
     tell_events(program);
+    journal_flush(&program->journal);
 
     /* The next frame is due 50 ms after this one was, however long this one took. Late frames are dropped, not queued. */
     do {
