@@ -2,17 +2,26 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::OnceLock,
 };
 
+use serde_json::Value;
 use switchback_signing::{
     keys::{Ed25519Signer, Signer},
     metadata::{Root, RootRole, sign},
     time::UnixTime,
 };
-use switchback_tests::workspace;
+use switchback_tests::{
+    desk::{Desk, HARDWARE, Named},
+    model::ModelFolder,
+    programs,
+    server::Server,
+    workspace,
+};
+use tempfile::TempDir;
 
 const STRICT: [&str; 5] = ["-g", "-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 const POSIX: &str = "-D_POSIX_C_SOURCE=200809L";
@@ -41,7 +50,9 @@ fn prefix() -> &'static Path {
         let prefix = scratch("prefix");
         let to = format!("PREFIX={}", prefix.display());
         let cargo = format!("CARGO={}", env!("CARGO"));
-        run(Command::new("make").args(["-C", "sdk/ffi", "install", "PROFILE=dev", &to, &cargo]).current_dir(workspace()));
+        run(Command::new("make")
+            .args(["-C", "sdk/ffi", "install", "PROFILE=dev", "PACKAGES=--workspace --lib", &to, &cargo])
+            .current_dir(workspace()));
         prefix
     })
 }
@@ -163,14 +174,56 @@ fn the_library_exports_what_is_allowed_and_carries_its_name() {
     assert!(dynamic.contains("Library soname: [libswitchback.so.1]"), "{dynamic}");
 }
 
-#[test]
-fn the_example_vehicle_builds_from_the_installed_files_alone() {
+/// Builds the example as its README says.
+fn example_vehicle() -> PathBuf {
     let out = scratch("example");
     let to = format!("OUT={}", out.display());
     run(Command::new("make")
         .args(["-B", "-C", "examples/c-vehicle", &to])
         .current_dir(workspace())
         .env("PKG_CONFIG_PATH", prefix().join("lib/pkgconfig")));
-    let usage = run(Command::new(out.join("c-vehicle")).arg("--help"));
-    assert!(usage.starts_with("usage: c-vehicle"), "{usage}");
+    out.join("c-vehicle")
+}
+
+#[test]
+fn the_example_vehicle_builds_from_the_installed_files_alone_and_takes_an_update_on_the_way() {
+    const FIRST: Named<'_> = Named { model: "vla-1", version: "1.0.0", counter: 1, tier: "ultra" };
+    const SECOND: Named<'_> = Named { model: "vla-2", version: "2.0.0", counter: 2, tier: "ultra" };
+    let program = example_vehicle();
+    let server = Server::start();
+    let desk = Desk::open(&server);
+    desk.release(&ModelFolder::example("vla-1"), FIRST);
+    desk.roll_out(FIRST.model, FIRST.version);
+    let folder = TempDir::new().unwrap();
+    let rows = folder.path().join("frames.csv");
+    let token = desk.enroll("c-1", "ultra", "eu");
+    let mut vehicle = Command::new(program)
+        .args(["--server", server.url(), "--token", &token, "--vehicle-id", "c-1", "--ecu-serial", "ecu-c-1", "--tier", "ultra"])
+        .args(["--hardware", HARDWARE, "--region", "eu", "--poll", "1", "--activate", "now", "--until-confirmed", SECOND.version])
+        .args(["--length", "4000", "--seed", "3", "--nv12"])
+        .arg("--road-sim")
+        .arg(programs::program("road-sim"))
+        .arg("--store")
+        .arg(folder.path().join("store"))
+        .arg("--director-root")
+        .arg(desk.director_root())
+        .arg("--image-root")
+        .arg(desk.image_root())
+        .arg("--log")
+        .arg(&rows)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(vehicle.stdout.take().unwrap()).lines().map(Result::unwrap).inspect(|line| println!("{line}"));
+    assert!(lines.any(|line| line.contains("confirmed") && line.contains(FIRST.model)), "the first model was not confirmed");
+    desk.release(&ModelFolder::example("vla-2-ultra"), SECOND);
+    desk.roll_out(SECOND.model, SECOND.version);
+    let rest: Vec<String> = lines.collect();
+    assert!(vehicle.wait().unwrap().success());
+    let summary: Value = serde_json::from_str(rest.last().unwrap()).unwrap();
+    assert_eq!((summary["end"].as_str(), summary["version"].as_str()), (Some("confirmed"), Some(SECOND.version)), "{summary}");
+    assert_eq!((summary["swaps"].as_u64(), summary["fallbacks"].as_u64()), (Some(1), Some(0)), "{summary}");
+    assert_eq!((summary["invalid_frames"].as_u64(), summary["takeover_frames"].as_u64()), (Some(0), Some(0)), "{summary}");
+    let table = fs::read_to_string(rows).unwrap();
+    assert_eq!(table.lines().count() as u64, summary["frames"].as_u64().unwrap() + 1);
 }

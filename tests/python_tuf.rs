@@ -21,11 +21,8 @@ pub fn run(script: &str, arguments: &[&Path]) -> anyhow::Result<String> {
         anyhow::ensure!(install.status.success(), "pip could not install python-tuf:\n{}", String::from_utf8_lossy(&install.stderr));
         std::fs::copy(&requirements, &stamp)?;
     }
-    let output = Command::new("python3")
-        .env("PYTHONPATH", &packages)
-        .arg(workspace().join("tests/python").join(script))
-        .args(arguments)
-        .output()?;
+    let output =
+        Command::new("python3").env("PYTHONPATH", &packages).arg(workspace().join("tests/python").join(script)).args(arguments).output()?;
     anyhow::ensure!(output.status.success(), "{script} refused:\n{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
 }

@@ -66,39 +66,22 @@ impl Desk {
 
     /// The Director's root that vehicles are provisioned with.
     pub fn director_root(&self) -> PathBuf {
-        self.base().join("metadata/director/1.root.json")
+        self.base().join("director/1.root.json")
     }
 
     /// The Image repository's root that vehicles are provisioned with.
     pub fn image_root(&self) -> PathBuf {
-        self.base().join("metadata/image/1.root.json")
+        self.base().join("image/1.root.json")
     }
 
     /// Packs a model folder.
     pub fn pack(&self, model: &ModelFolder, named: Named<'_>) -> Bundle {
-        let printed = succeed(&mut self.pack_command(model, named));
-        let packed: Value = serde_json::from_str(&printed).unwrap();
-        let path = |name: &str| PathBuf::from(packed[name].as_str().unwrap());
-        Bundle { bundle: path("bundle"), index: path("index") }
+        pack(model, named, self.folder.path())
     }
 
     /// Tries to pack a model folder that must be refused; returns why it was.
     pub fn pack_refused(&self, model: &ModelFolder, named: Named<'_>) -> String {
-        fail(&mut self.pack_command(model, named))
-    }
-
-    fn pack_command(&self, model: &ModelFolder, named: Named<'_>) -> Command {
-        let mut command = self.switchback();
-        command.args(["pack", "--json", "--name", named.model, "--version", named.version, "--tier", named.tier, "--hardware", HARDWARE]);
-        command.args(["--release-counter", &named.counter.to_string()]).arg("--out").arg(self.folder.path().join("bundles"));
-        command.arg("--model").arg(model.graph()).arg("--contract").arg(model.contract());
-        for data in model.data() {
-            command.arg("--data").arg(data);
-        }
-        if let Some(inputs) = model.inputs() {
-            command.arg("--self-test-inputs").arg(inputs);
-        }
-        command
+        fail(&mut pack_command(model, named, self.folder.path()))
     }
 
     /// One keyholder signs a bundle.
@@ -130,9 +113,15 @@ impl Desk {
 
     /// Creates and starts a rollout in one wave over everybody, which pauses at the first failure; returns its number.
     pub fn roll_out(&self, model: &str, version: &str) -> u64 {
+        self.roll_out_until(model, version, 1)
+    }
+
+    /// As [`Desk::roll_out`], but it pauses only after so many failures.
+    pub fn roll_out_until(&self, model: &str, version: &str, failures: u32) -> u64 {
+        let failures = failures.to_string();
         let words =
-            ["rollout", "create", "--name", model, "--model", model, "--version", version, "--wave", "percent=100", "--failure-count", "1"];
-        let id = self.succeed(&words, &[])["id"].as_u64().unwrap();
+            ["rollout", "create", "--name", model, "--model", model, "--version", version, "--wave", "percent=100", "--failure-count"];
+        let id = self.succeed(&[&words[..], &[&failures]].concat(), &[])["id"].as_u64().unwrap();
         self.succeed(&["rollout", "start", &id.to_string()], &[]);
         id
     }
@@ -182,4 +171,26 @@ impl Desk {
         command.env("SWITCHBACK_SERVER", &self.server).env("SWITCHBACK_TOKEN_FILE", &self.token_file);
         command
     }
+}
+
+/// Packs a model folder into `folder`; needs no keys.
+pub fn pack(model: &ModelFolder, named: Named<'_>, folder: &Path) -> Bundle {
+    let printed = succeed(&mut pack_command(model, named, folder));
+    let packed: Value = serde_json::from_str(&printed).unwrap();
+    let path = |name: &str| PathBuf::from(packed[name].as_str().unwrap());
+    Bundle { bundle: path("bundle"), index: path("index") }
+}
+
+fn pack_command(model: &ModelFolder, named: Named<'_>, folder: &Path) -> Command {
+    let mut command = Command::new(program("switchback"));
+    command.args(["pack", "--json", "--name", named.model, "--version", named.version, "--tier", named.tier, "--hardware", HARDWARE]);
+    command.args(["--release-counter", &named.counter.to_string()]).arg("--out").arg(folder.join("bundles"));
+    command.arg("--model").arg(model.graph()).arg("--contract").arg(model.contract());
+    for data in model.data() {
+        command.arg("--data").arg(data);
+    }
+    if let Some(inputs) = model.inputs() {
+        command.arg("--self-test-inputs").arg(inputs);
+    }
+    command
 }

@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod car;
 pub mod desk;
 pub mod model;
 pub mod programs;
 pub mod proxy;
 pub mod server;
+pub mod unpack;
 
 use std::path::{Path, PathBuf};
 

@@ -3,6 +3,7 @@
 //! One request per connection, so that a test can say exactly what happens to which request.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
@@ -41,12 +42,17 @@ pub enum Fate {
 }
 
 type Rule = Box<dyn FnMut(&Request) -> Fate + Send>;
+type Bodies = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
+/// Longest body that is kept for a replay: metadata, not bundles.
+const SMALL: usize = 64 << 10;
 
 /// The proxy; it stops when it is dropped.
 pub struct Proxy {
     url: String,
     rule: Arc<Mutex<Rule>>,
     log: Arc<Mutex<Vec<Request>>>,
+    small_bodies: Bodies,
     body_bytes: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     listener: Option<JoinHandle<()>>,
@@ -61,10 +67,12 @@ impl Proxy {
             upstream: upstream.trim_start_matches("http://").to_owned(),
             rule: Arc::new(Mutex::new(Box::new(|_| Fate::Pass))),
             log: Arc::default(),
+            small_bodies: Arc::default(),
             body_bytes: Arc::default(),
         };
         let stop = Arc::new(AtomicBool::new(false));
         let (rule, log, body_bytes) = (shared.rule.clone(), shared.log.clone(), shared.body_bytes.clone());
+        let small_bodies = shared.small_bodies.clone();
         let stopped = stop.clone();
         let listener = std::thread::spawn(move || {
             for connection in socket.incoming() {
@@ -76,7 +84,7 @@ impl Proxy {
                 std::thread::spawn(move || connection.map(|stream| shared.serve(stream)));
             }
         });
-        Ok(Self { url, rule, log, body_bytes, stop, listener: Some(listener) })
+        Ok(Self { url, rule, log, small_bodies, body_bytes, stop, listener: Some(listener) })
     }
 
     /// Where vehicles find the server.
@@ -92,6 +100,11 @@ impl Proxy {
     /// Every request so far, oldest first.
     pub fn requests(&self) -> Vec<Request> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// The last answer that passed for a path, to be given again later: what an attacker on the network can always do.
+    pub fn recorded(&self, path: &str) -> Vec<u8> {
+        self.small_bodies.lock().unwrap().get(path).unwrap_or_else(|| panic!("nothing was recorded for {path}")).clone()
     }
 
     /// Bytes of answer bodies that were passed on so far.
@@ -116,6 +129,7 @@ struct Shared {
     upstream: String,
     rule: Arc<Mutex<Rule>>,
     log: Arc<Mutex<Vec<Request>>>,
+    small_bodies: Bodies,
     body_bytes: Arc<AtomicUsize>,
 }
 
@@ -134,7 +148,7 @@ impl Shared {
                 write!(client, "HTTP/1.1 {code} Ordered\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
                 client.write_all(&body)
             }
-            Fate::Pass | Fate::CutBody(_) | Fate::FlipBit(_) => self.forward(&head, &body, &fate, &mut client),
+            Fate::Pass | Fate::CutBody(_) | Fate::FlipBit(_) => self.forward(&request.path, &[head.as_bytes(), &body], &fate, &mut client),
         }
     }
 
@@ -149,17 +163,20 @@ impl Shared {
         Some(request)
     }
 
-    fn forward(&self, head: &str, body: &[u8], fate: &Fate, client: &mut TcpStream) -> std::io::Result<()> {
+    fn forward(&self, path: &str, request: &[&[u8]; 2], fate: &Fate, client: &mut TcpStream) -> std::io::Result<()> {
         let mut server = TcpStream::connect(&self.upstream)?;
-        server.write_all(close_after(head).as_bytes())?;
-        server.write_all(body)?;
+        server.write_all(close_after(&String::from_utf8_lossy(request[0])).as_bytes())?;
+        server.write_all(request[1])?;
         let mut reader = BufReader::new(server);
         let answer = read_head(&mut reader)?;
         client.write_all(close_after(&answer).as_bytes())?;
-        let (mut sent, mut buffer) = (0usize, [0; 16 << 10]);
+        let (mut sent, mut kept, mut buffer) = (0usize, Vec::new(), [0; 16 << 10]);
         loop {
             let mut count = reader.read(&mut buffer)?;
             if count == 0 {
+                if answer.starts_with("HTTP/1.1 200") {
+                    self.small_bodies.lock().unwrap().insert(path.to_owned(), kept);
+                }
                 return Ok(());
             }
             let mut cut = false;
@@ -170,6 +187,9 @@ impl Shared {
             }
             client.write_all(&buffer[..count])?;
             self.body_bytes.fetch_add(count, Ordering::SeqCst);
+            if sent + count <= SMALL {
+                kept.extend_from_slice(&buffer[..count]);
+            }
             sent += count;
             if cut {
                 return client.shutdown(Shutdown::Both);

@@ -64,6 +64,9 @@ pub(super) fn run(
             Action::Finished(outcome) => break outcome,
         }
     };
+    if matches!(outcome, Outcome::Refused(_)) {
+        link.forget_timestamp();
+    }
     *cache = check.into_cache();
     Ok(Checked { outcome, network })
 }

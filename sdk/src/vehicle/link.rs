@@ -71,6 +71,12 @@ impl Link {
         }
     }
 
+    /// Asks for the Director's timestamp anew next time. What was not believed must not be kept by its entity tag: the server would
+    /// say that nothing has changed, and one altered byte would lock the vehicle out for ever.
+    pub(super) fn forget_timestamp(&mut self) {
+        self.timestamp = None;
+    }
+
     /// Fetches a release's chunk index.
     pub(super) fn index(&self, target: &VerifiedTarget) -> Result<Vec<u8>, FetchError> {
         content(self.image.get(&format!("/v1/image/targets/{}", target.fetch_path()), target.length(), None, None)?)
