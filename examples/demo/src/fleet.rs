@@ -16,20 +16,14 @@ impl Tier {
             Self::UltraSe => "ultra-se",
         }
     }
-
-    /// The computer that goes with the tier.
-    pub(crate) fn hardware_id(self) -> &'static str {
-        match self {
-            Self::Ultra => "orin-x",
-            Self::UltraSe => "orin-n",
-        }
-    }
 }
 
 /// The region where `vla-2` is approved.
 pub(crate) const APPROVED: &str = "eu";
 /// The region where it is not.
 pub(crate) const WAITING: &str = "cn";
+/// The driving computer is the same in both tiers: a tier is what the customer bought, and only the signed tier keeps them apart.
+pub(crate) const HARDWARE_ID: &str = "drive-a";
 pub(crate) const TENANT: &str = "demo-motors";
 
 /// What is known of a vehicle when it leaves the factory.
@@ -51,8 +45,15 @@ impl Spec {
     pub(crate) fn ecu_serial(&self) -> String {
         format!("{}-ecu", self.id)
     }
+
+    /// The same road, light and tier in the other region.
+    pub(crate) fn is_twin_of(&self, other: &Self) -> bool {
+        self.region != other.region && (self.seed, self.tier, self.at_night) == (other.seed, other.tier, other.at_night)
+    }
 }
 
+/// A road with a bend of at most 150 m radius at least every 80 m.
+const C_ROAD_SEED: u64 = 63;
 /// The C vehicle drives one road, long enough for the whole demo.
 pub(crate) const C_ROAD_LENGTH_M: u32 = 2000;
 
@@ -91,14 +92,15 @@ fn spec(region: &'static str, model_line: &'static str, tier: Tier, number: usiz
         _ => number as u64,
     };
     let tier_seed = if tier == Tier::Ultra { 0 } else { 50 };
+    let in_c = region == APPROVED && model_line == "P7" && tier == Tier::Ultra && number == 1;
     Spec {
         id: format!("{}-{}-{region}-{number}", model_line.to_lowercase(), tier.name()),
         tier,
         model_line,
         region,
-        seed: line_seed + tier_seed + kin,
+        seed: if in_c { C_ROAD_SEED } else { line_seed + tier_seed + kin },
         at_night: kin == 2,
-        in_c: region == APPROVED && model_line == "P7" && tier == Tier::Ultra && number == 1,
+        in_c,
     }
 }
 
@@ -125,9 +127,7 @@ mod tests {
     fn every_vehicle_that_waits_has_a_twin_on_the_same_road() {
         let fleet = fleet();
         for waiting in fleet.iter().filter(|spec| spec.region == WAITING) {
-            let twin = |spec: &&Spec| {
-                spec.region == APPROVED && (spec.seed, spec.tier, spec.at_night) == (waiting.seed, waiting.tier, waiting.at_night)
-            };
+            let twin = |spec: &&Spec| spec.is_twin_of(waiting);
             assert_eq!(fleet.iter().filter(twin).count(), 1, "{}", waiting.id);
         }
     }

@@ -28,7 +28,7 @@ use desk::Desk;
 use fleet::{APPROVED, WAITING};
 use ledger::Ledger;
 use report::{FleetRow, Report, Tile};
-use stage::{Places, SHADOW_FRAMES, Stage, TRIAL_FRAMES};
+use stage::{Places, Stage, TRIAL_FRAMES};
 use story::Record;
 use vehicle::{Event, Factory, Vehicle};
 
@@ -133,8 +133,8 @@ fn make_report(stage: &Stage, record: Record) -> Report {
         fleet: stage.vehicles.iter().map(fleet_row).collect(),
         footer: format!(
             "{held} of {} claims hold. {:.0} s on {} cores; version {}. Vehicles in the background step slower than their camera would, so that \
-             twenty share this machine; the C vehicle runs at the full 20 Hz. Shadow run and trial are {SHADOW_FRAMES} and {TRIAL_FRAMES} frames, \
-             shorter than the models' contracts ask for. vla-2 is approved in {APPROVED} and not in {WAITING}.",
+             twenty share this machine; the C vehicle runs at the full 20 Hz. A trial is {TRIAL_FRAMES} frames, \
+             fewer than the models' contracts ask for. vla-2 is approved in {APPROVED} and not in {WAITING}.",
             stage.ledger.claims().len(),
             stage.ledger.seconds(),
             std::thread::available_parallelism().map_or(0, usize::from),
@@ -164,7 +164,7 @@ fn tiles(record: &Record) -> Vec<Tile> {
 
 fn fleet_row(vehicle: &Vehicle) -> FleetRow {
     let last = vehicle.log.frames().last();
-    let ended = |event: &Event| ["confirmed", "refused", "rolled-back"].contains(&event.name.as_str());
+    let ended = |event: &Event| event.name == "confirmed" || event.is_refusal();
     let event = vehicle.events().into_iter().rfind(ended);
     FleetRow {
         vehicle: vehicle.spec.id.clone(),

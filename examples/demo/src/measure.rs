@@ -30,12 +30,11 @@ pub(crate) struct Drive {
     pub(crate) run_us: Figures,
 }
 
-/// The frames that `model` answered.
-pub(crate) fn drive<'a>(frames: impl Iterator<Item = &'a Frame> + Clone, model: &str) -> Drive {
-    let of_model = || frames.clone().filter(|frame| frame.driven_by_model() && frame.model == model);
+/// How the model that answered these frames drove.
+pub(crate) fn drive<'a>(frames: impl Iterator<Item = &'a Frame> + Clone) -> Drive {
     Drive {
-        offset_m: Figures::of(of_model().filter_map(|frame| frame.lane_offset_m).map(f64::abs)),
-        run_us: Figures::of(of_model().map(|frame| frame.run_us)),
+        offset_m: Figures::of(frames.clone().filter_map(|frame| frame.lane_offset_m).map(f64::abs)),
+        run_us: Figures::of(frames.map(|frame| frame.run_us)),
     }
 }
 

@@ -6,9 +6,9 @@ use crate::fleet::{C_ROAD_LENGTH_M, Spec};
 use crate::frames::Frame;
 
 /// A road that turns with at most this radius counts as a bend.
-pub(crate) const BEND_RADIUS_MAX_M: f64 = 220.0;
+pub(crate) const BEND_RADIUS_MAX_M: f64 = 150.0;
 /// The swap may come this much earlier or later than foreseen.
-const TOLERANCE_S: f64 = 1.2;
+const TOLERANCE_S: f64 = 0.8;
 
 pub(crate) struct HeroRoad {
     world: World,
@@ -55,10 +55,10 @@ mod tests {
     use crate::fleet::fleet;
 
     #[test]
-    fn the_c_vehicles_road_has_a_bend_at_least_every_200_meters() {
+    fn the_c_vehicles_road_has_a_bend_at_least_every_100_meters() {
         let road = HeroRoad::of(&fleet()[0]);
-        for from in (50..800).step_by(50) {
-            assert!((from..from + 200).any(|s_m| road.is_bend_around(f64::from(s_m), 8.5)), "from {from} m");
+        for from in (60..900).step_by(20) {
+            assert!((from..from + 100).any(|s_m| road.is_bend_around(f64::from(s_m), 7.5)), "from {from} m");
         }
     }
 

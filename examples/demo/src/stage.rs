@@ -11,14 +11,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::desk::Desk;
-use crate::fleet::Tier;
+use crate::fleet::{HARDWARE_ID, Tier};
 use crate::interrupt;
 use crate::ledger::Ledger;
 use crate::process::Process;
 use crate::vehicle::{Factory, Vehicle};
 
-/// Frames in shadow and on trial, instead of the ten and more seconds that the models' contracts ask for.
-pub(crate) const SHADOW_FRAMES: u32 = 20;
+/// Frames on trial, instead of the ten seconds that the models' contracts ask for.
 pub(crate) const TRIAL_FRAMES: u32 = 60;
 
 /// How often the server is asked for the state of a rollout.
@@ -154,7 +153,7 @@ impl Stage {
         let (inputs, data) = (folder.join("selftest-inputs.safetensors"), folder.join("model.onnx.data"));
         let mut arguments = vec!["pack", "--model", path(&model)?, "--contract", path(&contract)?];
         arguments.extend(["--name", package.model, "--version", package.version, "--tier", package.tier.name()]);
-        arguments.extend(["--release-counter", counter, "--hardware", package.tier.hardware_id(), "--out", path(&out)?]);
+        arguments.extend(["--release-counter", counter, "--hardware", HARDWARE_ID, "--out", path(&out)?]);
         for (option, file) in [("--self-test-inputs", &inputs), ("--data", &data)] {
             if file.exists() {
                 arguments.extend([option, path(file)?]);
@@ -168,12 +167,11 @@ impl Stage {
         Ok(bundle)
     }
 
-    /// The model's contract with a shadow run and a trial that fit into a demo; everything else stays as the trainer wrote it.
+    /// The model's contract with a trial that fits into a demo; everything else stays as the trainer wrote it.
     fn shortened_contract(&self, package: &Package<'_>) -> Result<PathBuf> {
         let original = self.places.models.join(package.folder).join("contract.json");
         let text = fs::read_to_string(&original).with_context(|| format!("read {}", original.display()))?;
         let mut contract: Value = serde_json::from_str(&text).with_context(|| format!("{}", original.display()))?;
-        contract["acceptance"]["shadow_frames"] = SHADOW_FRAMES.into();
         contract["acceptance"]["trial_frames"] = TRIAL_FRAMES.into();
         let shortened = self.places.run.join("contracts").join(format!("{}.json", package.folder));
         fs::write(&shortened, serde_json::to_vec_pretty(&contract)?).with_context(|| format!("write {}", shortened.display()))?;
@@ -222,16 +220,36 @@ impl Stage {
             }
             self.expect_all_running()?;
             if Instant::now() >= deadline {
-                let stuck = self.vehicles.iter().map(|vehicle| format!("{}: {}", vehicle.spec.id, vehicle.last_line())).collect::<Vec<_>>();
                 bail!(
                     "no {what} within {} s; the server says {rollout:?}; the vehicles said last\n{}",
                     timeout.as_secs(),
-                    stuck.join("\n")
+                    self.last_lines()
                 );
             }
             interrupt::check()?;
             thread::sleep(WATCH_EVERY);
         }
+    }
+
+    /// Waits until `pick` finds what it looks for in what the vehicles have printed.
+    pub(crate) fn wait_for<T>(&mut self, what: &str, timeout: Duration, pick: impl Fn(&[Vehicle]) -> Option<T>) -> Result<T> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some(found) = pick(&self.vehicles) {
+                return Ok(found);
+            }
+            self.expect_all_running()?;
+            if Instant::now() >= deadline {
+                bail!("no {what} within {} s; the vehicles said last\n{}", timeout.as_secs(), self.last_lines());
+            }
+            interrupt::check()?;
+            thread::sleep(WATCH_EVERY / 4);
+        }
+    }
+
+    fn last_lines(&self) -> String {
+        let lines = self.vehicles.iter().map(|vehicle| format!("    {}: {}", vehicle.spec.id, vehicle.last_line()));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     pub(crate) fn expect_all_running(&mut self) -> Result<()> {

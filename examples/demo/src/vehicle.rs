@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::fleet::Spec;
+use crate::fleet::{HARDWARE_ID, Spec};
 use crate::frames::FrameLog;
 use crate::process::{Launch, Process};
 
@@ -51,6 +51,11 @@ impl Event {
         let [name, model, version] = [words.next()?, words.next().unwrap_or(""), words.next().unwrap_or("")].map(str::to_owned);
         Some(Self { time_s, name, model, version, text: words.collect::<Vec<_>>().join(" ") })
     }
+
+    /// The release does not drive, or not any more, and the text says why.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.name == "refused" || self.name == "rolled-back"
+    }
 }
 
 impl Vehicle {
@@ -60,6 +65,11 @@ impl Vehicle {
 
     pub(crate) fn last_line(&self) -> String {
         self.process.lines().pop().unwrap_or_else(|| "(nothing yet)".to_owned())
+    }
+
+    /// No update is on its way.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.events().last().is_none_or(|event| event.is_refusal() || event.name == "confirmed" || event.name == "idle")
     }
 
     /// The newest event about `model`.
@@ -122,7 +132,7 @@ impl Factory {
     fn c_arguments(&self, spec: &Spec, token: &str, csv: &Path) -> Vec<String> {
         let mut words = self.common(spec, token, csv);
         let mut add = |name: &str, value: String| words.extend([name.to_owned(), value]);
-        add("--hardware", spec.tier.hardware_id().to_owned());
+        add("--hardware", HARDWARE_ID.to_owned());
         add("--road-sim", self.programs.join("road-sim").display().to_string());
         add("--sim-log", self.simulator_log().display().to_string());
         add("--length", crate::fleet::C_ROAD_LENGTH_M.to_string());
@@ -133,7 +143,7 @@ impl Factory {
     fn rust_arguments(&self, spec: &Spec, token: &str, csv: &Path) -> Vec<String> {
         let mut words = self.common(spec, token, csv);
         let mut add = |name: &str, value: String| words.extend([name.to_owned(), value]);
-        add("--hardware-id", spec.tier.hardware_id().to_owned());
+        add("--hardware-id", HARDWARE_ID.to_owned());
         add("--hz", BACKGROUND_HZ.to_owned());
         words
     }

@@ -1,14 +1,11 @@
 //! Step 6: altered bytes and a bundle for another tier are refused, each with its reason.
 
+use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, Result, bail, ensure};
 
 use super::{PATIENCE, SIGNERS, TAMPERED};
 use crate::fleet::{APPROVED, Spec, Tier};
-use crate::interrupt;
 use crate::stage::{Package, Stage, Watch};
 use crate::vehicle::{Event, Vehicle};
 
@@ -35,10 +32,12 @@ fn tampered_bundle(stage: &mut Stage) -> Result<()> {
     stage.desk.run(&["rollout", "start", &id])?;
     let mut watch = Watch::new(&id);
     let rollout = stage.watch(&mut watch, "refusal of the tampered bundle", PATIENCE, |rollout| rollout.state == "paused")?;
-    let words = stage.vehicles.iter().flat_map(Vehicle::events).rfind(|event| event.version == version && is_refusal(event));
-    let measured =
-        format!("{} refused it, {} run it: {}", rollout.sum(|wave| wave.failed), rollout.sum(|wave| wave.confirmed), told(words));
-    let holds = rollout.sum(|wave| wave.failed) > 0 && rollout.sum(|wave| wave.confirmed) == 0 && driven_by(stage, version)? == 0;
+    let refusal = stage.wait_for("refusal in a vehicle's own words", PATIENCE, |vehicles| {
+        vehicles.iter().flat_map(Vehicle::events).find(|event| event.version == version && event.is_refusal())
+    })?;
+    let counts = (rollout.sum(|wave| wave.failed), rollout.sum(|wave| wave.confirmed));
+    let measured = format!("{} refused it, {} run it: \"{}\"", counts.0, counts.1, refusal.text);
+    let holds = counts.0 > 0 && counts.1 == 0 && refusal.text.contains("SHA-256") && driven_by(stage, version)? == 0;
     stage.ledger.claim("One flipped bit is refused before anything of it is decoded", &measured, holds)
 }
 
@@ -55,35 +54,16 @@ fn other_tier(stage: &mut Stage) -> Result<()> {
     };
     let token = super::enrollment::token(stage, &spec, Tier::Ultra.name())?;
     let vehicle = stage.factory.build(spec, &token)?;
-    stage.ledger.say("an Ultra SE enrolls whom the Director's records call an Ultra: it is assigned the bundle of the other tier");
-    let deadline = Instant::now() + PATIENCE;
-    let refusal = loop {
-        if let Some(refusal) = vehicle.events().into_iter().find(is_refusal) {
-            break refusal;
-        }
-        if Instant::now() > deadline {
-            bail!("the vehicle has refused nothing within {} s\n{}", PATIENCE.as_secs(), vehicle.process.tail());
-        }
-        stage.expect_all_running()?;
-        interrupt::check()?;
-        std::thread::sleep(Duration::from_millis(100));
-    };
-    let text = told(Some(refusal.clone()));
     stage.vehicles.push(vehicle);
-    let drives = stage
-        .vehicles
-        .last_mut()
-        .map_or(Ok(0), |vehicle| vehicle.log.refresh().map(|frames| frames.iter().filter(|frame| frame.driven_by_model()).count()))?;
-    let holds = text.contains("tier") && drives == 0;
-    stage.ledger.claim("A bundle for another tier is refused although the Director assigned it", &text, holds)
-}
-
-fn is_refusal(event: &Event) -> bool {
-    event.name == "refused" || event.name == "rolled-back"
-}
-
-fn told(event: Option<Event>) -> String {
-    event.map_or_else(|| "nobody said why".to_owned(), |event| format!("\"{}\"", event.text))
+    stage.ledger.say("an Ultra SE enrolls that the Director's records call an Ultra: it is assigned the bundle of the other tier");
+    let refusal = stage.wait_for("refusal of the other tier's bundle", PATIENCE, |vehicles| {
+        vehicles.last().and_then(|vehicle| vehicle.events().into_iter().find(Event::is_refusal))
+    })?;
+    stage.refresh_logs()?;
+    let driven = stage.vehicles.last().map_or(0, |vehicle| vehicle.log.frames().iter().filter(|frame| frame.driven_by_model()).count());
+    let measured = format!("\"{}\"; {driven} frames driven by it", refusal.text);
+    let holds = refusal.text.contains("tier") && driven == 0;
+    stage.ledger.claim("A bundle for another tier is refused although the Director assigned it", &measured, holds)
 }
 
 fn driven_by(stage: &mut Stage, version: &str) -> Result<usize> {

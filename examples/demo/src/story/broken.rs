@@ -7,6 +7,7 @@ use crate::fleet::{APPROVED, Tier};
 use crate::plot::Tone;
 use crate::report::Progress;
 use crate::stage::{Package, Stage, Watch};
+use crate::vehicle::{Event, Vehicle};
 
 /// Vehicles that may fail before the rollout stops.
 const FAIL_COUNT: &str = "2";
@@ -33,12 +34,25 @@ pub(super) fn tell(stage: &mut Stage, record: &mut Record) -> Result<()> {
     let by_gate = paused.paused_by.as_deref() == Some("gate");
     stage.ledger.claim("The rollout paused itself", &format!("after {after_s:.1} s: {reason}"), by_gate)?;
 
-    tell_refusals(stage);
-    let (failed, confirmed) = (paused.sum(|wave| wave.failed), paused.sum(|wave| wave.confirmed));
-    let measured = format!("{failed} refused it or fell back ({}), {confirmed} confirmed it", paused.reasons());
-    stage.ledger.claim("Every vehicle that tried it went back to vla-2 and said why", &measured, confirmed == 0 && failed > 0)?;
+    let tried = stage.wait_for("end of every try", PATIENCE, |vehicles| {
+        // A vehicle that was still loading when the rollout paused has dropped it without a try.
+        let tries = vehicles.iter().filter_map(|vehicle| Some((vehicle.spec.id.clone(), vehicle.last_event(model)?)));
+        let ended: Vec<(String, Event)> = tries.filter(|(_, event)| event.is_refusal() || event.name == "confirmed").collect();
+        vehicles.iter().all(Vehicle::is_settled).then_some(ended)
+    })?;
+    for (vehicle, event) in &tried {
+        stage.ledger.say(&format!("{vehicle}: {}: {}", event.name, event.text));
+    }
+    let end = stage.watch(&mut watch, "report of every try", PATIENCE, |rollout| rollout.sum(|wave| wave.failed) >= tried.len())?;
+    let (failed, confirmed) = (end.sum(|wave| wave.failed), end.sum(|wave| wave.confirmed));
+    let measured = format!("{failed} of {} refused it or fell back ({}), {confirmed} confirmed it", tried.len(), end.reasons());
+    stage.ledger.claim(
+        "Every vehicle that tried it went back to vla-2 and said why",
+        &measured,
+        confirmed == 0 && failed == tried.len(),
+    )?;
 
-    let exposed = paused.sum(|wave| wave.offered);
+    let exposed = end.sum(|wave| wave.offered);
     record.exposed = Some(exposed);
     record.paused_after_s = Some(after_s);
     let canaries = paused.waves[0].selected;
@@ -49,15 +63,7 @@ pub(super) fn tell(stage: &mut Stage, record: &mut Record) -> Result<()> {
     Ok(())
 }
 
-fn tell_refusals(stage: &Stage) {
-    for vehicle in &stage.vehicles {
-        if let Some(event) = vehicle.last_event(BROKEN.0) {
-            stage.ledger.say(&format!("{}: {} {}", vehicle.spec.id, event.name, event.text));
-        }
-    }
-}
-
-/// No frame that a vehicle acted on came from the broken model: either it never drove, or the previous model answered in the same step.
+/// Where the broken model drove until it fell silent, the previous one answered in the very same step.
 fn check_driving(stage: &mut Stage) -> Result<()> {
     stage.refresh_logs()?;
     let frames = || stage.vehicles.iter().flat_map(|vehicle| vehicle.log.frames());
@@ -81,8 +87,9 @@ fn progress(watch: &Watch, begun: f64) -> Progress {
         let (failed, offered, confirmed) = (sum(|wave| wave.failed), sum(|wave| wave.offered), sum(|wave| wave.confirmed));
         (*at, vec![failed, confirmed, offered - failed - confirmed, sum(|wave| wave.selected) - offered])
     });
+    let paused = watch.samples.iter().find(|(_, rollout)| rollout.state == "paused");
     let mut moments = vec![(begun, "rollout starts".to_owned())];
-    moments.extend(watch.samples.last().map(|(at, _)| (*at, "paused itself".to_owned())));
+    moments.extend(paused.map(|(at, _)| (*at, "paused itself".to_owned())));
     Progress {
         id: "broken",
         title: "vla-3, broken".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::first_model::because;
 use super::{FIRST, PATIENCE, Record, SECOND, SIGNERS, Swap};
@@ -17,10 +17,14 @@ use crate::vehicle::Vehicle;
 
 /// The lines of each wave.
 const WAVES: [(&str, &[&str]); 2] = [("wave 1", &["P7"]), ("wave 2", &["G7", "X9"])];
-/// From the start of the rollout to the swap: half a poll interval, download, self-test and the frames in shadow.
-const LEAD_S: f64 = 3.0;
+/// From the start of the rollout to the swap: half a poll interval, download and self-test, two seconds of frames in shadow.
+const LEAD_S: f64 = 2.6;
 /// Frames around the swap that are looked at for misses: a second before, the trial behind.
 const AROUND: usize = 20;
+/// Frames after a swap in which the vehicle still drives off what its previous model left.
+const SETTLING_FRAMES: usize = 20;
+/// Frames of each side that a comparison needs: a minute of driving.
+const FRAMES_COMPARED: usize = 1200;
 
 pub(super) fn tell(stage: &mut Stage, record: &mut Record) -> Result<()> {
     stage.ledger.step("vla-2 in two waves; the C vehicle swaps in a bend");
@@ -173,35 +177,59 @@ fn wrong_tier(stage: &Stage) -> Result<Vec<String>> {
     Ok(foreign.map(|vehicle| vehicle.spec.id.clone()).collect())
 }
 
-/// The whole fleet's frames by model, and step times in the one program that runs at full rate.
+/// By twins: the vehicles that wait for approval stay on vla-1, and each has a sister with vla-2 on the same road, in the same light and tier.
 fn compare(stage: &mut Stage, record: &mut Record) -> Result<()> {
-    let frames = || stage.vehicles.iter().flat_map(|vehicle| vehicle.log.frames());
-    let (first, second) = (drive(frames(), FIRST.0), drive(frames(), SECOND.0));
-    let hero_frames: &[Frame] = hero(stage)?.log.frames();
-    let (hero_first, hero_second) = (drive(hero_frames.iter(), FIRST.0), drive(hero_frames.iter(), SECOND.0));
-    let offset = [first.offset_m.mean, second.offset_m.mean];
-    let run = [hero_first.run_us.p50, hero_second.run_us.p50];
-    let closer = 100.0 * (1.0 - offset[1] / offset[0]);
-    let faster = run[0] / run[1];
+    stage.ledger.say(&format!("the {WAITING} vehicles on vla-1 and their {APPROVED} twins on vla-2 drive the same roads side by side"));
+    let deadline = stage.ledger.seconds() + PATIENCE.as_secs_f64();
+    let [first, second] = loop {
+        stage.refresh_logs()?;
+        let sides = twins(stage).map(|frames| drive(frames.into_iter()));
+        if sides.iter().all(|side| side.offset_m.count >= FRAMES_COMPARED) {
+            break sides;
+        }
+        stage.expect_all_running()?;
+        ensure!(
+            stage.ledger.seconds() < deadline,
+            "the twins have driven {} and {} frames only",
+            sides[0].offset_m.count,
+            sides[1].offset_m.count
+        );
+        crate::interrupt::check()?;
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    let hero_frames = hero(stage)?.log.frames();
+    let [hero_first, hero_second] = [FIRST, SECOND].map(|(model, _)| drive(hero_frames.iter().filter(|frame| frame.model == model)));
+    let offset_cm = [first.offset_m.mean * 100.0, second.offset_m.mean * 100.0];
+    let run_ms = [hero_first.run_us.p50 / 1e3, hero_second.run_us.p50 / 1e3];
+    let closer = 100.0 * (1.0 - offset_cm[1] / offset_cm[0]);
+    let faster = run_ms[0] / run_ms[1];
     record.comparison = vec![
-        row(
-            "mean distance from the middle of the lane, all vehicles",
-            [offset[0] * 100.0, offset[1] * 100.0],
-            "cm",
-            &format!("{closer:.0} % closer"),
-        ),
-        row("median time inside the model, C vehicle", [run[0] / 1e3, run[1] / 1e3], "ms", &format!("{faster:.1} times faster")),
-        row("99th percentile of it", [hero_first.run_us.p99 / 1e3, hero_second.run_us.p99 / 1e3], "ms", ""),
-        row("frames", [first.offset_m.count as f64, second.offset_m.count as f64], "", ""),
+        row("Distance from the middle of the lane, mean", offset_cm, "cm", &format!("{closer:.0} % closer")),
+        row("Time inside the model, median (C vehicle)", run_ms, "ms", &format!("{faster:.1} times faster")),
+        row("Distance from the middle of the lane, largest", [first.offset_m.max * 100.0, second.offset_m.max * 100.0], "cm", ""),
+        row("Time inside the model, 99th percentile (C vehicle)", [hero_first.run_us.p99 / 1e3, hero_second.run_us.p99 / 1e3], "ms", ""),
+        row("Frames compared", [first.offset_m.count as f64, second.offset_m.count as f64], "", ""),
     ];
     let measured = format!(
         "mean lane offset {:.1} cm against {:.1} cm ({closer:.0} % closer), time in the model {:.2} ms against {:.2} ms ({faster:.1} times faster)",
-        offset[1] * 100.0,
-        offset[0] * 100.0,
-        run[1] / 1e3,
-        run[0] / 1e3
+        offset_cm[1], offset_cm[0], run_ms[1], run_ms[0]
     );
     stage.ledger.claim("vla-2 drives better and thinks faster than vla-1", &measured, closer > 0.0 && faster > 1.0)
+}
+
+/// Frames of the vehicles that stayed on vla-1, and of their twins since they settled on vla-2, both over the same time.
+fn twins(stage: &Stage) -> [Vec<&Frame>; 2] {
+    let mut sides = [Vec::new(), Vec::new()];
+    for waiting in stage.vehicles.iter().filter(|vehicle| vehicle.spec.region == WAITING) {
+        let Some(twin) = stage.vehicles.iter().find(|vehicle| vehicle.spec.is_twin_of(&waiting.spec)) else { continue };
+        let Some(swap) = twin.log.frames().iter().position(|frame| frame.model == SECOND.0) else { continue };
+        let Some(settled) = twin.log.frames().get(swap + SETTLING_FRAMES) else { continue };
+        let since = twin.started + Duration::from_secs_f64(settled.time_s);
+        let after = |vehicle: &Vehicle, frame: &Frame| vehicle.started + Duration::from_secs_f64(frame.time_s) >= since;
+        sides[0].extend(waiting.log.frames().iter().filter(|frame| frame.model == FIRST.0 && after(waiting, frame)));
+        sides[1].extend(twin.log.frames().iter().filter(|frame| frame.model == SECOND.0 && after(twin, frame)));
+    }
+    sides
 }
 
 fn row(what: &str, values: [f64; 2], unit: &str, better: &str) -> Comparison {
