@@ -233,11 +233,12 @@ impl Loader {
         self.stage = Stage::Published { generation, previous, told: None };
         self.with_driver.insert(0, generation);
         self.shared.begin();
-        self.set_phase(Phase::Activating, generation);
         // The slot is empty: nothing is published before the driver took what was published last.
         if self.shared.incoming.offer(candidate.session).is_err() {
             tracing::error!(generation, "the driver has not taken the model before");
         }
+        // Only now: whoever sees this phase may rely on the next frame to take the model.
+        self.set_phase(Phase::Activating, generation);
         true
     }
 

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use switchback_signing::{
     bundle::contract::CONTRACT_VERSION,
     keys::Signer,
-    metadata::{EcuSerial, HardwareId, Region, Tier, VehicleId, Version},
+    metadata::{EcuSerial, HardwareId, Region, Tier, VehicleId},
     trust::{TrustAnchors, VehicleIdentity},
 };
 
@@ -109,16 +109,11 @@ impl Identity {
             hardware_id: parsed("identity.hardware_id", HardwareId::new(self.hardware_id.as_str()))?,
             tier: parsed("identity.tier", Tier::new(self.tier.as_str()))?,
             region: parsed("identity.region", Region::new(self.region.as_str()))?,
-            sdk_version: sdk_version()?,
+            sdk_version: parsed("the version of this library", env!("CARGO_PKG_VERSION").parse())?,
             onnxruntime_version: parsed("the version of ONNX Runtime", runtime_version.parse())?,
             contract_versions: vec![CONTRACT_VERSION],
         })
     }
-}
-
-/// Version of this library.
-pub(super) fn sdk_version() -> Result<Version, VehicleError> {
-    parsed("the version of this library", env!("CARGO_PKG_VERSION").parse())
 }
 
 fn parsed<T, E: fmt::Display>(field: &'static str, result: Result<T, E>) -> Result<T, VehicleError> {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use switchback_signing::{
-    bundle::{BundleError, ChunkDecoder, ChunkIndex, Event, Manifest, TarReader, index::CHUNK_STORED_MAX},
+    bundle::{BundleError, ChunkDecoder, ChunkIndex, ChunkRow, Event, Manifest, TarReader, index::CHUNK_STORED_MAX},
     metadata::{Custom, vehicle::Reason},
     trust::VerifiedTarget,
 };
@@ -80,7 +80,7 @@ impl Install {
             None => (0, TarReader::new(&index)),
             Some(found) => {
                 let next = usize::try_from(found.next_chunk).unwrap_or(usize::MAX);
-                let position = index.rows().get(next).map_or(index.tar_length(), |row| row.raw_offset());
+                let position = index.rows().get(next).map_or(index.tar_length(), ChunkRow::raw_offset);
                 (next, TarReader::resume(&index, &found.manifest, position).map_err(refused)?)
             }
         };
@@ -160,7 +160,7 @@ impl Install {
     }
 
     pub(super) fn progress_permille(&self) -> u32 {
-        let done = self.index.rows().get(self.next).map_or(self.index.bundle_length(), |row| row.stored_offset());
+        let done = self.index.rows().get(self.next).map_or(self.index.bundle_length(), ChunkRow::stored_offset);
         // Both are below 2^50, so neither the product nor the quotient overflows.
         (done * 1000 / self.index.bundle_length().max(1)) as u32
     }

@@ -43,9 +43,6 @@ mod start;
 mod status;
 mod worker;
 
-#[cfg(test)]
-mod tests;
-
 use std::{
     sync::Arc,
     thread::{self, JoinHandle},

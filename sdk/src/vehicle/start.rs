@@ -2,6 +2,7 @@
 
 use std::{
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -19,7 +20,7 @@ use super::{
     worker::{Active, Parts, Worker, system_time},
 };
 use crate::{
-    engine::{Engine, EngineEvent, Entry, ModelFiles},
+    engine::{Engine, EngineEvent, Entry, ModelFiles, Phase},
     fetch::Cancel,
     store::{Failure, InstalledModel, Store, Verdict},
     update::Update,
@@ -27,6 +28,9 @@ use crate::{
 
 /// How long the start waits between two looks at the engine.
 const LOAD_TICK: Duration = Duration::from_millis(100);
+
+/// How long the start waits between two looks whether the loader has handed the model over, which takes microseconds.
+const HAND_OVER_TICK: Duration = Duration::from_micros(100);
 
 /// Longest time that the confirmed model may take to load. A gigabyte takes seconds on a slow disk; beyond this something hangs, and
 /// a vehicle without a model can at least say so.
@@ -135,6 +139,10 @@ fn load_confirmed(store: &mut Store, engine: &Engine) -> Result<Confirmed, Vehic
         match engine.wait_event(LOAD_TICK) {
             Some(EngineEvent::Armed { generation: armed }) if armed == generation => {
                 engine.activate()?;
+                // The first step shall find the model: wait until it lies ready for it.
+                while engine.status().phase == Phase::Armed && begun.elapsed() < LOAD_TIME_MAX {
+                    thread::sleep(HAND_OVER_TICK);
+                }
                 return Ok(Confirmed::Active(Active { slot, occupant, generation, on_trial: false }));
             }
             Some(EngineEvent::Refused { generation: refused, refusal }) if refused == generation => {

@@ -16,7 +16,6 @@ use switchback_signing::{
 
 use super::{
     Event, EventKind, Offer, Status, VehicleCallbacks, VehicleConfig, check,
-    config::sdk_version,
     driver::Pulse,
     install::{Install, Setback, Step},
     link::Link,
@@ -549,7 +548,7 @@ impl Worker {
             ecu_serial: self.identity.ecu_serial.clone(),
             hardware_id: self.identity.hardware_id.clone(),
             public_key: self.key.public_key(),
-            sdk_version: sdk_version().unwrap_or_else(|_| self.identity.sdk_version),
+            sdk_version: self.identity.sdk_version,
         };
         match self.link.enroll(&request) {
             Ok(()) => {
@@ -603,6 +602,8 @@ impl Worker {
             (Outcome::NothingNew, _) => self.input(Input::Withdrawn),
             (Outcome::Install(target), _) => self.offered(target),
         }
+        // First what follows from the answer, then the word that there is one.
+        self.act();
         self.check.succeeded(Some(self.poll_wait()));
         let time_s = self.now().seconds();
         let event = Event { time_s, kind: EventKind::Checked, release: None, reason: None };

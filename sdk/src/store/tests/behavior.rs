@@ -160,14 +160,14 @@ fn a_release_that_failed_three_times_or_was_condemned_is_in_quarantine() {
         let (unlucky, bad) = (release(1, 0), release(2, 0));
         let mut store = open(&fs);
         for _ in 0..TRIES_MAX {
-            assert!(!store.state().quarantine(&unlucky.index_sha256()).is_some());
+            assert!(store.state().quarantine(&unlucky.index_sha256()).is_none());
             let installation = download(&mut store, &unlucky).unwrap();
             let slot = store.finish(installation).unwrap().slot();
             store.reject(slot, failure(Verdict::Counted)).unwrap();
         }
         let slot = store.prepare(&incoming(&bad)).unwrap().slot();
         store.reject(slot, failure(Verdict::Blameless)).unwrap();
-        assert!(!store.state().quarantine(&bad.index_sha256()).is_some());
+        assert!(store.state().quarantine(&bad.index_sha256()).is_none());
         store.count_failure(bad.index_sha256(), failure(Verdict::Condemned)).unwrap();
         let store = open(&fs);
         assert!(store.state().quarantine(&unlucky.index_sha256()).is_some());
