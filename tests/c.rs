@@ -16,7 +16,7 @@ use switchback_signing::{
 };
 use switchback_tests::{
     desk::{Desk, HARDWARE, Named},
-    model::ModelFolder,
+    model::{ModelFolder, Straight},
     programs,
     server::Server,
     workspace,
@@ -172,6 +172,19 @@ fn the_library_exports_what_is_allowed_and_carries_its_name() {
     assert_eq!(found, allowed, "the exported symbols are not those of sdk/ffi/symbols.txt");
     let dynamic = run(Command::new("readelf").arg("-d").arg(&library));
     assert!(dynamic.contains("Library soname: [libswitchback.so.1]"), "{dynamic}");
+}
+
+#[test]
+fn callbacks_decide_and_an_update_waits_until_it_is_activated() {
+    const RELEASE: Named<'_> = Named { model: "vla-1", version: "1.0.0", counter: 1, tier: "ultra" };
+    let program = compile("callbacks", &[]);
+    let server = Server::start();
+    let desk = Desk::open(&server);
+    desk.release(&Straight::new(0.015).write(), RELEASE);
+    desk.roll_out(RELEASE.model, RELEASE.version);
+    let store = TempDir::new().unwrap();
+    let token = desk.enroll("vehicle-c", "ultra", "eu");
+    run(Command::new(program).arg(store.path()).args([desk.director_root(), desk.image_root()]).args([server.url(), &token]));
 }
 
 /// Builds the example as its README says.

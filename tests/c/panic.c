@@ -21,6 +21,7 @@ int main(int count, char **arguments) {
   CHECK(output.faults == SWB_FAULT_CALL && output.minimal_risk == SWB_MINIMAL_RISK_STRAIGHT_STOP);
   CHECK_RESULT(swb_vehicle_status(vehicle, &status), SWB_ERROR_POISONED);
   CHECK_RESULT(swb_vehicle_next_event(vehicle, &event), SWB_ERROR_POISONED);
+  CHECK_RESULT(swb_vehicle_wait_event(vehicle, 1000, &event), SWB_ERROR_POISONED);
   CHECK_RESULT(swb_vehicle_check_now(vehicle), SWB_ERROR_POISONED);
   CHECK_RESULT(swb_vehicle_activate(vehicle), SWB_ERROR_POISONED);
   swb_vehicle_free(vehicle);

@@ -1,4 +1,4 @@
-/* Opens the vehicle that tests/c.rs prepared: arguments are STORE DIRECTOR_ROOT IMAGE_ROOT SERVER. */
+/* Opens the vehicle that tests/c.rs prepared: arguments are STORE DIRECTOR_ROOT IMAGE_ROOT SERVER [TOKEN]. */
 #ifndef VEHICLE_H
 #define VEHICLE_H
 
@@ -14,7 +14,7 @@ static inline swb_vehicle_config vehicle_config(char **arguments) {
       .server_url = arguments[4],
       .vehicle_id = "vehicle-c",
       .ecu_serial = "primary-c",
-      .hardware_id = "adc-1",
+      .hardware_id = "drive-a",
       .tier = "ultra",
       .region = "eu",
   };

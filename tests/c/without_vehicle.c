@@ -51,6 +51,8 @@ static void null_is_refused(void) {
   CHECK_TEXT("swb_vehicle is NULL");
   CHECK_RESULT(swb_vehicle_status(NULL, NULL), SWB_ERROR_NULL);
   CHECK_RESULT(swb_vehicle_next_event(NULL, &event), SWB_ERROR_NULL);
+  CHECK_RESULT(swb_vehicle_wait_event(NULL, 1000, &event), SWB_ERROR_NULL);
+  CHECK_RESULT(swb_vehicle_wait_event(NULL, 1000, NULL), SWB_ERROR_NULL);
   CHECK_RESULT(swb_vehicle_check_now(NULL), SWB_ERROR_NULL);
   CHECK_RESULT(swb_vehicle_activate(NULL), SWB_ERROR_NULL);
   swb_vehicle_free(NULL);

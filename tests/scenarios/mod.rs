@@ -1,6 +1,7 @@
 //! The promises of the whole, one sentence each, on real programs and real sockets.
 
 mod faults;
+mod power;
 mod road;
 mod rollout;
 mod server;
