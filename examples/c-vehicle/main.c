@@ -54,7 +54,8 @@ static int64_t now_ns(void) {
 
 static void sleep_until(int64_t due_ns) {
   struct timespec due = {.tv_sec = due_ns / 1000000000, .tv_nsec = due_ns % 1000000000};
-  while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) == EINTR && !stop_asked) {
+  /* A signal to stop does not cut it short either: the frame that is due then would come from the future. */
+  while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) == EINTR) {
   }
 }
 
