@@ -10,13 +10,19 @@ CARGO ?= cargo
 
 .PHONY: demo test bench header ort lint
 
+# One set of words for every build, so that one set of features is unified and nothing is built twice.
+BUILD = $(CARGO) build --workspace
+BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/debug
+PREFIX_HERE = $(CURDIR)/target/prefix
+
 demo: ort
-	$(CARGO) build --workspace --bins
-	$(CARGO) build -p switchback-ffi
-	$(MAKE) --no-print-directory -C examples/c-vehicle
-	$(CARGO) run -q -p switchback-demo
+	$(BUILD)
+	@$(MAKE) --no-print-directory -C sdk/ffi install PROFILE=dev PACKAGES=--workspace PREFIX=$(PREFIX_HERE)
+	@$(MAKE) --no-print-directory -C examples/c-vehicle SWITCHBACK_PREFIX=$(PREFIX_HERE) OUT=$(BUILT)
+	@ORT_DYLIB_PATH="$${ORT_DYLIB_PATH:-$(CURDIR)/target/onnxruntime/libonnxruntime.so.1}" $(BUILT)/switchback-demo
 
 test: ort
+	$(BUILD)
 	$(CARGO) test --workspace --no-fail-fast
 
 bench: ort

@@ -29,8 +29,8 @@ pub fn program(name: &str) -> PathBuf {
 
 fn build() {
     let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
-    // The words of `make demo`: other words would unify other features and build everything once more.
-    cargo.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(workspace());
+    // The words of the Makefile: other words would unify other features and build everything once more.
+    cargo.args(["build", "--quiet", "--workspace"]).current_dir(workspace());
     if folder().ends_with("release") {
         cargo.arg("--release");
     }
