@@ -6,7 +6,9 @@ mod faults;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use super::{Failure, Folder, Fs, Incoming, Installation, InstalledModel, Occupant, SlotId, Store, StoreError, Verdict, fs::Access, fs::read_full};
+use super::{
+    Failure, Folder, Fs, Incoming, Installation, InstalledModel, Occupant, SlotId, Store, StoreError, Verdict, fs::Access, fs::read_full,
+};
 use crate::testing::TestRelease;
 
 pub(super) fn incoming(release: &TestRelease) -> Incoming {
@@ -100,5 +102,26 @@ fn a_document_is_replaced_as_a_whole() {
     assert_eq!(store.documents(Folder::Image).unwrap(), [""; 0]);
     for name in ["../state.0", "", ".", "..", "a/b", "a\0b"] {
         assert!(store.write_document(Folder::Image, name, b"").is_err(), "{name:?}");
+    }
+}
+
+/// The state with the longest of everything still fits its record: it must be possible to write it at any time.
+#[test]
+fn the_longest_state_fits_its_record() {
+    let fs: Arc<dyn Fs> = Arc::new(super::sim::SimFs::new());
+    let mut store = open(&fs);
+    let long = |letter: &str, length: usize| letter.repeat(length);
+    let mut occupant = incoming(&crate::testing::release(1, 0)).occupant;
+    for number in 0..20 {
+        let index_sha256 = switchback_signing::digest::Sha256Digest::of(&[number]);
+        let failure = Failure { verdict: Verdict::Condemned, number: u32::MAX, name: &long("n", 100) };
+        store.count_failure(index_sha256, failure).unwrap();
+    }
+    // The lengths that the trust checks and the manifest allow.
+    (occupant.target, occupant.model, occupant.version) = (long("t", 180), long("m", 64), long("v", 64));
+    (occupant.index_length, occupant.release_counter) = (u64::MAX, u64::MAX);
+    for slot in SlotId::ALL {
+        let writing = super::SlotState::Writing { occupant: occupant.clone(), begun: u64::MAX };
+        store.commit(store.state.with_slot(slot, writing).unwrap()).unwrap();
     }
 }

@@ -1,0 +1,384 @@
+//! The update thread: turns what the state machine says into calls, and what happened into its inputs. It holds no opinion of its
+//! own about what should happen next.
+
+mod model;
+mod server;
+mod task;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use switchback_signing::{
+    keys::Signer,
+    metadata::vehicle::{Reason, ReleaseRef, UpdateState},
+    time::UnixTime,
+    trust::{MetadataCache, VehicleIdentity, VerifiedTarget},
+};
+
+use super::{
+    Event, EventKind, Offer, Status, VehicleCallbacks, VehicleConfig,
+    driver::Pulse,
+    install::{Install, Setback, Step},
+    link::Link,
+    orders::Orders,
+    reason,
+    report::Counters,
+    status::Board,
+};
+use crate::{
+    engine::{Engine, Phase},
+    store::{InstalledModel, Occupant, SlotId, Store},
+    update::{Consent, Input, Output, Update},
+};
+use task::Task;
+
+pub(super) use task::system_time;
+
+/// Time between two looks at engine and vehicle while a model is on its way to driving: a frame at 50 Hz.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Longest rest of an idle vehicle. It is woken by orders; this bounds how late an event of the engine is seen.
+const REST_MAX: Duration = Duration::from_secs(1);
+
+/// What the start hands over.
+pub(super) struct Parts {
+    pub(super) store: Store,
+    pub(super) engine: Engine,
+    pub(super) link: Link,
+    pub(super) key: Arc<dyn Signer + Send + Sync>,
+    pub(super) identity: VehicleIdentity,
+    pub(super) cache: MetadataCache,
+    pub(super) active: Option<Active>,
+    pub(super) update: Update,
+}
+
+/// The model that answers steps.
+#[derive(Clone)]
+pub(super) struct Active {
+    pub(super) slot: SlotId,
+    pub(super) occupant: Occupant,
+    pub(super) generation: u64,
+    pub(super) on_trial: bool,
+}
+
+/// A release that is complete in its slot and does not drive yet, or is on trial.
+struct Candidate {
+    slot: SlotId,
+    occupant: Occupant,
+    /// Read back and not yet with the engine.
+    model: Option<Box<InstalledModel>>,
+    /// With the engine under this number; 0 before.
+    generation: u64,
+}
+
+pub(super) struct Worker {
+    config: VehicleConfig,
+    callbacks: VehicleCallbacks,
+    store: Store,
+    engine: Engine,
+    link: Link,
+    key: Arc<dyn Signer + Send + Sync>,
+    identity: VehicleIdentity,
+    cache: MetadataCache,
+    update: Update,
+    board: Arc<Board>,
+    orders: Arc<Orders>,
+    pulse: Arc<Pulse>,
+    active: Option<Active>,
+    /// What to go back to during a trial.
+    previous: Option<Active>,
+    /// What the Director assigned last and the update is about.
+    target: Option<VerifiedTarget>,
+    install: Option<Install>,
+    candidate: Option<Candidate>,
+    /// The candidate waits for the engine to be free.
+    load_wanted: bool,
+    enroll: Task,
+    check: Task,
+    download: Task,
+    report: Task,
+    counters: Counters,
+    /// The attack that was detected since the last report.
+    attack: Option<Reason>,
+    downloads_paused: u64,
+    checks_failed: u64,
+}
+
+impl Worker {
+    pub(super) fn new(
+        config: VehicleConfig,
+        callbacks: VehicleCallbacks,
+        parts: Parts,
+        board: Arc<Board>,
+        orders: Arc<Orders>,
+        pulse: Arc<Pulse>,
+    ) -> Self {
+        let Parts { store, engine, link, key, identity, cache, active, update } = parts;
+        let mut worker = Self {
+            config,
+            callbacks,
+            store,
+            engine,
+            link,
+            key,
+            identity,
+            cache,
+            update,
+            board,
+            orders,
+            pulse,
+            active,
+            previous: None,
+            target: None,
+            install: None,
+            candidate: None,
+            load_wanted: false,
+            enroll: Task::never(),
+            check: Task::due_now(),
+            download: Task::never(),
+            report: Task::due_now(),
+            counters: Counters::new(),
+            attack: None,
+            downloads_paused: 0,
+            checks_failed: 0,
+        };
+        worker.take_up_enrollment();
+        worker.take_up_candidate();
+        worker
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let orders = self.orders.take();
+            if orders.close {
+                return self.close();
+            }
+            if orders.check {
+                self.hurry();
+            }
+            if orders.activate {
+                self.input(Input::Activate);
+            }
+            while let Some(event) = self.engine.poll_event() {
+                self.engine_event(event);
+            }
+            if matches!(self.update.stage(), UpdateState::Armed | UpdateState::Trial) {
+                self.input(Input::Vehicle(self.vehicle_state()));
+            }
+            self.act();
+            if !self.work() {
+                self.rest();
+            }
+        }
+    }
+
+    /// Does one thing that takes time; `false` when none is due.
+    fn work(&mut self) -> bool {
+        if self.load_wanted && matches!(self.engine.status().phase, Phase::Idle | Phase::Settling) {
+            self.load();
+        } else if self.enroll.due.is_some() {
+            // Before it is known, the server answers nothing else.
+            if !self.enroll.is_due() {
+                return false;
+            }
+            self.enroll();
+        } else if self.report.is_due() {
+            self.send_report();
+        } else if self.check.is_due() {
+            self.run_check();
+        } else if self.download.is_due() {
+            self.download();
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Does now whatever waits for another try.
+    fn hurry(&mut self) {
+        self.check.after(Duration::ZERO);
+        for task in [&mut self.enroll, &mut self.download, &mut self.report] {
+            if task.due.is_some() {
+                task.after(Duration::ZERO);
+            }
+        }
+    }
+
+    fn rest(&mut self) {
+        let model_moves = self.load_wanted || self.candidate.is_some();
+        if model_moves {
+            if let Some(event) = self.engine.wait_event(TICK) {
+                self.engine_event(event);
+            }
+            return;
+        }
+        let tasks = [&self.enroll, &self.check, &self.download, &self.report];
+        let next = tasks.into_iter().filter_map(|task| task.due).min();
+        let wait = next.map_or(REST_MAX, |due| due.saturating_duration_since(Instant::now()));
+        self.orders.rest(wait.clamp(Duration::from_millis(1), REST_MAX));
+    }
+
+    /// The vehicle is being switched off in good order.
+    fn close(mut self) {
+        if let Some(install) = &mut self.install
+            && let Err(setback) = install.save(&mut self.store)
+        {
+            tracing::warn!(?setback, "the download was not saved");
+        }
+        if let (UpdateState::Trial, Some(candidate)) = (self.update.stage(), &self.candidate)
+            && let Err(error) = self.store.suspend_trial(candidate.slot)
+        {
+            tracing::warn!(%error, "the trial counts as a try");
+        }
+    }
+
+    /// Does what the state machine says until it waits.
+    fn act(&mut self) {
+        while let Some(output) = self.update.poll_output() {
+            match output {
+                Output::Changed(stage) => self.changed(stage),
+                Output::AskConsent => self.ask_consent(),
+                Output::Download => self.download.after(Duration::ZERO),
+                Output::Load => self.load_wanted = true,
+                Output::Cancel => self.cancel(),
+                Output::RecordTry => self.record_try(),
+                Output::Swap => self.swap(),
+                Output::RecordConfirmation => self.record_confirmation(),
+                Output::Confirm => self.confirm(),
+                Output::RecordFailure(reason, blame) => self.record_failure(&reason, blame),
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        if let Err(out_of_turn) = self.update.handle(input) {
+            // An event that crossed a decision on the way: what it would have led to is no longer wanted.
+            tracing::debug!(%out_of_turn, "not needed");
+        }
+    }
+
+    fn changed(&mut self, stage: UpdateState) {
+        match stage {
+            UpdateState::Consented | UpdateState::Downloading => {}
+            UpdateState::Idle
+            | UpdateState::Offered
+            | UpdateState::Staged
+            | UpdateState::SelfTested
+            | UpdateState::Shadow
+            | UpdateState::Armed
+            | UpdateState::Trial
+            | UpdateState::Confirmed
+            | UpdateState::RolledBack
+            | UpdateState::Refused => {
+                self.install = None;
+                self.download = Task::never();
+            }
+        }
+        match stage {
+            UpdateState::Staged | UpdateState::SelfTested | UpdateState::Shadow | UpdateState::Armed | UpdateState::Trial => {}
+            UpdateState::Idle
+            | UpdateState::Offered
+            | UpdateState::Consented
+            | UpdateState::Downloading
+            | UpdateState::Confirmed
+            | UpdateState::RolledBack
+            | UpdateState::Refused => {
+                self.candidate = None;
+                self.load_wanted = false;
+            }
+        }
+        let (release, reason) = (self.update.release().cloned(), self.update.reason().cloned());
+        let model = release.as_ref().map(|release| format!("{} {}", release.model, release.version)).unwrap_or_default();
+        match &reason {
+            Some(reason) => tracing::warn!(state = stage.name(), model, reason.number, reason.name, reason.text, "update"),
+            None => tracing::info!(state = stage.name(), model, "update"),
+        }
+        self.tell(EventKind::Update(stage), release, reason);
+        self.report.after(Duration::ZERO);
+    }
+
+    fn ask_consent(&mut self) {
+        let Some(target) = &self.target else {
+            return;
+        };
+        let release = target.release();
+        let offer = Offer {
+            model: release.model.clone(),
+            version: release.version.clone(),
+            release_counter: release.release_counter,
+            download_bytes: release.bundle.length,
+        };
+        let answer = self.callbacks.consent.as_ref().map_or(Consent::Granted, |consent| consent(&offer));
+        self.input(Input::Consent(answer));
+    }
+
+    fn download(&mut self) {
+        let begun = self.install.is_some();
+        let result = match (&mut self.install, &self.target) {
+            (Some(install), _) => install.step(&self.link, &mut self.store),
+            (None, Some(target)) => Install::begin(target, &self.link, &mut self.store).map(|install| {
+                self.install = Some(install);
+                Step::Chunk
+            }),
+            (None, None) => {
+                self.download = Task::never();
+                return;
+            }
+        };
+        if !begun && self.install.is_some() {
+            self.input(Input::DownloadBegan);
+        }
+        let progress_permille = self.install.as_ref().map_or(0, Install::progress_permille);
+        self.board.change(|status| status.progress_permille = progress_permille);
+        match result {
+            Ok(Step::Chunk) => self.download.succeeded(Some(Duration::ZERO)),
+            Ok(Step::Complete(model)) => {
+                self.download = Task::never();
+                self.candidate =
+                    Some(Candidate { slot: model.slot(), occupant: model.occupant().clone(), model: Some(model), generation: 0 });
+                self.input(Input::Staged);
+            }
+            Err(Setback::Network(error)) => {
+                self.download.failed(error.retry_after());
+                self.downloads_paused += 1;
+                self.suspect(&error);
+                self.tell(EventKind::DownloadPaused, self.update.release().cloned(), Some(reason::of_fetch(&error)));
+            }
+            Err(Setback::Failed(reason, blame)) => self.input(Input::Failed(reason, blame)),
+        }
+    }
+
+    fn tell(&self, kind: EventKind, release: Option<ReleaseRef>, reason: Option<Reason>) {
+        let event = Event { time_s: self.now().seconds(), kind, release, reason };
+        self.board.tell(event, |status| self.refresh(status));
+    }
+
+    fn refresh(&self, status: &mut Status) {
+        let stage = self.update.stage();
+        status.update = stage;
+        status.active = self.active.as_ref().map(Active::model);
+        status.candidate = self.update.release().filter(|_| self.update.is_under_way()).cloned();
+        status.reason = self.update.reason().cloned();
+        status.progress_permille = self.install.as_ref().map_or_else(|| done_permille(stage), Install::progress_permille);
+    }
+
+    fn now(&self) -> UnixTime {
+        UnixTime::from_seconds(self.callbacks.clock.as_ref().map_or_else(system_time, |clock| clock()))
+    }
+}
+
+/// Progress of a download that is not going on.
+fn done_permille(stage: UpdateState) -> u32 {
+    match stage {
+        UpdateState::Staged
+        | UpdateState::SelfTested
+        | UpdateState::Shadow
+        | UpdateState::Armed
+        | UpdateState::Trial
+        | UpdateState::Confirmed
+        | UpdateState::RolledBack => 1000,
+        UpdateState::Idle | UpdateState::Offered | UpdateState::Consented | UpdateState::Downloading | UpdateState::Refused => 0,
+    }
+}

@@ -1,0 +1,156 @@
+//! How the update thread brings a model from its slot to the driver.
+
+use switchback_signing::metadata::vehicle::Reason;
+
+use super::{Active, Candidate, Worker};
+use crate::{
+    engine::{EngineEvent, Entry},
+    store::Failure,
+    update::{Blame, Input, VehicleState},
+    vehicle::{reason, start::model_files},
+};
+
+impl Worker {
+    pub(super) fn take_up_candidate(&mut self) {
+        let state = self.store.state();
+        if let Some(slot) = state.pending()
+            && let Some(occupant) = state.slot(slot).occupant()
+        {
+            self.candidate = Some(Candidate { slot, occupant: occupant.clone(), model: None, generation: 0 });
+        }
+    }
+
+    /// Gives the staged release to the engine.
+    pub(super) fn load(&mut self) {
+        self.load_wanted = false;
+        let Some(candidate) = &mut self.candidate else {
+            return;
+        };
+        // Read back in this run already, or after a restart now.
+        let model = candidate.model.take().map_or_else(|| self.store.load(candidate.slot).map(Box::new), Ok);
+        let generation = self.store.generation() + 1;
+        let result = match model {
+            Ok(model) => {
+                candidate.generation = generation;
+                let files = model_files(&model, generation, Entry::Candidate);
+                self.engine.load(files).map_err(|error| (reason::of_engine(&error), Blame::Circumstances))
+            }
+            Err(error) => Err((reason::of_store(&error), reason::blame_of_store(&error))),
+        };
+        if let Err((reason, blame)) = result {
+            self.input(Input::Failed(reason, blame));
+        }
+    }
+
+    pub(super) fn cancel(&mut self) {
+        self.load_wanted = false;
+        let with_engine = self.candidate.as_ref().is_some_and(|candidate| candidate.generation > 0);
+        if with_engine && let Err(error) = self.engine.cancel() {
+            // It was refused or swapped meanwhile; its event says so and is not needed any more.
+            tracing::debug!(%error, "the candidate could not be taken back");
+        }
+    }
+
+    pub(super) fn record_try(&mut self) {
+        let Some(candidate) = &self.candidate else {
+            return;
+        };
+        match self.store.begin_trial(candidate.slot) {
+            Ok(()) => self.input(Input::TryRecorded),
+            Err(error) => self.input(Input::RecordFailed(reason::of_store(&error))),
+        }
+    }
+
+    pub(super) fn swap(&mut self) {
+        if let Err(error) = self.engine.activate() {
+            self.input(Input::Failed(reason::of_engine(&error), Blame::Circumstances));
+        }
+    }
+
+    pub(super) fn record_confirmation(&mut self) {
+        let Some(candidate) = &self.candidate else {
+            return;
+        };
+        match self.store.confirm(candidate.slot) {
+            Ok(()) => self.input(Input::ConfirmationRecorded),
+            Err(error) => {
+                tracing::error!(%error, "the confirmation was not recorded; it is tried again");
+                self.input(Input::RecordFailed(reason::of_store(&error)));
+            }
+        }
+    }
+
+    pub(super) fn confirm(&mut self) {
+        if let Err(error) = self.engine.confirm() {
+            // It failed in this very moment and the previous model drives until the next start, which begins with the new one again.
+            tracing::error!(%error, "confirmed, and rolled back by the driver at the same time");
+        }
+        self.previous = None;
+        if let Some(active) = &mut self.active {
+            active.on_trial = false;
+        }
+    }
+
+    pub(super) fn record_failure(&mut self, reason: &Reason, blame: Blame) {
+        let failure = Failure { verdict: reason::verdict(blame), number: reason.number, name: &reason.name };
+        let from_candidate = self.candidate.as_ref().map(|candidate| (Some(candidate.slot), candidate.occupant.index_sha256));
+        // What arrived stays for the next try when the release is not to blame.
+        let from_install =
+            self.install.as_ref().map(|install| (install.slot().filter(|_| blame != Blame::Nobody), install.occupant().index_sha256));
+        let from_target = self.target.as_ref().map(|target| (None, target.sha256()));
+        let result = match from_candidate.or(from_install).or(from_target) {
+            Some((Some(slot), _)) => self.store.reject(slot, failure),
+            Some((None, index_sha256)) => self.store.count_failure(index_sha256, failure),
+            None => Ok(()),
+        };
+        if let Err(error) = result {
+            // The slot stays as it was; its tries are counted, so this cannot go on for ever.
+            tracing::error!(%error, "the failure was not recorded");
+        }
+    }
+
+    pub(super) fn engine_event(&mut self, event: EngineEvent) {
+        let candidate = self.candidate.as_ref().map_or(0, |candidate| candidate.generation);
+        let is_ours = |generation: u64| generation == candidate && candidate > 0;
+        match event {
+            EngineEvent::SelfTestPassed { generation, cases, .. } if is_ours(generation) => {
+                tracing::info!(cases, "the self-test passed");
+                self.input(Input::SelfTestPassed);
+                if self.active.is_some() {
+                    self.input(Input::ShadowBegan);
+                }
+            }
+            EngineEvent::ShadowPassed { generation, frames, lateral_m } if is_ours(generation) => {
+                tracing::info!(frames, lateral_m, "the shadow run passed");
+            }
+            EngineEvent::Armed { generation } if is_ours(generation) => self.input(Input::Armed),
+            EngineEvent::Swapped { generation } if is_ours(generation) => {
+                self.swapped();
+                self.input(Input::Swapped);
+            }
+            EngineEvent::TrialPassed { generation } if is_ours(generation) => self.input(Input::TrialPassed),
+            EngineEvent::Refused { generation, refusal } if is_ours(generation) => {
+                self.input(Input::Failed(reason::of_refusal(&refusal), reason::blame_of_refusal(&refusal)));
+            }
+            EngineEvent::RolledBack { generation, reason } if is_ours(generation) => {
+                self.active = self.previous.take();
+                self.input(Input::Failed(reason::of_roll_back(reason), reason::blame_of_roll_back(reason)));
+            }
+            other => tracing::debug!(?other, "an event of a model that is not on its way"),
+        }
+    }
+
+    pub(super) fn swapped(&mut self) {
+        let Some(candidate) = &self.candidate else {
+            return;
+        };
+        let Candidate { slot, occupant, generation, .. } = candidate;
+        let active = Active { slot: *slot, occupant: occupant.clone(), generation: *generation, on_trial: true };
+        self.previous = self.active.replace(active);
+    }
+
+    pub(super) fn vehicle_state(&self) -> VehicleState {
+        let state = self.callbacks.vehicle_state.as_ref().map_or_else(|| self.pulse.vehicle_state(), |state| state());
+        VehicleState { has_model: self.active.is_some(), ..state }
+    }
+}

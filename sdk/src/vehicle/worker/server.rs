@@ -1,0 +1,223 @@
+//! What the update thread asks the server, and tells it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use switchback_signing::{
+    metadata::vehicle::{EnrollmentRequest, Reason, ReleaseRef, UpdateState},
+    trust::{Attack, Installed, Outcome, ReleaseFloor, TrustError, VerifiedTarget},
+};
+
+use super::{
+    Worker,
+    task::{Task, random},
+};
+use crate::{
+    fetch::{FetchError, RequestKey},
+    store::Folder,
+    update::{Input, Offer},
+    vehicle::{
+        Event, EventKind, check, reason,
+        report::{self, Facts, release_of},
+    },
+};
+
+/// Without news, the server hears from the vehicle at least this often, so that silence means something.
+const REPORT_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Bounds on what the server may ask for between two polls.
+const POLL_MIN: Duration = Duration::from_secs(1);
+const POLL_MAX: Duration = Duration::from_secs(86_400);
+
+/// Document that says that the server knows this vehicle.
+const ENROLLED_FILE: &str = "enrolled";
+
+impl Worker {
+    pub(super) fn take_up_enrollment(&mut self) {
+        let known = self.config.enrollment_token.is_none() || matches!(self.store.read_document(Folder::Keys, ENROLLED_FILE), Ok(Some(_)));
+        if !known {
+            self.enroll = Task::due_now();
+        }
+        self.board.change(|status| status.enrolled = known);
+    }
+
+    pub(super) fn enroll(&mut self) {
+        let request = EnrollmentRequest {
+            token: self.config.enrollment_token.clone().unwrap_or_default(),
+            vehicle_id: self.identity.vehicle_id.clone(),
+            ecu_serial: self.identity.ecu_serial.clone(),
+            hardware_id: self.identity.hardware_id.clone(),
+            public_key: self.key.public_key(),
+            sdk_version: self.identity.sdk_version,
+        };
+        match self.link.enroll(&request) {
+            Ok(()) => {
+                self.enroll.succeeded(None);
+                if let Err(error) = self.store.write_document(Folder::Keys, ENROLLED_FILE, request.vehicle_id.as_str().as_bytes()) {
+                    // Asked again at the next start; the server answers the same vehicle with the same key alike.
+                    tracing::warn!(%error, "the enrollment was not recorded");
+                }
+                tracing::info!(vehicle.id = %self.identity.vehicle_id, "enrolled");
+                let time_s = self.now().seconds();
+                let event = Event { time_s, kind: EventKind::Enrolled, release: None, reason: None };
+                self.board.tell(event, |status| status.enrolled = true);
+            }
+            Err(error) => {
+                self.enroll.failed(error.retry_after());
+                let kind = match error {
+                    FetchError::Refused { .. } | FetchError::NotFound { .. } => EventKind::EnrollmentFailed,
+                    _ => EventKind::CheckFailed,
+                };
+                self.check_failed(kind, &error);
+            }
+        }
+    }
+
+    pub(super) fn run_check(&mut self) {
+        let confirmed = self.store.state().confirmed().and_then(|slot| self.store.state().slot(slot).occupant());
+        let installed =
+            Installed { floor: ReleaseFloor(self.store.state().floor()), image_sha256: confirmed.map(|occupant| occupant.index_sha256) };
+        let key = RequestKey { signer: &*self.key, now: self.now() };
+        let checked = check::run(&mut self.cache, &self.identity, installed, &mut self.link, &mut self.store, key);
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(error) => {
+                self.check.failed(None);
+                self.checks_failed += 1;
+                self.fail_check(EventKind::CheckFailed, reason::of_store(&error));
+                match check::load_cache(&self.store, &self.config.anchors) {
+                    Ok(cache) => self.cache = cache,
+                    Err(error) => tracing::error!(%error, "the trusted metadata cannot be read"),
+                }
+                return;
+            }
+        };
+        match (checked.outcome, checked.network) {
+            (Outcome::Refused(TrustError::Unreachable { .. }), Some(error)) => {
+                self.check.failed(error.retry_after());
+                self.check_failed(EventKind::CheckFailed, &error);
+                return;
+            }
+            (Outcome::Refused(error), _) => self.not_believed(&error),
+            (Outcome::NothingNew, _) => self.input(Input::Withdrawn),
+            (Outcome::Install(target), _) => self.offered(target),
+        }
+        // First what follows from the answer, then the word that there is one.
+        self.act();
+        self.check.succeeded(Some(self.poll_wait()));
+        let time_s = self.now().seconds();
+        let event = Event { time_s, kind: EventKind::Checked, release: None, reason: None };
+        self.board.tell(event, |status| {
+            status.check_failure = None;
+            status.checks += 1;
+        });
+    }
+
+    pub(super) fn offered(&mut self, target: VerifiedTarget) {
+        let release = target.release();
+        let release =
+            ReleaseRef { model: release.model.clone(), version: release.version.clone(), release_counter: release.release_counter };
+        let known = self.candidate.as_ref().map(|candidate| candidate.occupant.index_sha256);
+        let known = known.or(self.target.as_ref().map(VerifiedTarget::sha256));
+        if self.update.is_under_way() && self.update.release() == Some(&release) && known != Some(target.sha256()) {
+            // The same name on other bytes: another release, whatever it calls itself.
+            self.input(Input::Withdrawn);
+            self.act();
+        }
+        let quarantine = self.store.state().quarantine(&target.sha256()).map(reason::of_quarantine);
+        self.target = Some(target);
+        self.input(Input::Offered(Offer { release, quarantine }));
+    }
+
+    pub(super) fn not_believed(&mut self, error: &TrustError) {
+        let reason = reason::of_trust(error);
+        if error.attack().is_some_and(|attack| attack != Attack::DropRequest) {
+            self.attack = Some(reason.clone());
+        }
+        self.report.after(Duration::ZERO);
+        if matches!(error, TrustError::FileMissing { .. }) || self.update.is_under_way() {
+            self.tell(EventKind::NotBelieved, None, Some(reason));
+        } else {
+            self.input(Input::NotBelieved(reason));
+        }
+    }
+
+    pub(super) fn send_report(&mut self) {
+        let now = self.now();
+        let number = match self.counters.next(&mut self.store) {
+            Ok(number) => number,
+            Err(error) => {
+                tracing::error!(%error, "no number for a report");
+                return self.report.failed(None);
+            }
+        };
+        let state = self.store.state();
+        let stage = self.update.stage();
+        let about = self.update.release().filter(|_| !matches!(stage, UpdateState::Idle | UpdateState::Confirmed)).cloned();
+        let facts = Facts {
+            identity: &self.identity,
+            installed: state.confirmed().and_then(|slot| state.slot(slot).occupant()),
+            active: self.active.as_ref().map(|active| release_of(&active.occupant)),
+            candidate: about,
+            update: stage,
+            reason: self.update.reason().cloned(),
+            attack: self.attack.clone(),
+            counters: self.counters(),
+            number,
+            now,
+        };
+        let manifest = match report::manifest(facts, &*self.key) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                tracing::error!(%error, "the vehicle's key does not sign");
+                return self.report.failed(None);
+            }
+        };
+        match self.link.report(&manifest, RequestKey { signer: &*self.key, now }) {
+            Ok(answer) => {
+                self.attack = None;
+                self.report.succeeded(Some(REPORT_INTERVAL));
+                if let Some(seconds) = answer.poll_after_s {
+                    self.config.poll_interval = Duration::from_secs(seconds).clamp(POLL_MIN, POLL_MAX);
+                }
+            }
+            Err(error) => {
+                if matches!(error, FetchError::Refused { status: 409, .. }) {
+                    self.counters.skip();
+                }
+                tracing::warn!(error = %reason::story(&error), "the report was not sent; it is tried again");
+                self.report.failed(error.retry_after());
+            }
+        }
+    }
+
+    pub(super) fn counters(&self) -> BTreeMap<String, u64> {
+        let driving = self.pulse.counters().into_iter();
+        let ours = [("downloads_paused", self.downloads_paused), ("checks_failed", self.checks_failed)];
+        driving.chain(ours).map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    pub(super) fn check_failed(&mut self, kind: EventKind, error: &FetchError) {
+        self.checks_failed += 1;
+        self.suspect(error);
+        self.fail_check(kind, reason::of_fetch(error));
+    }
+
+    pub(super) fn fail_check(&mut self, kind: EventKind, reason: Reason) {
+        tracing::warn!(reason.number, reason.name, reason.text, "the server could not be asked");
+        let event = Event { time_s: self.now().seconds(), kind, release: None, reason: Some(reason.clone()) };
+        self.board.tell(event, |status| status.check_failure = Some(reason));
+    }
+
+    /// Uptane, 5.4.4: an ECU should report slow retrieval and data without end.
+    pub(super) fn suspect(&mut self, error: &FetchError) {
+        if matches!(error, FetchError::TooSlow { .. } | FetchError::TooLong { .. }) {
+            self.attack = Some(reason::of_fetch(error));
+        }
+    }
+
+    /// The poll interval, a tenth more or less, so that a fleet that was switched on at once does not ask at once for ever.
+    pub(super) fn poll_wait(&self) -> Duration {
+        let tenth = self.config.poll_interval / 10;
+        self.config.poll_interval - tenth + tenth.mul_f64((random() & 0xffff) as f64 / 32_768.0)
+    }
+}
