@@ -7,7 +7,7 @@ use switchback_tests::workspace;
 /// Runs a Python program with python-tuf importable, and returns what it printed.
 ///
 /// The packages go below `target/`, so that neither the machine's Python nor a virtual environment is touched.
-pub fn run(script: &str, arguments: &[&Path]) -> anyhow::Result<String> {
+pub(crate) fn run(script: &str, arguments: &[&Path]) -> anyhow::Result<String> {
     let packages = workspace().join("target/python-tuf");
     let requirements = workspace().join("tests/python/requirements.txt");
     let stamp = packages.join("installed.txt");

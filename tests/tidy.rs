@@ -103,7 +103,7 @@ fn crates_know_only_those_below_them() {
         ("switchback-cli", &["switchback-signing", "switchback-onnx"]),
         ("switchback-road-sim", &[]),
         ("switchback-rust-vehicle", &["switchback-sdk", "switchback-road-sim"]),
-        ("switchback-demo", &[]),
+        ("switchback-demo", &["switchback-road-sim"]),
     ]
     .into();
     for (package, names) in dependencies() {

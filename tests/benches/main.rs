@@ -14,11 +14,12 @@ mod track;
 
 use report::Report;
 
+type Bench = fn(&mut Report);
+
 fn main() {
     // `cargo bench` hands its own flags on; the first word that is none selects a bench.
     let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-'));
-    let benches: [(&str, fn(&mut Report)); 4] =
-        [("step", step::run), ("swap", swap::run), ("install", install::run), ("polls", polls::run)];
+    let benches: [(&str, Bench); 4] = [("step", step::run), ("swap", swap::run), ("install", install::run), ("polls", polls::run)];
     let mut report = Report::open();
     for (name, bench) in benches {
         if wanted.as_ref().is_none_or(|wanted| wanted == name) {
