@@ -10,7 +10,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use switchback_signing::{keys::PublicKey, time::UnixTime};
+use switchback_signing::{
+    keys::{PublicKey, http::RequestVerifier},
+    time::UnixTime,
+};
 
 use crate::{
     director::{Addressee, Held, Installed},
@@ -25,8 +28,8 @@ const SHARDS: usize = 64;
 pub struct FleetVehicle {
     /// Vehicle, Primary and hardware as signed metadata names them.
     pub addressee: Addressee,
-    /// Verifies its requests and reports.
-    pub public_key: PublicKey,
+    /// Verifies its requests, and holds the key that verifies its reports.
+    pub requests: RequestVerifier,
     /// SDK version at enrollment.
     pub sdk_version: String,
     /// When it enrolled.
@@ -63,7 +66,7 @@ impl FleetVehicle {
     ) -> Self {
         Self {
             addressee,
-            public_key,
+            requests: RequestVerifier::new(public_key),
             sdk_version,
             enrolled_at,
             state: ArcSwap::from_pointee(state),

@@ -44,8 +44,8 @@ pub(super) fn vehicle(server: &Server, vehicle_id: &str, parts: &Parts, body: Op
         Problem::unauthorized("signature_invalid", detail)
             .hint("sign method, target and body as RFC 9421 says, with the enrolled key and a clock that is right to 5 minutes")
     };
-    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let signature = http::Headers {
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let signature = http::BorrowedHeaders {
         signature_input: text(SIGNATURE_INPUT).ok_or_else(|| refuse(format!("the header {SIGNATURE_INPUT} is missing")))?,
         signature: text(SIGNATURE).ok_or_else(|| refuse(format!("the header {SIGNATURE} is missing")))?,
         content_digest: text(CONTENT_DIGEST),
@@ -56,6 +56,6 @@ pub(super) fn vehicle(server: &Server, vehicle_id: &str, parts: &Parts, body: Op
     })?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let request = http::Request { method: parts.method.as_str(), target, body: body.map(|body| Sha256Digest::of(body)) };
-    http::verify_request(&vehicle.public_key, &request, &signature, server.now()).map_err(|error| refuse(error.to_string()))?;
+    vehicle.requests.verify(&request, &signature, server.now()).map_err(|error| refuse(error.to_string()))?;
     Ok(vehicle)
 }

@@ -92,7 +92,7 @@ fn verify(server: &Server, vehicle: &FleetVehicle, body: &[u8]) -> Result<EcuRep
     let inventory = VehicleInventory {
         vehicle_id: vehicle_id.clone(),
         primary_ecu_serial: ecu_serial.clone(),
-        ecu_keys: [(ecu_serial.clone(), vehicle.public_key.clone())].into(),
+        ecu_keys: [(ecu_serial.clone(), vehicle.requests.public_key().clone())].into(),
         counters: [(ecu_serial.clone(), vehicle.state.load().report_counter)].into(),
     };
     let manifest = verify_manifest(body, &inventory, server.now())?;

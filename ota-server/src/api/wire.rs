@@ -304,7 +304,7 @@ pub(super) fn vehicle(vehicle: &FleetVehicle) -> Value {
         "model_line": &*facts.model_line,
         "region": &*facts.region,
         "ecu_serial": vehicle.addressee.ecu_serial.as_str(),
-        "key_id": vehicle.public_key.key_id().as_str(),
+        "key_id": vehicle.requests.key_id().as_str(),
         "sdk_version": vehicle.sdk_version,
         "enrolled_at": Time(vehicle.enrolled_at),
         "last_seen": Time(vehicle.last_seen()),

@@ -89,7 +89,7 @@ impl Server {
             let known = self.fleet.find(request.vehicle_id.as_str());
             let again = known.is_some_and(|known| {
                 enrolled.as_deref() == Some(request.vehicle_id.as_str())
-                    && known.public_key == request.public_key
+                    && *known.requests.public_key() == request.public_key
                     && known.addressee.ecu_serial == request.ecu_serial
             });
             return if again { Ok(()) } else { Err(EnrollError::TokenInvalid) };

@@ -11,6 +11,10 @@
 //! let request = Request { method: "GET", target: "/v1/director/v-1/metadata/timestamp.json", body: None };
 //! let headers = http::sign_request(&key, &request, now)?;
 //! http::verify_request(&key.public_key(), &request, &headers, now)?;
+//!
+//! // Who verifies many requests under one key keeps a verifier of it.
+//! let verifier = http::RequestVerifier::new(key.public_key());
+//! verifier.verify(&request, &headers.borrowed(), now)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -63,6 +67,35 @@ pub struct Headers {
     pub signature: String,
     /// Value of [`CONTENT_DIGEST`], when the request has a body.
     pub content_digest: Option<String>,
+}
+
+/// The same headers where they were received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BorrowedHeaders<'a> {
+    /// Value of [`SIGNATURE_INPUT`].
+    pub signature_input: &'a str,
+    /// Value of [`SIGNATURE`].
+    pub signature: &'a str,
+    /// Value of [`CONTENT_DIGEST`], when the request has one.
+    pub content_digest: Option<&'a str>,
+}
+
+impl Headers {
+    /// A view of these headers.
+    pub fn borrowed(&self) -> BorrowedHeaders<'_> {
+        BorrowedHeaders {
+            signature_input: &self.signature_input,
+            signature: &self.signature,
+            content_digest: self.content_digest.as_deref(),
+        }
+    }
+}
+
+/// Verifies the requests of one vehicle. Its key id is computed once; it is a hash over a JSON object.
+#[derive(Clone, Debug)]
+pub struct RequestVerifier {
+    key: PublicKey,
+    key_id: KeyId,
 }
 
 /// A request that is not signed as it must be.
@@ -119,28 +152,54 @@ pub fn sign_request(signer: &dyn Signer, request: &Request<'_>, created: UnixTim
     })
 }
 
-/// Verifies a request against the key of the vehicle that it claims to come from.
+/// Verifies one request against the key of the vehicle that it claims to come from.
 ///
 /// # Errors
 /// [`HttpSignatureError`] naming what does not hold.
 pub fn verify_request(key: &PublicKey, request: &Request<'_>, headers: &Headers, now: UnixTime) -> Result<(), HttpSignatureError> {
-    if headers.content_digest != request.body.map(content_digest) {
-        return Err(HttpSignatureError::BodyDiffers);
+    RequestVerifier::new(key.clone()).verify(request, &headers.borrowed(), now)
+}
+
+impl RequestVerifier {
+    /// A verifier of what `key` signs.
+    pub fn new(key: PublicKey) -> Self {
+        let key_id = key.key_id();
+        Self { key, key_id }
     }
-    let parameters = Parameters::parse(&headers.signature_input, &components(request))?;
-    let expected = key.key_id();
-    if parameters.key_id != expected.as_str() {
-        return Err(HttpSignatureError::WrongKey { found: KeyId::new(parameters.key_id), expected });
+
+    /// The key.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.key
     }
-    let created = UnixTime::from_seconds(parameters.created);
-    if (now.seconds() - created.seconds()).abs() > SKEW_SECONDS_MAX {
-        return Err(HttpSignatureError::TimeDiffers { created, now });
+
+    /// The key's id, as requests name it.
+    pub fn key_id(&self) -> &KeyId {
+        &self.key_id
     }
-    let signature = headers.signature.strip_prefix(LABEL).and_then(|rest| rest.strip_prefix("=:")?.strip_suffix(':'));
-    let signature =
-        signature.and_then(from_base64).ok_or(HttpSignatureError::Malformed { header: SIGNATURE, expected: "sig1=:<base64>:" })?;
-    let base = signature_base(request, parameters.text);
-    key.verify(base.as_bytes(), &signature).map_err(|_| HttpSignatureError::SignatureInvalid)
+
+    /// Verifies a request that claims to come from the vehicle.
+    ///
+    /// # Errors
+    /// [`HttpSignatureError`] naming what does not hold.
+    pub fn verify(&self, request: &Request<'_>, headers: &BorrowedHeaders<'_>, now: UnixTime) -> Result<(), HttpSignatureError> {
+        if headers.content_digest != request.body.map(content_digest).as_deref() {
+            return Err(HttpSignatureError::BodyDiffers);
+        }
+        let parameters = Parameters::parse(headers.signature_input, components(request))?;
+        if parameters.key_id != self.key_id.as_str() {
+            return Err(HttpSignatureError::WrongKey { found: KeyId::new(parameters.key_id), expected: self.key_id.clone() });
+        }
+        let created = UnixTime::from_seconds(parameters.created);
+        // Any number can stand in the header; the plain difference to one near the lowest would wrap to "in time".
+        if now.seconds().abs_diff(created.seconds()) > SKEW_SECONDS_MAX.unsigned_abs() {
+            return Err(HttpSignatureError::TimeDiffers { created, now });
+        }
+        let signature = headers.signature.strip_prefix(LABEL).and_then(|rest| rest.strip_prefix("=:")?.strip_suffix(':'));
+        let signature =
+            signature.and_then(from_base64).ok_or(HttpSignatureError::Malformed { header: SIGNATURE, expected: "sig1=:<base64>:" })?;
+        let base = signature_base(request, parameters.text);
+        self.key.verify(base.as_bytes(), &signature).map_err(|_| HttpSignatureError::SignatureInvalid)
+    }
 }
 
 /// The parameters of `signature-input`, in our order and no other: a second spelling helps nobody.
@@ -170,10 +229,10 @@ impl<'a> Parameters<'a> {
     }
 }
 
-fn components(request: &Request<'_>) -> String {
+fn components(request: &Request<'_>) -> &'static str {
     match request.body {
-        Some(_) => r#"("@method" "@request-target" "content-digest")"#.to_string(),
-        None => r#"("@method" "@request-target")"#.to_string(),
+        Some(_) => r#"("@method" "@request-target" "content-digest")"#,
+        None => r#"("@method" "@request-target")"#,
     }
 }
 
@@ -183,13 +242,18 @@ fn content_digest(body: Sha256Digest) -> String {
 
 /// The signature base (RFC 9421, section 2.5): one line per component, then the parameters.
 fn signature_base(request: &Request<'_>, parameters: &str) -> String {
-    let digest_line = request.body.map(|body| format!("\"content-digest\": {}\n", content_digest(body)));
-    format!(
-        "\"@method\": {}\n\"@request-target\": {}\n{}\"@signature-params\": {parameters}",
+    let digest_line = request.body.map(|body| format!("\"content-digest\": {}\n", content_digest(body))).unwrap_or_default();
+    let parts = [
+        "\"@method\": ",
         request.method,
+        "\n\"@request-target\": ",
         request.target,
-        digest_line.unwrap_or_default()
-    )
+        "\n",
+        &digest_line,
+        "\"@signature-params\": ",
+        parameters,
+    ];
+    parts.concat()
 }
 
 #[cfg(test)]
@@ -247,6 +311,13 @@ mod tests {
             NOW,
             "signature is not of the form sig1=:<base64>:",
         );
+        let wrapping = (i64::MIN + NOW.seconds()).to_string();
+        for created in [&wrapping, "-9223372036854775808", "9223372036854775807"] {
+            let input = headers.signature_input.replace("1800000000", created);
+            let found = verify_request(&key.public_key(), &put(b"{}"), &Headers { signature_input: input, ..headers.clone() }, NOW);
+            let said = found.unwrap_err().to_string();
+            assert!(said.contains("more than 300 s from the server's time"), "{created}: {said}");
+        }
         for spelling in ["1800000000", "+1800000000", "1800000000;nonce=\"x\"", "99999999999999999999"] {
             let input = headers.signature_input.replace("created=1800000000", &format!("created={spelling} "));
             let found = verify_request(&key.public_key(), &put(b"{}"), &Headers { signature_input: input, ..headers.clone() }, NOW);

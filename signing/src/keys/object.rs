@@ -54,7 +54,7 @@ impl KeyObject {
 impl From<&PublicKey> for KeyObject {
     fn from(key: &PublicKey) -> Self {
         let (name, public) = match key {
-            PublicKey::Ed25519(key) => (ED25519, super::to_hex(&key.0)),
+            PublicKey::Ed25519(key) => (ED25519, super::to_hex(key.0.as_bytes())),
         };
         let text = |text: &str| Json::String(String::from(text));
         let keyval = BTreeMap::from([(String::from("public"), Json::String(public))]);
