@@ -1,0 +1,130 @@
+//! What vehicles ask for and what they report.
+
+use serde_json::json;
+use switchback_signing::{keys::Ed25519Signer, metadata::vehicle::UpdateState};
+
+use crate::{
+    folder, published,
+    support::{Control, START, TestServer, TestVehicle, http},
+};
+
+#[test]
+fn a_token_enrolls_one_vehicle_once() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let token = TestVehicle::token(&server, "v-1", "ultra", "P7", "eu");
+    let vehicle = TestVehicle::new("v-1", "ultra", "eu");
+    let other = TestVehicle::new("v-2", "ultra", "eu");
+    assert_eq!(other.enroll_with(&server, &token).problem(), "token_of_another_vehicle");
+    assert_eq!(vehicle.enroll_with(&server, "guessed").problem(), "token_invalid");
+    assert_eq!(vehicle.enroll_with(&server, &token).status, 200);
+
+    let thief = TestVehicle { key: Ed25519Signer::from_seed([99; 32]), ..TestVehicle::new("v-1", "ultra", "eu") };
+    let refused = thief.enroll_with(&server, &token);
+    assert_eq!((refused.status, refused.problem().as_str()), (403, "token_invalid"));
+    // The vehicle itself may have lost power before it read the answer.
+    assert_eq!(vehicle.enroll_with(&server, &token).status, 200);
+
+    let again = json!({"vehicle_id": "v-1", "tenant": "oem", "tier": "ultra", "hardware_id": "orin", "model_line": "P7", "region": "eu"});
+    assert_eq!(server.control("POST", "/v1/enrollment-tokens", Some(&again)).problem(), "already_enrolled");
+}
+
+#[test]
+fn a_token_is_worthless_after_its_week_or_when_a_newer_one_exists() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let (vehicle, older) = (TestVehicle::new("v-1", "ultra", "eu"), TestVehicle::token(&server, "v-1", "ultra", "P7", "eu"));
+    let newer = TestVehicle::token(&server, "v-1", "ultra", "P7", "eu");
+    assert_eq!(vehicle.enroll_with(&server, &older).problem(), "token_invalid");
+    server.clock.turn(7 * 86_400);
+    assert_eq!(vehicle.enroll_with(&server, &newer).problem(), "token_invalid");
+}
+
+#[test]
+fn a_request_that_the_enrolled_key_did_not_sign_just_now_is_refused() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    published(&server);
+    let vehicle = TestVehicle::enroll(&server, "v-1");
+    let path = "/v1/director/v-1/metadata/timestamp.json";
+    let unsigned = http::request(server.address(), "GET", path, &[], &[]);
+    assert_eq!((unsigned.status, unsigned.problem().as_str()), (401, "signature_invalid"));
+    let thief = TestVehicle { key: Ed25519Signer::from_seed([99; 32]), ..TestVehicle::new("v-1", "ultra", "eu") };
+    assert_eq!(thief.director(&server, START, "timestamp.json", &[]).problem(), "signature_invalid");
+    assert_eq!(vehicle.director(&server, START.plus_seconds(-301), "timestamp.json", &[]).problem(), "signature_invalid");
+    assert_eq!(vehicle.director(&server, START.plus_seconds(300), "timestamp.json", &[]).status, 200);
+    let other = TestVehicle::enroll(&server, "v-2");
+    assert_eq!(other.request(&server, START, "GET", path, &[], &[]).problem(), "signature_invalid");
+    let stranger = TestVehicle::new("v-3", "ultra", "eu").director(&server, START, "timestamp.json", &[]);
+    assert_eq!((stranger.status, stranger.problem().as_str()), (401, "vehicle_unknown"));
+}
+
+#[test]
+fn nothing_new_is_answered_without_a_single_sql_statement() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    published(&server);
+    let vehicle = TestVehicle::enroll(&server, "v-1");
+    let first = vehicle.director(&server, START, "timestamp.json", &[]);
+    let etag = first.headers["etag"].clone();
+    // Whoever would ask the database now gets an error.
+    server.runtime.block_on(server.server.close());
+    let second = vehicle.director(&server, START, "timestamp.json", &[("if-none-match", &etag)]);
+    assert_eq!((second.status, second.body.len(), &second.headers["etag"]), (304, 0, &etag));
+    assert_eq!(vehicle.director(&server, START, "timestamp.json", &[]).body, first.body);
+}
+
+#[test]
+fn a_report_is_accepted_once_and_only_from_its_vehicle() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    published(&server);
+    let mut vehicle = TestVehicle::enroll(&server, "v-1");
+    let first = vehicle.manifest(START, UpdateState::Idle, "1.0.0", 0);
+    assert_eq!(vehicle.send(&server, START, &first).status, 200);
+    let replayed = vehicle.send(&server, START, &first);
+    assert_eq!((replayed.status, replayed.problem().as_str()), (409, "manifest_replayed"));
+    vehicle.counter = 0;
+    let reused = vehicle.manifest(START, UpdateState::Confirmed, "1.0.0", 1);
+    assert_eq!(vehicle.send(&server, START, &reused).problem(), "manifest_replayed");
+
+    // Signed by another vehicle's key, though sent through a channel of this one.
+    let mut thief = TestVehicle { key: Ed25519Signer::from_seed([99; 32]), counter: 10, ..TestVehicle::new("v-1", "ultra", "eu") };
+    let forged = thief.manifest(START, UpdateState::Confirmed, "1.0.0", 1);
+    assert_eq!(vehicle.send(&server, START, &forged).problem(), "manifest_signature");
+    let mut other = TestVehicle::enroll(&server, "v-2");
+    let foreign = other.manifest(START, UpdateState::Confirmed, "1.0.0", 1);
+    assert_eq!(vehicle.send(&server, START, &foreign).problem(), "manifest_other_vehicle");
+    let future = vehicle.manifest(START.plus_seconds(301), UpdateState::Idle, "1.0.0", 1);
+    assert_eq!(vehicle.send(&server, START, &future).problem(), "manifest_from_the_future");
+    assert_eq!(vehicle.send(&server, START, b"{}").problem(), "manifest_malformed");
+    assert_eq!(server.ask("GET", "/v1/vehicles/v-1", None)["report_counter"], 1);
+}
+
+#[test]
+fn metadata_is_renewed_before_it_expires_and_its_versions_only_rise() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let ceremony = published(&server);
+    server.approve("1.0.0");
+    server.roll_out("1.0.0", 1);
+    let mut vehicle = TestVehicle::enroll(&server, "v-1");
+    let etag = |server: &TestServer, vehicle: &TestVehicle| {
+        vehicle.director(server, server.clock.now(), "timestamp.json", &[]).headers["etag"].clone()
+    };
+    assert!(vehicle.offered(&server, &ceremony, START).is_some());
+    assert_eq!(etag(&server, &vehicle), "\"timestamp-1\"");
+    server.clock.turn(12 * 3600);
+    assert_eq!(etag(&server, &vehicle), "\"timestamp-1\"");
+    server.clock.turn(1);
+    assert_eq!(etag(&server, &vehicle), "\"timestamp-2\"");
+    // A vehicle that was parked for two months finds everything fresh, in both repositories.
+    server.clock.turn(60 * 86_400);
+    server.runtime.block_on(server.server.refresh_image_metadata()).unwrap();
+    let now = server.clock.now();
+    assert_eq!(vehicle.offered(&server, &ceremony, now).as_deref(), Some("1.0.0"));
+    drop(server);
+    let server = TestServer::start_at(data.path(), now);
+    assert_eq!(etag(&server, &vehicle), "\"timestamp-3\"");
+    assert_eq!(vehicle.offered(&server, &ceremony, now).as_deref(), Some("1.0.0"));
+}

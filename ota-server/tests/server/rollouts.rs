@@ -1,0 +1,169 @@
+//! Who gets which release, when.
+
+use serde_json::json;
+use switchback_signing::{
+    metadata::vehicle::UpdateState,
+    trust::{Installed, Outcome},
+};
+
+use crate::{
+    folder, published,
+    support::{Control, START, TestServer, TestVehicle},
+};
+
+#[test]
+fn a_pause_holds_for_the_next_poll_and_after_it_the_older_release_is_assigned_again() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let mut ceremony = published(&server);
+    ceremony.publish(&server, "2.0.0", "ultra", 2);
+    server.approve("1.0.0");
+    server.approve("2.0.0");
+    server.roll_out("1.0.0", 1);
+    let id = server.roll_out("2.0.0", 1);
+    let mut vehicle = TestVehicle::enroll(&server, "v-1");
+    assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("2.0.0"));
+    let empty = server.control("POST", &format!("/v1/rollouts/{id}/pause"), None);
+    assert_eq!(empty.problem(), "request_malformed");
+    server.ask("POST", &format!("/v1/rollouts/{id}/pause"), Some(&json!({"reason": "field report 17"})));
+    assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+    let rollout = server.rollout(id);
+    assert_eq!(
+        (&rollout["state"], &rollout["paused_by"], &rollout["paused_reason"]),
+        (&json!("paused"), &json!("operator"), &json!("field report 17"))
+    );
+
+    let silent = server.control("POST", &format!("/v1/rollouts/{id}/resume"), Some(&json!({"note": " "})));
+    assert_eq!(silent.problem(), "request_malformed");
+    server.ask("POST", &format!("/v1/rollouts/{id}/resume"), Some(&json!({"note": "the report was about a tire"})));
+    assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("2.0.0"));
+}
+
+#[test]
+fn nobody_is_offered_a_release_that_is_not_approved_for_their_market() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let ceremony = published(&server);
+    let mut european = TestVehicle::enroll(&server, "v-eu");
+    let mut chinese = TestVehicle::enroll_as(&server, "v-cn", "ultra", "P7", "cn");
+    server.roll_out("1.0.0", 1);
+    assert_eq!(european.offered(&server, &ceremony, START), None);
+    let approval = server.approve("1.0.0");
+    assert_eq!(european.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+    assert_eq!(chinese.offered(&server, &ceremony, START), None);
+    let view = server.ask("GET", "/v1/vehicles/v-cn", None);
+    let reason = "no approval of this release is valid in the vehicle's region";
+    assert_eq!((&view["rollouts"][0]["offered"], &view["rollouts"][0]["withheld"]), (&json!(false), &json!(reason)));
+    server.ask("DELETE", &format!("/v1/approvals/{approval}"), None);
+    assert_eq!(european.offered(&server, &ceremony, START), None);
+    assert_eq!(server.control("DELETE", &format!("/v1/approvals/{approval}"), None).status, 404);
+}
+
+#[test]
+fn a_vehicle_of_another_tier_is_never_offered_the_release() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let mut ceremony = published(&server);
+    server.approve("1.0.0");
+    server.roll_out("1.0.0", 1);
+    let mut small = TestVehicle::enroll_as(&server, "v-se", "ultra-se", "P7", "eu");
+    assert_eq!(small.offered(&server, &ceremony, START), None);
+    // One name, one rollout, one target for each tier.
+    ceremony.publish(&server, "1.0.0", "ultra-se", 1);
+    let Outcome::Install(target) = small.check(&server, &ceremony, START, Installed::default()) else { panic!() };
+    assert_eq!(target.path(), "ultra-se/vla-1.0.0.index");
+}
+
+#[test]
+fn waves_open_on_their_dates_and_earlier_when_somebody_says_so() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let ceremony = published(&server);
+    server.approve("1.0.0");
+    let waves = json!([
+        {"name": "P7", "percent": 100, "model_lines": ["P7"]},
+        {"name": "G7", "percent": 100, "model_lines": ["G7"], "starts_at": START.plus_seconds(100).to_string()},
+        {"name": "X9", "percent": 100, "model_lines": ["X9"], "starts_at": START.plus_days(30).to_string()},
+    ]);
+    let id = server.draft("1.0.0", &waves, 1);
+    let mut vehicles = ["P7", "G7", "X9"].map(|line| TestVehicle::enroll_as(&server, &format!("v-{line}"), "ultra", line, "eu"));
+    let mut offered = || {
+        let now = server.clock.now();
+        vehicles.each_mut().map(|vehicle| vehicle.offered(&server, &ceremony, now).is_some())
+    };
+    assert_eq!(offered(), [false, false, false]);
+    server.ask("POST", &format!("/v1/rollouts/{id}/start"), None);
+    assert_eq!(offered(), [true, false, false]);
+    server.clock.turn(100);
+    assert_eq!(offered(), [true, true, false]);
+    server.ask("POST", &format!("/v1/rollouts/{id}/advance"), None);
+    assert_eq!(offered(), [true, true, true]);
+    assert_eq!(server.control("POST", &format!("/v1/rollouts/{id}/advance"), None).problem(), "illegal_move");
+    assert_eq!(server.control("POST", &format!("/v1/rollouts/{id}/start"), None).problem(), "illegal_move");
+}
+
+#[test]
+fn enough_failures_pause_the_rollout_before_the_vehicle_that_reported_gets_its_answer() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let ceremony = published(&server);
+    server.approve("1.0.0");
+    let id = server.roll_out("1.0.0", 2);
+    let mut fleet = ["v-1", "v-2", "v-3", "v-4"].map(|name| TestVehicle::enroll(&server, name));
+    for vehicle in &mut fleet[..3] {
+        assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+    }
+    fleet[0].report(&server, START, UpdateState::Confirmed, "1.0.0", 1);
+    fleet[1].report(&server, START, UpdateState::Refused, "1.0.0", 1);
+    // The same vehicle once more is no second failure.
+    fleet[1].report(&server, START, UpdateState::Refused, "1.0.0", 1);
+    assert_eq!(server.rollout(id)["state"], "running");
+    fleet[2].report(&server, START, UpdateState::RolledBack, "1.0.0", 1);
+    assert_eq!(fleet[3].offered(&server, &ceremony, START), None);
+
+    let rollout = server.rollout(id);
+    assert_eq!((&rollout["state"], &rollout["paused_by"]), (&json!("paused"), &json!("gate")));
+    assert_eq!(rollout["paused_reason"], "failed vehicles: 2, the limit is 2");
+    assert_eq!(rollout["waves"][0]["reasons"], json!({"self_test_failed": 2}));
+    assert_eq!(rollout["waves"][0]["failed"], 2);
+    let last = rollout["events"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!(
+        (&last["kind"], &last["text"]),
+        (&json!("rollout_paused"), &json!("paused by the gate: failed vehicles: 2, the limit is 2"))
+    );
+
+    // Resuming counts from zero: the failures that were looked into do not stop it again, new ones do.
+    server.ask("POST", &format!("/v1/rollouts/{id}/resume"), Some(&json!({"note": "two test cars with old cameras"})));
+    assert_eq!(fleet[3].offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+    fleet[3].report(&server, START, UpdateState::Refused, "1.0.0", 1);
+    assert_eq!(server.rollout(id)["state"], "running");
+    fleet[1].report(&server, START, UpdateState::Refused, "1.0.0", 1);
+    assert_eq!(server.rollout(id)["state"], "paused");
+}
+
+#[test]
+fn a_rollout_that_cannot_be_meant_is_refused_with_the_reason() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    published(&server);
+    let create = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut rollout = json!({
+            "name": "x", "release": {"model": "vla", "version": "1.0.0"}, "selector": {"tiers": ["ultra"]},
+            "waves": [{"name": "all", "percent": 100}], "failure_limit": {"count": 1},
+        });
+        change(&mut rollout);
+        let response = server.control("POST", "/v1/rollouts", Some(&rollout));
+        (response.status, response.json()["detail"].as_str().unwrap_or_default().to_owned())
+    };
+    let refused = |status: u16, detail: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        assert_eq!(create(change), (status, detail.to_owned()));
+    };
+    refused(409, "the Image repository holds no release vla 9.0.0", &|rollout| rollout["release"]["version"] = json!("9.0.0"));
+    refused(422, "a wave's percent is more than 0 and at most 100, not 101", &|rollout| rollout["waves"][0]["percent"] = json!(101));
+    refused(422, "a failure limit states a count, a percent, or both", &|rollout| rollout["failure_limit"] = json!({}));
+    refused(422, "a rollout has 1 to 100 waves", &|rollout| rollout["waves"] = json!([]));
+    let unknown = create(&|rollout| rollout["wave"] = json!([]));
+    assert!(unknown.0 == 422 && unknown.1.starts_with("unknown field `wave`"), "{unknown:?}");
+    assert_eq!(create(&|_| ()).0, 201);
+    refused(409, "a rollout named \"x\" exists already", &|_| ());
+}
