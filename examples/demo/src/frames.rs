@@ -19,8 +19,8 @@ pub(crate) struct Frame {
     pub(crate) speed_mps: f64,
     pub(crate) step_us: f64,
     pub(crate) run_us: f64,
-    /// The step ended after the next frame was due.
-    pub(crate) missed: bool,
+    /// Frames that were due before the step ended.
+    pub(crate) missed: u64,
     /// Empty while the vehicle has no model.
     pub(crate) model: String,
     pub(crate) version: String,
@@ -71,7 +71,7 @@ impl Columns {
             speed_mps: float("speed_mps")?,
             step_us: float("step_us")?,
             run_us: float("run_us")?,
-            missed: whole("missed")? != 0,
+            missed: whole("missed")?,
             model: text("model")?.to_owned(),
             version: text("version")?.to_owned(),
             generation: whole("generation")?,

@@ -17,11 +17,11 @@ mod stage;
 mod story;
 mod vehicle;
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
 use desk::Desk;
@@ -62,6 +62,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     interrupt::install()?;
+    let _alone = lock(&options.out)?;
     let places = places(options)?;
     let mut stage = set_up(places)?;
     let mut record = Record::default();
@@ -72,6 +73,20 @@ fn run(options: &Options) -> Result<()> {
     told.and(written)?;
     println!("\nall claims hold, {:.0} s; pictures: {}", stage.ledger.seconds(), report.display());
     Ok(())
+}
+
+/// Two demos in one folder would remove each other's files. The system releases the lock when this program ends, however it ends.
+fn lock(out: &Path) -> Result<File> {
+    let path = out.with_extension("lock");
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+    }
+    let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!("another demo is running in {}; choose another folder with --out", out.display()),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
 }
 
 fn places(options: &Options) -> Result<Places> {
@@ -147,8 +162,12 @@ fn tiles(record: &Record) -> Vec<Tile> {
     let tile = |value: String, text: &str| Tile { value, text: text.to_owned() };
     let mut tiles = Vec::new();
     if let Some(hero) = &record.hero {
-        let missed = hero.frames.iter().filter(|frame| frame.missed).count();
-        tiles.push(tile(missed.to_string(), &format!("of {} frames missed by the C vehicle, swap in a bend included", hero.frames.len())));
+        let around = &hero.frames[hero.swap.saturating_sub(20)..(hero.swap + 20).min(hero.frames.len())];
+        let missed: u64 = around.iter().map(|frame| frame.missed).sum();
+        tiles.push(tile(
+            missed.to_string(),
+            &format!("frames missed at the swap in a bend of {:.0} m radius", 1.0 / hero.curvature_1pm.abs()),
+        ));
     }
     let headline = |index: usize| record.comparison.get(index).map(|row| row.better.clone());
     tiles.extend(headline(0).map(|better| tile(better, "to the middle of the lane with vla-2")));

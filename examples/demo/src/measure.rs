@@ -43,9 +43,16 @@ pub(crate) fn swap_to(frames: &[Frame], model: &str) -> Option<usize> {
     frames.windows(2).position(|pair| pair[1].swapped && pair[1].model == model && pair[0].driven_by_model()).map(|before| before + 1)
 }
 
-/// Numbers that a log should hold between its first and its last frame and does not.
-pub(crate) fn gaps(frames: &[Frame]) -> u64 {
-    frames.windows(2).map(|pair| pair[1].sequence.saturating_sub(pair[0].sequence).saturating_sub(1)).sum()
+/// Frames that are not in the log although the camera made them, at `period_s` from one to the next.
+pub(crate) fn lost(frames: &[Frame], period_s: f64) -> u64 {
+    let gap = |pair: &[Frame]| ((pair[1].time_s - pair[0].time_s) / period_s).round() as u64;
+    frames.windows(2).map(|pair| gap(pair).saturating_sub(1)).sum()
+}
+
+/// Indices of the first answers of another model than before, the previous one's return included.
+pub(crate) fn changes(frames: &[Frame]) -> Vec<usize> {
+    let changed = |index: &usize| frames[index - 1].driven_by_model() && frames[*index].model != frames[index - 1].model;
+    (1..frames.len()).filter(changed).collect()
 }
 
 #[cfg(test)]
@@ -57,5 +64,18 @@ mod tests {
         let figures = Figures::of((1..=100).map(f64::from));
         assert_eq!(figures, Figures { count: 100, mean: 50.5, p50: 51.0, p99: 100.0, max: 100.0 });
         assert_eq!(Figures::of(std::iter::empty()).max, 0.0);
+    }
+
+    #[test]
+    fn a_frame_that_is_not_in_the_log_is_lost() {
+        let frame = |time_s| Frame { time_s, ..Frame::default() };
+        assert_eq!(lost(&[frame(1.0), frame(1.05), frame(1.2), frame(1.251)], 0.05), 2);
+    }
+
+    #[test]
+    fn every_change_of_the_model_is_found() {
+        let frame = |model: &str| Frame { model: model.to_owned(), generation: u64::from(!model.is_empty()), ..Frame::default() };
+        let frames = ["", "vla-1", "vla-1", "vla-2", "vla-3", "vla-2", "vla-2"].map(frame);
+        assert_eq!(changes(&frames), [3, 4, 5]);
     }
 }

@@ -87,8 +87,17 @@ pub(crate) struct Wave {
     pub(crate) offered: usize,
     pub(crate) confirmed: usize,
     pub(crate) failed: usize,
+    /// Vehicles by the last stage that they reported, `offered` first.
+    pub(crate) stages: BTreeMap<String, usize>,
     /// Failed vehicles by the name of the reason.
     pub(crate) reasons: BTreeMap<String, usize>,
+}
+
+impl Wave {
+    /// Vehicles at one of these stages.
+    pub(crate) fn at(&self, stages: &[&str]) -> usize {
+        stages.iter().filter_map(|stage| self.stages.get(*stage)).sum()
+    }
 }
 
 impl Rollout {

@@ -22,8 +22,8 @@ pub(crate) struct Row<'a> {
     /// Before the vehicle acts on the answer: position and offset are those of the frame.
     pub(crate) trip: &'a Trip,
     pub(crate) answer: &'a DriveOutput,
-    /// The step ended after the next frame was due.
-    pub(crate) missed: bool,
+    /// Frames that were due before the step ended.
+    pub(crate) missed: u64,
 }
 
 impl FrameLog {
@@ -38,7 +38,7 @@ impl FrameLog {
         let (model, out) = (&answer.model, &mut self.out);
         write!(out, "{:.6},{},{:.4},{:.4},{:.6}", row.time_s, answer.sequence, ego.x_m, ego.y_m, ego.heading_rad)?;
         write!(out, ",{:.4},{:.6},{:.4}", ego.speed_mps, answer.control.curvature_1pm, answer.control.acceleration_mps2)?;
-        write!(out, ",{},{},{}", answer.total_ns / 1000, answer.run_ns / 1000, u8::from(row.missed))?;
+        write!(out, ",{},{},{}", answer.total_ns / 1000, answer.run_ns / 1000, row.missed)?;
         write!(out, ",{},{},{}", text(&model.name), text(&model.version), model.generation)?;
         write!(out, ",{},{},{}", u8::from(answer.swapped), u8::from(answer.fell_back), answer.takeover.level as u32)?;
         write!(out, ",{},{},{}", answer.minimal_risk as u32, answer.faults.bits(), u8::from(answer.control_valid))?;

@@ -145,7 +145,7 @@ impl Drive {
         let mode = if self.tally.has_driven { Mode::Engaged } else { Mode::Standby };
         let mut answer = DriveOutput::default();
         self.driver.step(&self.trip.input(&seen, &cameras, mode), &mut answer);
-        let missed = Instant::now() > due + period;
+        let missed = (Instant::now().saturating_duration_since(due).as_secs_f64() / period.as_secs_f64()) as u64;
 
         self.tally.has_driven |= answer.control_valid;
         self.tally.add(&answer, missed, self.trip.world().status().off_lane);
@@ -198,9 +198,9 @@ impl Drive {
 }
 
 impl Tally {
-    fn add(&mut self, answer: &DriveOutput, missed: bool, off_lane: bool) {
+    fn add(&mut self, answer: &DriveOutput, missed: u64, off_lane: bool) {
         self.frames += 1;
-        self.missed += u64::from(missed);
+        self.missed += missed;
         self.swaps += u64::from(answer.swapped);
         self.fall_backs += u64::from(answer.fell_back);
         self.off_lane += u64::from(self.has_driven && off_lane);

@@ -7,6 +7,9 @@ const RIGHT: f64 = 18.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 46.0;
 
+/// Where the note of an upright mark stands, from the top: below what is written along lines that cross near the upper edge.
+const UPRIGHT_NOTE: f64 = 0.3;
+
 /// What a mark stands for; the style sheet gives it a color (class `t-...`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
@@ -235,11 +238,10 @@ impl Chart {
     /// Notes are drawn after all shapes and outside the clip, so that nothing covers or cuts them.
     fn draw_text(&self, svg: &mut Svg, mark: &Mark) {
         match mark {
-            Mark::Across { y, text, .. } => {
-                let y = number(self.y_pixel(*y) - 5.0);
-                svg.text(&[("class", "note end"), ("x", &number(WIDTH - RIGHT - 6.0)), ("y", &y)], text);
+            Mark::Across { y, text, .. } => self.draw_note(svg, (LEFT, self.y_pixel(*y) - 5.0), text, Corner::Right),
+            Mark::Upright { x, text, corner, .. } => {
+                self.draw_note(svg, (self.x_pixel(*x), TOP + UPRIGHT_NOTE * self.plot_height), text, *corner);
             }
-            Mark::Upright { x, text, corner, .. } => self.draw_note(svg, (self.x_pixel(*x), TOP + 14.0), text, *corner),
             Mark::Flag { at, text, corner, .. } => self.draw_note(svg, (self.x_pixel(at.0), self.y_pixel(at.1) - 12.0), text, *corner),
             Mark::Line { .. } | Mark::Area { .. } | Mark::Dots { .. } => {}
         }

@@ -1,6 +1,6 @@
 //! The report's plots.
 
-use super::{Hero, Progress};
+use super::{Hero, Progress, STATES};
 use crate::frames::Frame;
 use crate::plot::{Axis, Chart, Corner, LineStyle, Tone};
 
@@ -13,7 +13,8 @@ const OFF_LANE_M: f64 = (3.5 - 1.7) / 2.0;
 pub(super) fn path(hero: &Hero) -> String {
     let here = View::at(&hero.frames[hero.swap]);
     let edges = hero.edges.each_ref().map(|edge| here.nearby(edge.iter().copied()));
-    let (low, high) = range(edges.iter().flatten().map(|point| point.1), 2.0);
+    let shown = edges.iter().flatten().filter(|point| point.0.abs() <= PATH_AROUND_M);
+    let (low, high) = range(shown.map(|point| point.1), 2.0);
     let x = Axis::new("forward of the swap", "m", (-PATH_AROUND_M, PATH_AROUND_M)).with_ticks_max(12);
     let mut chart = Chart::new("path", "Path before and after the swap", x, Axis::new("left of it", "m", (low, high)).with_ticks_max(6))
         .with_equal_scales();
@@ -29,7 +30,8 @@ pub(super) fn path(hero: &Hero) -> String {
     }
     let swap = &hero.frames[hero.swap];
     chart.flag(Tone::Ink, (0.0, 0.0), &format!("swap at {:.1} m/s", swap.speed_mps), Corner::Right);
-    legend(&mut chart, &hero.frames, Chart::legend_line);
+    let around = hero.swap.saturating_sub(100)..(hero.swap + 100).min(hero.frames.len());
+    legend(&mut chart, &hero.frames[around], Chart::legend_line);
     chart.legend_line(Tone::Ink, "edge of the road");
     chart.render()
 }
@@ -47,7 +49,7 @@ pub(super) fn lane_offset(hero: &Hero) -> String {
     }
     chart.across(Tone::Bad, OFF_LANE_M, "a wheel on the middle line");
     chart.across(Tone::Bad, -OFF_LANE_M, "a wheel on the edge line");
-    chart.upright(Tone::Ink, seconds(&hero.frames[hero.swap]), "swap", Corner::Right);
+    mark_moments(&mut chart, hero);
     legend(&mut chart, &hero.frames, Chart::legend_line);
     chart.render()
 }
@@ -65,9 +67,18 @@ pub(super) fn latency(hero: &Hero) -> String {
         chart.dots(run.tone, run.frames.iter().map(|frame| (seconds(frame), milliseconds(frame))).collect());
     }
     chart.across(Tone::Bad, hero.deadline_ms, &format!("deadline {:.0} ms", hero.deadline_ms));
-    chart.upright(Tone::Ink, seconds(&hero.frames[hero.swap]), "swap", Corner::Right);
+    mark_moments(&mut chart, hero);
     legend(&mut chart, &hero.frames, Chart::legend_dot);
     chart.render()
+}
+
+/// The swap, and where the previous model answered for a broken one.
+fn mark_moments(chart: &mut Chart, hero: &Hero) {
+    let seconds = |frame: &Frame| frame.time_s - hero.frames[0].time_s;
+    chart.upright(Tone::Ink, seconds(&hero.frames[hero.swap]), "swap", Corner::Right);
+    for frame in hero.frames.iter().filter(|frame| frame.fell_back) {
+        chart.upright(Tone::Ink, seconds(frame), "falls back in the same step", Corner::Left);
+    }
 }
 
 /// Vehicles by state, stacked, as steps: a count holds until the next report.
@@ -75,12 +86,14 @@ pub(super) fn progress(progress: &Progress) -> String {
     let first = progress.samples.first().map_or(0.0, |sample| sample.0);
     let last = progress.samples.last().map_or(1.0, |sample| sample.0);
     let most: usize = progress.samples.iter().map(|(_, counts)| counts.iter().sum()).max().unwrap_or(1);
-    let x = Axis::new(&progress.title, "time, s", (first, last)).with_ticks_max(12);
+    let x = Axis::new("time since the start of the demo", "s", (first, last)).with_ticks_max(12);
     let y = Axis::new("vehicles", "", (0.0, most as f64)).with_ticks_max(most.clamp(2, 5));
     let mut chart = Chart::new(progress.id, &progress.title, x, y).with_plot_height(120.0);
-    for (index, (tone, text)) in progress.states.iter().enumerate() {
+    for (index, (tone, text)) in STATES.iter().enumerate() {
         chart.area(*tone, band(&progress.samples, index));
-        chart.legend_area(*tone, text);
+        if progress.samples.iter().any(|(_, counts)| counts[index] > 0) {
+            chart.legend_area(*tone, text);
+        }
     }
     for (at, text) in &progress.moments {
         let corner = if *at > (first + last) / 2.0 { Corner::Left } else { Corner::Right };
@@ -90,7 +103,7 @@ pub(super) fn progress(progress: &Progress) -> String {
 }
 
 /// Outline of the stacked band of one state.
-fn band(samples: &[(f64, Vec<usize>)], index: usize) -> Vec<(f64, f64)> {
+fn band(samples: &[(f64, [usize; STATES.len()])], index: usize) -> Vec<(f64, f64)> {
     let stacked = |up_to: usize| {
         let heights = samples.iter().map(move |(at, counts)| (*at, counts[..up_to].iter().sum::<usize>() as f64));
         let mut points: Vec<(f64, f64)> = Vec::new();

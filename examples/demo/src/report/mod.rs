@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 
 use crate::frames::Frame;
 use crate::ledger::Claim;
-use crate::plot::escape;
+use crate::plot::{Tone, escape};
+use crate::stage::Wave;
 
 /// Everything that the report shows.
 pub(crate) struct Report {
@@ -51,10 +52,31 @@ pub(crate) struct Comparison {
 pub(crate) struct Progress {
     pub(crate) id: &'static str,
     pub(crate) title: String,
-    pub(crate) states: Vec<(crate::plot::Tone, String)>,
-    /// Time in seconds, then the number of vehicles in each of `states`.
-    pub(crate) samples: Vec<(f64, Vec<usize>)>,
+    /// Time in seconds, then the number of vehicles in each of [`STATES`].
+    pub(crate) samples: Vec<(f64, [usize; STATES.len()])>,
     pub(crate) moments: Vec<(f64, String)>,
+}
+
+/// What a vehicle does in a rollout, from the bottom of the plot to its top.
+pub(crate) const STATES: [(Tone, &str); 6] = [
+    (Tone::Good, "confirmed"),
+    (Tone::Bad, "refused or fell back"),
+    (Tone::Third, "on trial"),
+    (Tone::First, "in shadow"),
+    (Tone::Busy, "downloads, self-test"),
+    (Tone::Waiting, "not reached, or no approval"),
+];
+
+impl Progress {
+    /// The numbers of one moment, in the order of [`STATES`].
+    pub(crate) fn sample<'a>(waves: impl Iterator<Item = &'a Wave>) -> [usize; STATES.len()] {
+        waves.fold([0; STATES.len()], |sum, wave| {
+            let (trial, shadow) = (wave.at(&["trial"]), wave.at(&["shadow", "armed"]));
+            let busy = wave.offered - wave.confirmed - wave.failed - trial - shadow;
+            let counts = [wave.confirmed, wave.failed, trial, shadow, busy, wave.selected - wave.offered];
+            std::array::from_fn(|index| sum[index] + counts[index])
+        })
+    }
 }
 
 /// A vehicle at the end.
@@ -78,12 +100,12 @@ impl Report {
         page.push_str("</style>\n</head>\n<body>\n<main>\n<h1>A driving model reaches a moving fleet</h1>\n");
         page.push_str("<p class=\"lead\">Real programs on this machine: one server, one release engineer's desk, twenty vehicles that drive a simulated road from camera pixels.</p>\n");
         self.write_tiles(&mut page);
-        self.write_claims(&mut page);
         if let Some(hero) = &self.hero {
             write_hero(&mut page, hero);
         }
         self.write_comparison(&mut page);
         self.write_progress(&mut page);
+        self.write_claims(&mut page);
         self.write_fleet(&mut page);
         let _ = writeln!(page, "<footer>{}</footer>\n</main>\n</body>\n</html>", escape(&self.footer));
         page
@@ -98,8 +120,8 @@ impl Report {
     }
 
     fn write_claims(&self, page: &mut String) {
-        open_card(page, "Six claims, each checked", "The demo ends with an error at the first claim that does not hold.");
-        page.push_str("<table>\n<tr><th>Claim</th><th>Measured</th><th></th></tr>\n");
+        open_card(page, "Every claim, as it was checked", "The demo ends with an error at the first claim that does not hold.");
+        page.push_str("<table class=\"claims\">\n<tr><th>Claim</th><th>Measured</th><th></th></tr>\n");
         for (index, title) in self.titles.iter().enumerate() {
             let _ = writeln!(page, "<tr class=\"group\"><td colspan=\"3\">{}. {}</td></tr>", index + 1, escape(title));
             for claim in self.claims.iter().filter(|claim| claim.step == index + 1) {
@@ -139,6 +161,7 @@ impl Report {
         }
         open_card(page, "Rollouts", "Vehicles by state as the server learned it from their signed reports.");
         for progress in &self.progress {
+            let _ = writeln!(page, "<h3>{}</h3>", escape(&progress.title));
             page.push_str(&charts::progress(progress));
         }
         page.push_str("</section>\n");

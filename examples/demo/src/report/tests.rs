@@ -3,7 +3,6 @@
 use switchback_road_sim::{LANE_WIDTH_M, RoadPoint, STEP_S, Scenario, World};
 
 use super::*;
-use crate::plot::Tone;
 
 /// A drive by the simulator's expert, told as if two models had driven it.
 fn hero() -> Hero {
@@ -23,7 +22,7 @@ fn hero() -> Hero {
             speed_mps: ego.speed_mps,
             step_us: if sequence < swap { 6000.0 } else { 900.0 } + (sequence % 17) as f64 * 40.0,
             run_us: 800.0,
-            missed: false,
+            missed: 0,
             model: "vla".to_owned(),
             version: version.to_owned(),
             generation: u64::from(sequence >= 40) + u64::from(sequence >= swap),
@@ -48,10 +47,9 @@ fn report() -> Report {
     let claim = |step, text: &str, holds| Claim { step, text: text.to_owned(), measured: "2 < 3 & so on".to_owned(), holds };
     let samples = (0..40).map(|at| {
         let done = (at / 6).min(4);
-        (f64::from(at) * 0.5, vec![done as usize, usize::from(at > 5 && done < 4), 4 - done as usize - usize::from(at > 5 && done < 4), 2])
+        let busy = usize::from(at > 5 && done < 4);
+        (f64::from(at) * 0.5, [done as usize, 0, busy, 0, 0, 6 - done as usize - busy])
     });
-    let states =
-        [(Tone::Good, "vla 2.0.0 confirmed"), (Tone::Busy, "updating"), (Tone::First, "vla 1.0.0"), (Tone::Waiting, "no approval")];
     Report {
         tiles: vec![Tile { value: "0".to_owned(), text: "frames missed".to_owned() }],
         titles: vec!["Ceremony".to_owned(), "Fleet".to_owned()],
@@ -61,7 +59,6 @@ fn report() -> Report {
         progress: vec![Progress {
             id: "wave-1",
             title: "Wave 1: P7".to_owned(),
-            states: states.map(|(tone, text)| (tone, text.to_owned())).to_vec(),
             samples: samples.collect(),
             moments: vec![(3.0, "wave 1 starts".to_owned()), (14.0, "paused itself".to_owned())],
         }],

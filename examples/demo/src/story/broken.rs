@@ -2,15 +2,16 @@
 
 use anyhow::Result;
 
-use super::{BROKEN, PATIENCE, Record, SIGNERS};
+use super::{BROKEN, PATIENCE, Record, SECOND, SIGNERS};
 use crate::fleet::{APPROVED, Tier};
-use crate::plot::Tone;
 use crate::report::Progress;
 use crate::stage::{Package, Stage, Watch};
 use crate::vehicle::{Event, Vehicle};
 
 /// Vehicles that may fail before the rollout stops.
 const FAIL_COUNT: &str = "2";
+/// The fault bit of an answer that is not finite.
+const NOT_FINITE: u64 = 1 << 8;
 
 pub(super) fn tell(stage: &mut Stage, record: &mut Record) -> Result<()> {
     stage.ledger.step("A broken release with valid signatures stops itself");
@@ -67,39 +68,23 @@ pub(super) fn tell(stage: &mut Stage, record: &mut Record) -> Result<()> {
 fn check_driving(stage: &mut Stage) -> Result<()> {
     stage.refresh_logs()?;
     let frames = || stage.vehicles.iter().flat_map(|vehicle| vehicle.log.frames());
-    let acted_on = frames().filter(|frame| frame.model == BROKEN.0 && frame.valid).count();
-    let fell_back = frames().filter(|frame| frame.fell_back).count();
-    let without = stage.vehicles.iter().map(|vehicle| without_answer(vehicle.log.frames())).sum::<usize>();
+    let answered = frames().filter(|frame| frame.model == BROKEN.0 && frame.valid).count();
+    let fell_back = frames().filter(|frame| frame.fell_back && frame.valid && frame.model == SECOND.0).count();
+    let left_alone = frames().filter(|frame| !frame.valid && (frame.fell_back || frame.faults & NOT_FINITE != 0)).count();
     let measured = format!(
-        "{acted_on} frames answered by it, {fell_back} answered by the previous model in the same step, {without} without an answer"
+        "{answered} frames answered before it fell silent, {fell_back} by vla-2 in the step in which it did, {left_alone} left without an answer"
     );
-    stage.ledger.claim("No vehicle was without an answer for a frame", &measured, without == 0)
-}
-
-/// Frames without a valid answer since the first model drove.
-fn without_answer(frames: &[crate::frames::Frame]) -> usize {
-    frames.iter().skip_while(|frame| !frame.driven_by_model()).filter(|frame| !frame.valid).count()
+    stage.ledger.claim("No vehicle was left without an answer by it", &measured, left_alone == 0 && fell_back > 0)
 }
 
 fn progress(watch: &Watch, begun: f64) -> Progress {
-    let samples = watch.samples.iter().map(|(at, rollout)| {
-        let sum = |of| rollout.sum(of);
-        let (failed, offered, confirmed) = (sum(|wave| wave.failed), sum(|wave| wave.offered), sum(|wave| wave.confirmed));
-        (*at, vec![failed, confirmed, offered - failed - confirmed, sum(|wave| wave.selected) - offered])
-    });
     let paused = watch.samples.iter().find(|(_, rollout)| rollout.state == "paused");
     let mut moments = vec![(begun, "rollout starts".to_owned())];
     moments.extend(paused.map(|(at, _)| (*at, "paused itself".to_owned())));
     Progress {
         id: "broken",
-        title: "vla-3, broken".to_owned(),
-        states: vec![
-            (Tone::Bad, "refused or fell back".to_owned()),
-            (Tone::Good, "confirmed".to_owned()),
-            (Tone::Busy, "downloads, self-test, shadow, trial".to_owned()),
-            (Tone::Waiting, "never saw it".to_owned()),
-        ],
-        samples: samples.collect(),
+        title: "vla-3, the broken release".to_owned(),
+        samples: watch.samples.iter().map(|(at, rollout)| (*at, Progress::sample(rollout.waves.iter()))).collect(),
         moments,
     }
 }

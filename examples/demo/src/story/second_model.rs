@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use switchback_road_sim::STEP_S;
 
 use super::first_model::because;
 use super::{FIRST, PATIENCE, Record, SECOND, SIGNERS, Swap};
 use crate::fleet::{APPROVED, Tier, WAITING};
 use crate::frames::Frame;
-use crate::measure::{drive, gaps, swap_to};
-use crate::plot::Tone;
+use crate::measure::{drive, lost, swap_to};
 use crate::report::{Comparison, Progress};
 use crate::road::{BEND_RADIUS_MAX_M, HeroRoad};
 use crate::stage::{Draft, Package, Rollout, Stage, Watch};
@@ -20,7 +20,7 @@ const WAVES: [(&str, &[&str]); 2] = [("wave 1", &["P7"]), ("wave 2", &["G7", "X9
 /// From the start of the rollout to the swap: half a poll interval, download and self-test, two seconds of frames in shadow.
 const LEAD_S: f64 = 2.6;
 /// Frames around the swap that are looked at for misses: a second before, the trial behind.
-const AROUND: usize = 20;
+pub(super) const AROUND: usize = 20;
 /// Frames after a swap in which the vehicle still drives off what its previous model left.
 const SETTLING_FRAMES: usize = 20;
 /// Frames of each side that a comparison needs: a minute of driving.
@@ -123,8 +123,8 @@ fn check_swap(stage: &mut Stage, record: &mut Record) -> Result<()> {
     let road = HeroRoad::of(&vehicle.spec);
     let curvature_1pm = road.curvature_at(road.reckon(&frames[..=swap]));
     let around = &frames[swap.saturating_sub(AROUND)..(swap + AROUND).min(frames.len())];
-    let missed = around.iter().filter(|frame| frame.missed || !frame.valid).count();
-    let (lost, step_us, before_us) = (gaps(around), frames[swap].step_us, frames[swap - 1].step_us);
+    let missed = around.iter().filter(|frame| frame.missed > 0 || !frame.valid).count();
+    let (lost, step_us, before_us) = (lost(around, STEP_S), frames[swap].step_us, frames[swap - 1].step_us);
     let radius_m = 1.0 / curvature_1pm.abs().max(1e-9);
     let measured = format!(
         "radius {radius_m:.0} m at {:.1} m/s; {missed} of {} frames missed, {lost} lost; last step of vla-1 {:.1} ms, first of vla-2 {:.1} ms",
@@ -241,21 +241,10 @@ fn row(what: &str, values: [f64; 2], unit: &str, better: &str) -> Comparison {
 fn progress(watch: &Watch, opened: &[f64; 2]) -> Vec<Progress> {
     let wave = |index: usize| {
         let (name, lines) = WAVES[index];
-        let samples = watch.samples.iter().map(|(at, rollout)| {
-            let wave = &rollout.waves[index];
-            let updating = wave.offered - wave.confirmed - wave.failed;
-            (*at, vec![wave.confirmed, wave.failed, updating, wave.selected - wave.offered])
-        });
         Progress {
             id: ["wave-1", "wave-2"][index],
             title: format!("vla-2, {name}: {}", lines.join(" and ")),
-            states: vec![
-                (Tone::Good, "confirmed vla-2".to_owned()),
-                (Tone::Bad, "failed".to_owned()),
-                (Tone::Busy, "downloads, self-test, shadow, trial".to_owned()),
-                (Tone::Waiting, "on vla-1: wave not open, or no approval".to_owned()),
-            ],
-            samples: samples.collect(),
+            samples: watch.samples.iter().map(|(at, rollout)| (*at, Progress::sample([&rollout.waves[index]].into_iter()))).collect(),
             moments: vec![(opened[index], format!("{name} opens"))],
         }
     };
