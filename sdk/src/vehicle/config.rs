@@ -132,8 +132,8 @@ pub type VehicleStateCallback = Box<dyn Fn() -> VehicleState + Send>;
 pub struct VehicleCallbacks {
     /// The time now, as far as the program trusts it; the expiry of metadata is judged by it. Absent: the system's clock.
     pub clock: Option<ClockCallback>,
-    /// Whether a release may be downloaded and installed. Return at once; answer `Later` while the driver is being asked. Absent:
-    /// every verified release is welcome.
+    /// Whether a release may be downloaded and installed. Return at once; answer `Later` while the driver is being asked, and
+    /// be asked again every few seconds. Absent: every verified release is welcome.
     pub consent: Option<ConsentCallback>,
     /// The state of the vehicle. Absent: known only from the modes and speeds of the steps.
     pub vehicle_state: Option<VehicleStateCallback>,

@@ -42,6 +42,9 @@ const TICK: Duration = Duration::from_millis(20);
 /// Longest rest of an idle vehicle. It is woken by orders; this bounds how late an event of the engine is seen.
 const REST_MAX: Duration = Duration::from_secs(1);
 
+/// Time until the program is asked again that answered `Later`: a driver who was asked and agreed should see something happen.
+const CONSENT_INTERVAL: Duration = Duration::from_secs(5);
+
 /// What the start hands over.
 pub(super) struct Parts {
     pub(super) store: Store,
@@ -97,6 +100,7 @@ pub(super) struct Worker {
     load_wanted: bool,
     enroll: Task,
     check: Task,
+    consent: Task,
     download: Task,
     report: Task,
     counters: Counters,
@@ -137,6 +141,7 @@ impl Worker {
             load_wanted: false,
             enroll: Task::never(),
             check: Task::due_now(),
+            consent: Task::never(),
             download: Task::never(),
             report: Task::due_now(),
             counters: Counters::new(),
@@ -184,6 +189,8 @@ impl Worker {
                 return false;
             }
             self.enroll();
+        } else if self.consent.is_due() {
+            self.ask_consent();
         } else if self.report.is_due() {
             self.send_report();
         } else if self.check.is_due() {
@@ -214,8 +221,9 @@ impl Worker {
             }
             return;
         }
-        let tasks = [&self.enroll, &self.check, &self.download, &self.report];
-        let next = tasks.into_iter().filter_map(|task| task.due).min();
+        let tasks = [&self.check, &self.consent, &self.download, &self.report];
+        // Until the vehicle is known, nothing else can be done, however long it has been due.
+        let next = self.enroll.due.or(tasks.into_iter().filter_map(|task| task.due).min());
         let wait = next.map_or(REST_MAX, |due| due.saturating_duration_since(Instant::now()));
         self.orders.rest(wait.clamp(Duration::from_millis(1), REST_MAX));
     }
@@ -260,6 +268,9 @@ impl Worker {
     }
 
     fn changed(&mut self, stage: UpdateState) {
+        if stage != UpdateState::Offered {
+            self.consent = Task::never();
+        }
         match stage {
             UpdateState::Consented | UpdateState::Downloading => {}
             UpdateState::Idle
@@ -311,6 +322,10 @@ impl Worker {
             download_bytes: release.bundle.length,
         };
         let answer = self.callbacks.consent.as_ref().map_or(Consent::Granted, |consent| consent(&offer));
+        match answer {
+            Consent::Later => self.consent.after(CONSENT_INTERVAL),
+            Consent::Granted | Consent::Denied => self.consent = Task::never(),
+        }
         self.input(Input::Consent(answer));
     }
 
