@@ -29,15 +29,24 @@ pub struct TrustAnchors {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MetadataCache {
     files: BTreeMap<(Repository, String), Vec<u8>>,
+    /// The roots of the provisioning, beside the files: what a disk has done to `root.json` must not be the end of all updates.
+    anchors: BTreeMap<Repository, Vec<u8>>,
 }
 
 impl MetadataCache {
     /// The cache of a vehicle that has never updated.
     pub fn provision(anchors: &TrustAnchors) -> Self {
         let mut cache = Self::default();
-        cache.insert(Repository::Director, ROOT_FILE, anchors.director_root.clone());
-        cache.insert(Repository::Image, ROOT_FILE, anchors.image_root.clone());
+        for (repository, root) in [(Repository::Director, &anchors.director_root), (Repository::Image, &anchors.image_root)] {
+            cache.insert(repository, ROOT_FILE, root.clone());
+            cache.anchors.insert(repository, root.clone());
+        }
         cache
+    }
+
+    /// The root that the vehicle was provisioned with.
+    pub(super) fn anchor(&self, repository: Repository) -> Option<&[u8]> {
+        self.anchors.get(&repository).map(Vec::as_slice)
     }
 
     /// Holds a file, replacing the one of the same name.

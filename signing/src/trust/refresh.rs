@@ -68,8 +68,7 @@ pub(super) struct Refreshed {
 
 impl Refresh {
     pub(super) fn start(repository: Repository, held: &Held) -> Result<Self, TrustError> {
-        let bytes = held.cache.get(repository, ROOT_FILE).ok_or(TrustError::AnchorMissing { repository })?;
-        Ok(Self::Root { root: Trusted::anchor(repository, bytes)?, steps: 0 })
+        Ok(Self::Root { root: start_of_chain(repository, &held.cache)?, steps: 0 })
     }
 
     /// The file that this state waits for.
@@ -116,6 +115,21 @@ impl Refresh {
             }
             (Self::Done(_), Ok(_)) => Err(TrustError::OutOfOrder),
         }
+    }
+}
+
+/// The root from which the chain is followed: the one that an earlier check persisted, or the one of the provisioning, when that is
+/// newer because the vehicle's software was replaced, or when the disk has damaged the other. From an older root the chain leads to
+/// the newest one again (Uptane, 5.4.4: an error "should not leave the ECU in an unrecoverable state").
+fn start_of_chain(repository: Repository, cache: &MetadataCache) -> Result<Trusted<Root>, TrustError> {
+    let persisted = cache.get(repository, ROOT_FILE).map(|bytes| Trusted::anchor(repository, bytes));
+    let provisioned = cache.anchor(repository).and_then(|bytes| Trusted::anchor(repository, bytes).ok());
+    match (persisted, provisioned) {
+        (Some(Ok(persisted)), Some(provisioned)) if provisioned.role().version > persisted.role().version => Ok(provisioned),
+        (Some(Ok(persisted)), _) => Ok(persisted),
+        (_, Some(provisioned)) => Ok(provisioned),
+        (Some(Err(error)), None) => Err(error),
+        (None, None) => Err(TrustError::AnchorMissing { repository }),
     }
 }
 

@@ -225,7 +225,9 @@ fn a_caller_that_answers_what_was_not_asked_ends_the_check() {
 #[test]
 fn a_vehicle_without_an_anchor_says_so() {
     let (repositories, mut vehicle) = world();
-    vehicle.disk.remove(Repository::Image, "root.json");
+    let director_root = vehicle.disk.get(Repository::Director, "root.json").unwrap().to_vec();
+    vehicle.disk = MetadataCache::default();
+    vehicle.disk.insert(Repository::Director, "root.json", director_root);
     assert_error(
         &vehicle.refusal(&repositories, NOW),
         "117 anchor_missing (no attack): Image repository: the vehicle holds no root metadata; it must be provisioned again",
