@@ -404,7 +404,7 @@ pub struct Acceptance {
     pub shadow_frames: u32,
     /// Largest lateral distance between its plan and the active one at 1 s, m.
     pub shadow_lateral_max_m: f32,
-    /// Frames of the trial after the swap, in which the previous model stays warm.
+    /// Frames of the trial after the swap, in which the previous model stays warm; at least 1.
     pub trial_frames: u32,
 }
 

@@ -106,7 +106,8 @@ impl Contract {
         check_at_least_zero("acceptance.default_tolerance", acceptance.default_tolerance)?;
         check_positive("acceptance.shadow_lateral_max_m", acceptance.shadow_lateral_max_m)?;
         check_range("acceptance.shadow_frames", acceptance.shadow_frames, 0, FRAMES_MAX)?;
-        check_range("acceptance.trial_frames", acceptance.trial_frames, 0, FRAMES_MAX)
+        // A trial ends when its last frame was answered: without a frame it never would.
+        check_range("acceptance.trial_frames", acceptance.trial_frames, 1, FRAMES_MAX)
     }
 }
 

@@ -177,7 +177,9 @@ fn limits_and_versions_are_checked() {
         json!(-0.1),
         "contract: acceptance.default_tolerance is -0.1, expected a finite number of at least 0",
     );
-    check("/acceptance/trial_frames", json!(1_000_001), "contract: acceptance.trial_frames is 1000001, expected 0 to 1000000");
+    check("/acceptance/trial_frames", json!(1_000_001), "contract: acceptance.trial_frames is 1000001, expected 1 to 1000000");
+    // A trial of no frames is never passed: the vehicle would wait in it for ever.
+    check("/acceptance/trial_frames", json!(0), "contract: acceptance.trial_frames is 0, expected 1 to 1000000");
     check(
         "/runtime/onnxruntime_min",
         json!("one"),
