@@ -50,6 +50,7 @@
  *                                                   | second gets SWB_ERROR_BUSY| update
  *   swb_vehicle_status, swb_vehicle_next_event,     | any, several at a time    | not for updates, not for steps
  *   swb_vehicle_check_now, swb_vehicle_activate     |                           |
+ *   swb_vehicle_wait_event                          | any but a callback's      | for an event, as long as it is told
  *   swb_vehicle_free                                | any; no other call on the | until the library's threads have ended
  *                                                   | handle runs or follows    |
  *   callbacks: log                                  | any, several at a time    | the library waits for it
@@ -852,6 +853,19 @@ int32_t swb_vehicle_status(const swb_vehicle *vehicle, swb_status *status);
  * `vehicle` is NULL or a live handle. `event` is NULL or points to a struct as its `struct_size` says.
  */
 int32_t swb_vehicle_next_event(const swb_vehicle *vehicle, swb_event *event);
+
+/**
+ * As `swb_vehicle_next_event`, waiting up to `timeout_ms` for an event; `kind` is `SWB_EVENT_NONE` when none came. For a thread that follows
+ * updates; not for the driving thread.
+ *
+ * Any thread but that of a callback. Blocks for up to `timeout_ms`; end it before `swb_vehicle_free`.
+ *
+ * - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_POISONED`: as said there.
+ *
+ * The caller promises:
+ * `vehicle` is NULL or a live handle. `event` is NULL or points to a struct as its `struct_size` says.
+ */
+int32_t swb_vehicle_wait_event(const swb_vehicle *vehicle, uint32_t timeout_ms, swb_event *event);
 
 /**
  * Asks the server now instead of at the next interval.

@@ -2,6 +2,7 @@
 
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
 use std::sync::{Mutex, TryLockError};
 
 use switchback_sdk::drive::{DriveOutput, Faults};
@@ -217,6 +218,28 @@ pub unsafe extern "C" fn swb_vehicle_next_event(vehicle: *const swb_vehicle, eve
         let event = unsafe { memory::writable(event) }?;
         // SAFETY: passed on.
         let next = unsafe { swb_vehicle::with(vehicle, |vehicle| Ok(vehicle.vehicle.next_event())) }?;
+        event.write(&next.as_ref().into());
+        Ok(())
+    })
+}
+
+/// As `swb_vehicle_next_event`, waiting up to `timeout_ms` for an event; `kind` is `SWB_EVENT_NONE` when none came. For a thread that follows
+/// updates; not for the driving thread.
+///
+/// Any thread but that of a callback. Blocks for up to `timeout_ms`; end it before `swb_vehicle_free`.
+///
+/// - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_POISONED`: as said there.
+///
+/// # Safety
+/// `vehicle` is NULL or a live handle. `event` is NULL or points to a struct as its `struct_size` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swb_vehicle_wait_event(vehicle: *const swb_vehicle, timeout_ms: u32, event: *mut swb_event) -> i32 {
+    enter(|| {
+        let timeout = Duration::from_millis(timeout_ms.into());
+        // SAFETY: passed on.
+        let event = unsafe { memory::writable(event) }?;
+        // SAFETY: passed on.
+        let next = unsafe { swb_vehicle::with(vehicle, |vehicle| Ok(vehicle.vehicle.wait_event(timeout))) }?;
         event.write(&next.as_ref().into());
         Ok(())
     })
