@@ -16,6 +16,13 @@ impl Tier {
             Self::UltraSe => "ultra-se",
         }
     }
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Ultra => "Ultra",
+            Self::UltraSe => "Ultra SE",
+        }
+    }
 }
 
 /// The region where `vla-2` is approved.

@@ -187,7 +187,7 @@ fn fleet_row(vehicle: &Vehicle) -> FleetRow {
     let event = vehicle.events().into_iter().rfind(ended);
     FleetRow {
         vehicle: vehicle.spec.id.clone(),
-        tier: vehicle.spec.tier.name().to_owned(),
+        tier: vehicle.spec.tier.title().to_owned(),
         model_line: vehicle.spec.model_line.to_owned(),
         region: vehicle.spec.region.to_owned(),
         model: last.map_or_else(String::new, |frame| format!("{} {}", frame.model, frame.version)),

@@ -49,13 +49,21 @@ impl Event {
         let time_s = words.next()?.parse().ok()?;
         (words.next()? == "s").then_some(())?;
         let [name, model, version] = [words.next()?, words.next().unwrap_or(""), words.next().unwrap_or("")].map(str::to_owned);
-        Some(Self { time_s, name, model, version, text: words.collect::<Vec<_>>().join(" ") })
+        let text = words.map(shortened).collect::<Vec<_>>().join(" ");
+        Some(Self { time_s, name, model, version, text })
     }
 
     /// The release does not drive, or not any more, and the text says why.
     pub(crate) fn is_refusal(&self) -> bool {
         self.name == "refused" || self.name == "rolled-back"
     }
+}
+
+/// A hash by its first digits; any other word as it is.
+fn shortened(word: &str) -> String {
+    let digits = word.trim_end_matches(',');
+    let is_hash = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hash { word.replace(digits, &format!("{}\u{2026}", &digits[..12])) } else { word.to_owned() }
 }
 
 impl Vehicle {
@@ -165,5 +173,12 @@ mod tests {
         };
         assert_eq!(event, Some(expected));
         assert_eq!(Event::parse("{\"frames\": 3}"), None);
+    }
+
+    #[test]
+    fn a_hash_is_told_by_its_first_digits() {
+        let hash = "0123456789ab".repeat(5) + "cdef";
+        assert_eq!(shortened(&format!("{hash},")), "0123456789ab\u{2026},");
+        assert_eq!(shortened("SHA-256"), "SHA-256");
     }
 }

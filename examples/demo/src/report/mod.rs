@@ -172,7 +172,7 @@ impl Report {
             return;
         }
         open_card(page, "The fleet at the end", "What each vehicle last reported about itself.");
-        page.push_str("<table>\n<tr><th>Vehicle</th><th>Tier</th><th>Line</th><th>Region</th><th>Model</th><th>Last update</th><th>Reason</th></tr>\n");
+        page.push_str("<table class=\"fleet\">\n<tr><th>Vehicle</th><th>Tier</th><th>Line</th><th>Region</th><th>Model</th><th>Last update</th><th>Reason</th></tr>\n");
         for row in &self.fleet {
             let class = match row.state.as_str() {
                 "confirmed" => "good",

@@ -51,6 +51,8 @@ pub(super) fn tell(stage: &mut Stage, record: &mut Record) -> Result<()> {
     let opened = [opened[0], advanced];
     check_nobody_early(stage, &opened)?;
     compare(stage, record)?;
+    // Once more, a while after the last confirmation: who waits for approval still does.
+    stage.watch(&mut watch, "state of the rollout", PATIENCE, |_| true)?;
     record.progress.extend(progress(&watch, &opened));
     Ok(())
 }
@@ -205,13 +207,13 @@ fn compare(stage: &mut Stage, record: &mut Record) -> Result<()> {
     let faster = run_ms[0] / run_ms[1];
     record.comparison = vec![
         row("Distance from the middle of the lane, mean", offset_cm, "cm", &format!("{closer:.0} % closer")),
-        row("Time inside the model, median (C vehicle)", run_ms, "ms", &format!("{faster:.1} times faster")),
+        row("Time inside the model, median (C vehicle)", run_ms, "ms", &format!("{faster:.1}\u{d7} faster")),
         row("Distance from the middle of the lane, largest", [first.offset_m.max * 100.0, second.offset_m.max * 100.0], "cm", ""),
         row("Time inside the model, 99th percentile (C vehicle)", [hero_first.run_us.p99 / 1e3, hero_second.run_us.p99 / 1e3], "ms", ""),
         row("Frames compared", [first.offset_m.count as f64, second.offset_m.count as f64], "", ""),
     ];
     let measured = format!(
-        "mean lane offset {:.1} cm against {:.1} cm ({closer:.0} % closer), time in the model {:.2} ms against {:.2} ms ({faster:.1} times faster)",
+        "mean lane offset {:.1} cm against {:.1} cm ({closer:.0} % closer), time in the model {:.2} ms against {:.2} ms ({faster:.1}\u{d7} faster)",
         offset_cm[1], offset_cm[0], run_ms[1], run_ms[0]
     );
     stage.ledger.claim("vla-2 drives better and thinks faster than vla-1", &measured, closer > 0.0 && faster > 1.0)
