@@ -26,6 +26,10 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Longest token file, bytes.
 const TOKEN_BYTES_MAX: usize = 4096;
 
+/// What to do when the token is not there or not the right one.
+const TOKEN_HINT: &str =
+    "--token-file, or the environment variable SWITCHBACK_TOKEN_FILE, names a copy of admin.token in the server's data folder";
+
 /// Longest answer that is read, bytes: ten thousand vehicles of 500 bytes, and room.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
@@ -66,12 +70,12 @@ impl Client {
             bail!("{server:?} is no http or https URL");
         }
         let token_file = arguments.token_file.as_ref().ok_or_else(|| {
-            let hint = "name the file with --token-file FILE, or in the environment variable SWITCHBACK_TOKEN_FILE";
+            let hint = "name its file with --token-file FILE, or in the environment variable SWITCHBACK_TOKEN_FILE";
             failure("the token of the control plane is missing", hint)
         })?;
-        let token = String::from_utf8(files::read(token_file, TOKEN_BYTES_MAX)?).ok().map(|token| token.trim().to_owned());
+        let token = String::from_utf8(files::read(token_file, TOKEN_BYTES_MAX).hint(TOKEN_HINT)?).ok().map(|token| token.trim().to_owned());
         let token = token.filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));
-        let token = token.with_context(|| format!("{} holds no token", token_file.display()))?;
+        let token = token.with_context(|| format!("{} holds no token", token_file.display())).hint(TOKEN_HINT)?;
         let loopback = is_loopback(&base);
         // The token must not cross a network in the clear.
         if base.scheme() == "http" && !loopback {
@@ -154,6 +158,10 @@ fn accept(response: Response) -> anyhow::Result<Response> {
         bail!("the server answered {status} for {path}");
     };
     let error = anyhow::anyhow!("the server refused ({}): {}", status.as_u16(), problem.detail);
+    if status == StatusCode::UNAUTHORIZED {
+        // The server's own hint speaks of HTTP headers, which nobody types here.
+        return Err(failure(error, TOKEN_HINT));
+    }
     Err(match problem.hint {
         Some(hint) => failure(error, hint),
         None => error,

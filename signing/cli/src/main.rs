@@ -29,15 +29,21 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   A repository with three keyholders, of whom two must sign:
-      switchback init --base release --tiers ultra,ultra-se --server https://ota.example --token-file admin.token
+      export SWITCHBACK_SERVER=https://ota.example SWITCHBACK_TOKEN_FILE=admin.token
+      switchback init --base release --tiers ultra,ultra-se
+      switchback publish --base release
   A model on its way to the vehicles:
-      switchback pack --model model.onnx --contract contract.json --name vla-2 --version 2.0.0 --tier ultra \\
-          --release-counter 7 --hardware drive-a --notes en=NOTES.md --out dist
+      switchback pack --model model.onnx --contract contract.json \\
+          --name vla-2 --version 2.0.0 --tier ultra --release-counter 7 \\
+          --hardware drive-a --notes en=NOTES.md --out dist
       switchback sign --base release --key alice dist/ultra/vla-2-2.0.0.tar.zst
       switchback sign --base release --key bob dist/ultra/vla-2-2.0.0.tar.zst
       switchback publish --base release
-      switchback approval add --model vla-2 --version 2.0.0 --region eu --authority KBA --number E1-2027-4711
-      switchback rollout create --name spring --model vla-2 --version 2.0.0 --wave name=canary,percent=5 --wave name=all,percent=100
+      switchback approval add --model vla-2 --version 2.0.0 --region eu \\
+          --authority KBA --number E1-2027-4711
+      switchback rollout create --name spring --model vla-2 --version 2.0.0 \\
+          --wave name=canary,percent=5 --failure-count 3 \\
+          --wave name=all,percent=100,starts-at=2027-03-01T06:00:00Z
       switchback rollout start 1
       switchback rollout status 1";
 

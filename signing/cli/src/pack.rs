@@ -49,13 +49,14 @@ const ML_BOM_PATH: &str = "ml-bom.cdx.json";
 /// refused. The same inputs make the same bytes.
 #[derive(Args)]
 #[command(after_help = "Example:
-  switchback pack --model model.onnx --data weights.bin --contract contract.json --name vla-2 --version 2.0.0 --tier ultra \\
-      --release-counter 7 --hardware drive-a --self-test-inputs recorded.safetensors --notes en=NOTES.md --out dist")]
+  switchback pack --model model.onnx --data weights.bin --contract contract.json \\
+      --name vla-2 --version 2.0.0 --tier ultra --release-counter 7 --hardware drive-a \\
+      --self-test-inputs recorded.safetensors --notes en=NOTES.md --out dist")]
 pub(crate) struct Arguments {
     /// The ONNX graph
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// External data of the graph: every file that it refers to, in the model's folder
+    /// External data of the graph: every file that it refers to, in the model's folder; once for each
     #[arg(long, value_name = "FILE")]
     data: Vec<PathBuf>,
     /// The model's contract
@@ -73,7 +74,7 @@ pub(crate) struct Arguments {
     /// Higher than that of every release to this tier before
     #[arg(long, value_name = "N")]
     release_counter: u64,
-    /// Hardware id of a driving computer that may run the model
+    /// Hardware id of a driving computer that may run the model; once for each
     #[arg(long, value_name = "ID", required = true)]
     hardware: Vec<String>,
     /// Recorded inputs of the self-test, as safetensors with the names CASE/TENSOR
@@ -82,7 +83,7 @@ pub(crate) struct Arguments {
     /// Number of pseudo-random self-test cases when no inputs were recorded
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     cases: u32,
-    /// Release notes by language
+    /// Release notes; once for each language
     #[arg(long, value_name = "LANGUAGE=FILE")]
     notes: Vec<Notes>,
     /// Software identification number (UN R156) that the release changes

@@ -41,7 +41,7 @@ const ONLINE_KEYS_BYTES_MAX: usize = 64 << 10;
 /// Afterwards move each signer's key files from BASE/keys to a medium of their own; the .pub.json halves stay.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  switchback init --base release --signers alice,bob,carol --threshold 2 --tiers ultra,ultra-se --online-keys online.json"
+    after_help = "Example:\n  switchback init --base release --signers alice,bob,carol --threshold 2 \\\n      --tiers ultra,ultra-se --online-keys online.json"
 )]
 pub(crate) struct Arguments {
     /// Folder to make

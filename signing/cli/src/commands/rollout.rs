@@ -63,8 +63,10 @@ pub(crate) struct Target {
 
 #[derive(Args)]
 #[command(after_help = "Examples:
-  switchback rollout create --name spring --model vla-2 --version 2.0.0 --tiers ultra --regions eu \\
-      --wave name=canary,percent=5,model-lines=P7 --wave name=all,percent=100,starts-at=2027-03-01T06:00:00Z --failure-count 3")]
+  switchback rollout create --name spring --model vla-2 --version 2.0.0 \\
+      --tiers ultra --regions eu --failure-count 3 \\
+      --wave name=canary,percent=5,model-lines=P7 \\
+      --wave name=all,percent=100,starts-at=2027-03-01T06:00:00Z")]
 pub(crate) struct Create {
     /// Name of the rollout
     #[arg(long)]
@@ -90,7 +92,8 @@ pub(crate) struct Create {
     /// Regions; all when absent
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     regions: Vec<String>,
-    /// A wave, such as name=canary,percent=5,model-lines=P7+G7,starts-at=TIME,ends-at=TIME; only percent must be given
+    /// A wave, such as name=canary,percent=5,model-lines=P7+G7,starts-at=TIME,ends-at=TIME; only percent must be given. Without
+    /// starts-at it opens with the start of the rollout, whatever comes of the waves before it
     #[arg(long = "wave", value_name = "WAVE", required = true)]
     waves: Vec<Wave>,
     /// Pause after this many failed vehicles
@@ -213,10 +216,11 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::Create(arguments) => {
             let rollout: Rollout = Client::new(&arguments.server)?.post("/v1/rollouts", &request(&arguments))?;
             output.show(&rollout, |rollout| {
-                format!(
+                let done = format!(
                     "rollout {} ({}) is written down; start it with `switchback rollout start {}`",
                     rollout.id, rollout.name, rollout.id
-                )
+                );
+                done + &opening_together(&arguments.waves)
             })
         }
         Command::Start(target) => act(&target, "start", &json!({}), output),
@@ -231,6 +235,15 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
             let rollout: Rollout = Client::new(&target.server)?.get(&format!("/v1/rollouts/{}", target.id))?;
             output.show(&rollout, status)
         }
+    }
+}
+
+/// What to know of waves that have no time of their own: written one after the other, they still all open at the start.
+fn opening_together(waves: &[Wave]) -> String {
+    let names: Vec<&str> = waves.iter().filter(|wave| wave.starts_at.is_none()).map(|wave| wave.name.as_str()).collect();
+    match names[..] {
+        [] | [_] => String::new(),
+        _ => format!("\nnote: the waves {} open together, at the start; only starts-at=TIME lets a wave wait", names.join(", ")),
     }
 }
 

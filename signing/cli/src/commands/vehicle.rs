@@ -145,11 +145,18 @@ fn show(client: &Client, id: &VehicleId, output: &Output) -> anyhow::Result<()> 
     })
 }
 
+/// An image that a vehicle reported: its release, and how far its update has come.
+fn installed(image: &Value) -> String {
+    let release = &image["release"];
+    format!("{} {} ({})", text(release, "model"), text(release, "version"), text(image, "update"))
+}
+
 /// A field as text; nothing is shown as a dash.
 fn text(object: &Value, field: &str) -> String {
     match object.get(field) {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
+        Some(image @ Value::Object(members)) if members.contains_key("release") => installed(image),
         Some(other) => other.to_string(),
     }
 }

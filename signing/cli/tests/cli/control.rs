@@ -166,7 +166,9 @@ fn a_rollout_is_created_moved_and_watched() {
     server.answer("POST /v1/rollouts", 201, &rollout.to_string());
     let create = "rollout create --name spring --model vla-2 --version 2.0.0 --tiers ultra --regions eu,cn \
         --wave name=canary,percent=5,model-lines=P7+G7 --wave name=all,percent=100 --failure-count 3 --failure-percent 10 --minimum-reports 5";
-    assert!(desk.succeed(create).contains("switchback rollout start 1"));
+    let created = desk.succeed(create);
+    assert!(created.contains("switchback rollout start 1"), "{created}");
+    assert!(created.contains("the waves canary, all open together, at the start"), "{created}");
     let sent: Value = serde_json::from_slice(&server.seen()[0].body).unwrap();
     assert_eq!(
         sent["selector"],
@@ -174,6 +176,9 @@ fn a_rollout_is_created_moved_and_watched() {
     );
     assert_eq!(sent["waves"][0], json!({"name": "canary", "percent": 5.0, "model_lines": ["P7", "G7"]}));
     assert_eq!(sent["failure_limit"], json!({"count": 3, "percent": 10, "minimum_reports": 5}));
+
+    let staged = desk.succeed(&create.replace("name=all,percent=100", "name=all,percent=100,starts-at=2027-03-01T06:00:00Z"));
+    assert!(!staged.contains("together"), "{staged}");
 
     rollout["state"] = json!("paused");
     rollout["paused_by"] = json!("gate");
@@ -184,7 +189,7 @@ fn a_rollout_is_created_moved_and_watched() {
     desk.succeed("rollout start 1");
     desk.succeed("rollout pause 1 --reason snow");
     desk.succeed("rollout resume 1 --note thawed");
-    let bodies: Vec<String> = server.seen()[1..].iter().map(|seen| String::from_utf8(seen.body.clone()).unwrap()).collect();
+    let bodies: Vec<String> = server.seen()[2..].iter().map(|seen| String::from_utf8(seen.body.clone()).unwrap()).collect();
     assert_eq!(bodies, ["{}", r#"{"reason":"snow"}"#, r#"{"note":"thawed"}"#]);
 
     rollout["waves"] = json!([{"name": "canary", "percent": 5.0, "selected": 20, "reached": 20, "offered": 18, "confirmed": 10, "failed": 3,
@@ -208,9 +213,12 @@ fn vehicles_are_enrolled_and_listed_over_several_pages() {
     assert!(desk.succeed(enroll).contains("t0ken"));
     assert_eq!(desk.ask(enroll)["token"], "t0ken");
     server.answer("GET /v1/vehicles?limit=1000&after=", 200, r#"{"vehicles": [{"vehicle_id": "v1", "region": "eu"}], "next": "v1"}"#);
-    server.answer("GET /v1/vehicles?limit=1000&after=v1", 200, r#"{"vehicles": [{"vehicle_id": "v2"}], "next": null}"#);
+    let second = json!({"vehicles": [{"vehicle_id": "v2", "installed": {"length": 1191, "path": "ultra/vla-1-1.0.0.index", "update": "confirmed",
+        "release": {"model": "vla-1", "version": "1.0.0"}, "sha256": "ab"}}], "next": null});
+    server.answer("GET /v1/vehicles?limit=1000&after=v1", 200, &second.to_string());
     assert_eq!(desk.ask("vehicle list")["vehicles"].as_array().unwrap().len(), 2);
-    assert!(desk.succeed("vehicle list").contains("v2"));
+    let listed = desk.succeed("vehicle list");
+    assert!(listed.contains("v2") && listed.contains("  vla-1 1.0.0 (confirmed)  ") && !listed.contains("sha256"), "{listed}");
     let shown = json!({"vehicle_id": "v1", "tier": "ultra", "rollouts": [{"id": 1, "name": "spring", "release": {"model": "vla-2", "version": "2.0.0"},
         "offered": false, "withheld": "no wave has reached the vehicle yet"}]});
     server.answer("GET /v1/vehicles/v1", 200, &shown.to_string());
