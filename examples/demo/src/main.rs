@@ -67,6 +67,8 @@ fn run(options: &Options) -> Result<()> {
     let mut stage = set_up(places)?;
     let mut record = Record::default();
     let told = story::tell(&mut stage, &mut record);
+    // Together, and not one after the other as they are dropped.
+    stage.vehicles.iter().for_each(|vehicle| vehicle.process.ask_to_stop());
     // Also when a claim failed: the pictures show why.
     let report = stage.places.run.join("report.html");
     let written = fs::write(&report, make_report(&stage, record).to_html()).with_context(|| format!("write {}", report.display()));
@@ -192,6 +194,10 @@ fn fleet_row(vehicle: &Vehicle) -> FleetRow {
         region: vehicle.spec.region.to_owned(),
         model: last.map_or_else(String::new, |frame| format!("{} {}", frame.model, frame.version)),
         state: event.as_ref().map_or_else(|| "none".to_owned(), |event| event.name.clone()),
-        reason: event.map_or_else(String::new, |event| event.text),
+        reason: match (&event, &vehicle.withheld) {
+            (Some(event), _) if event.is_refusal() => format!("{} {}: {}", event.model, event.version, event.text),
+            (_, Some(withheld)) => format!("vla-2 2.0.0 is withheld: {withheld}"),
+            _ => String::new(),
+        },
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Vehicle {
     pub(crate) log: FrameLog,
     /// Its own time counts from here.
     pub(crate) started: Instant,
+    /// Why the server withholds the newest release from it, in the server's words.
+    pub(crate) withheld: Option<String>,
 }
 
 /// One line in which a vehicle told what happened to an update.
@@ -98,7 +100,7 @@ impl Factory {
         let program = if spec.in_c { self.c_vehicle.clone() } else { self.programs.join("rust-vehicle") };
         let niceness = if spec.in_c { 0 } else { BACKGROUND_NICENESS };
         let launch = Launch { name: &spec.id, program: &program, arguments, log_dir: &self.log_dir(), niceness };
-        Ok(Vehicle { started: Instant::now(), process: Process::start(launch)?, log: FrameLog::new(&csv), spec })
+        Ok(Vehicle { started: Instant::now(), withheld: None, process: Process::start(launch)?, log: FrameLog::new(&csv), spec })
     }
 
     pub(crate) fn log_dir(&self) -> PathBuf {

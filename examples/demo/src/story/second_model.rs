@@ -49,6 +49,7 @@ pub(super) fn tell(stage: &mut Stage, record: &mut Record) -> Result<()> {
     stage.desk.run(&["rollout", "advance", &id])?;
     wave(stage, &mut watch, 1)?;
     let opened = [opened[0], advanced];
+    ask_why_withheld(stage)?;
     check_nobody_early(stage, &opened)?;
     compare(stage, record)?;
     // Once more, a while after the last confirmation: who waits for approval still does.
@@ -164,8 +165,23 @@ fn check_nobody_early(stage: &mut Stage, opened: &[f64; 2]) -> Result<()> {
         foreign.len(),
         wrong_tier.len()
     );
-    let holds = early.is_empty() && foreign.is_empty() && wrong_tier.is_empty();
+    let explained = stage.vehicles.iter().filter(|vehicle| vehicle.spec.region == WAITING).all(|vehicle| {
+        // Only for want of an approval: everything else about these vehicles fits.
+        vehicle.withheld.as_deref().is_some_and(|reason| reason.contains("approval"))
+    });
+    let holds = early.is_empty() && foreign.is_empty() && wrong_tier.is_empty() && explained;
     stage.ledger.claim("No vehicle of another region, tier or later line got it early", &measured, holds)
+}
+
+/// Asks the server why it withholds the release from the vehicles of the other region.
+fn ask_why_withheld(stage: &mut Stage) -> Result<()> {
+    for vehicle in stage.vehicles.iter_mut().filter(|vehicle| vehicle.spec.region == WAITING) {
+        let answer = stage.desk.ask(&["vehicle", "show", &vehicle.spec.id])?;
+        let rollouts = answer["rollouts"].as_array().context("the server says nothing about rollouts")?;
+        let about = rollouts.iter().find(|rollout| rollout["release"]["model"] == SECOND.0);
+        vehicle.withheld = about.and_then(|rollout| rollout["withheld"].as_str()).map(str::to_owned);
+    }
+    Ok(())
 }
 
 /// Vehicles whose installed bundle, as they reported it, is not of their tier.
