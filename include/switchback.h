@@ -66,7 +66,7 @@
 #ifndef SWITCHBACK_H
 #define SWITCHBACK_H
 
-/* Generated from sdk/ffi by `UPDATE_HEADER=1 cargo test -p switchback-tests header`; do not edit. */
+/* Generated from sdk/ffi by `make header`; do not edit. */
 
 #include <stddef.h>
 #include <stdint.h>

@@ -51,7 +51,7 @@ fn prefix() -> &'static Path {
         let to = format!("PREFIX={}", prefix.display());
         let cargo = format!("CARGO={}", env!("CARGO"));
         run(Command::new("make")
-            .args(["-C", "sdk/ffi", "install", "PROFILE=dev", "PACKAGES=--workspace --lib", &to, &cargo])
+            .args(["-C", "sdk/ffi", "install", "PROFILE=dev", "PACKAGES=--workspace", &to, &cargo])
             .current_dir(workspace()));
         prefix
     })
@@ -126,6 +126,21 @@ fn null_wrong_sizes_and_another_abi_are_refused_before_there_is_a_vehicle() {
 #[test]
 fn a_vehicle_without_a_model_answers_every_step() {
     run_with_vehicle(&compile("with_vehicle", &[]), "with-vehicle");
+}
+
+/// Not a byte beyond what the caller owns is written, and nothing is lost. Where valgrind is installed, as `.ci/run` sees to.
+#[test]
+fn valgrind_finds_nothing_in_a_vehicle_without_a_model() {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("valgrind is not installed");
+        return;
+    }
+    let suppressions = format!("--suppressions={}", workspace().join("tests/c/valgrind.supp").display());
+    run(Command::new("valgrind")
+        .args(["--quiet", "--error-exitcode=1", "--leak-check=full", "--errors-for-leak-kinds=definite", &suppressions])
+        .arg(compile("with_vehicle", &[]))
+        .args(provision("valgrind"))
+        .arg(NOBODY));
 }
 
 #[test]

@@ -10,14 +10,14 @@ fn base() -> PathBuf {
 fn the_committed_header_is_what_the_library_has() {
     let path = base().join("include/switchback.h");
     let generated = generate();
-    if std::env::var_os("UPDATE_HEADER").is_some() {
+    if std::env::var_os("SWITCHBACK_WRITE_HEADER").is_some() {
         fs::write(&path, &generated).unwrap();
     }
     let committed = fs::read_to_string(&path).unwrap();
     let difference = committed.lines().zip(generated.lines()).position(|(left, right)| left != right);
     assert!(
         committed == generated,
-        "include/switchback.h differs from sdk/ffi at line {}; make it with UPDATE_HEADER=1 cargo test -p switchback-tests header",
+        "include/switchback.h differs from sdk/ffi at line {}; make it with make header",
         difference.unwrap_or(0) + 1
     );
 }
