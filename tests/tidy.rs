@@ -174,7 +174,7 @@ fn the_decisions_of_the_server_are_pure() {
         );
     }
     refuse_except("ota-server/src", &["ota-server/src/registry"], &["sqlx"], "SQL lives only in `registry`");
-    refuse_except("ota-server/src", &["ota-server/src/api", "ota-server/src/web"], &["axum"], "HTTP types live only in `api` and `web`");
+    refuse_except("ota-server/src", &["ota-server/src/api"], &["axum"], "HTTP types live only in `api`");
 }
 
 #[test]

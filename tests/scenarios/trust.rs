@@ -81,3 +81,14 @@ fn one_altered_byte_in_any_metadata_file_is_refused() {
         assert_eq!(car.until_confirmed(), "vla-1 1.0.0", "{file}");
     }
 }
+
+#[test]
+fn a_vehicle_with_something_else_than_a_root_as_its_anchor_does_not_open() {
+    let (server, desk) = road();
+    let garage = Garage::new(&desk, "p7-1", "ultra", "eu");
+    let mut config = garage.config(server.url());
+    config.anchors.image_root = b"\x7fELF".to_vec();
+    let error = Car::open(config, VehicleCallbacks::default()).err().unwrap();
+    assert_eq!(error.number(), 600);
+    assert!(error.to_string().starts_with("anchors: Image repository: root.json"), "{error}");
+}

@@ -116,6 +116,12 @@ impl Identity {
     }
 }
 
+/// That the provisioned roots are roots. Found here it is an error of whoever built the vehicle; found later it is a vehicle that has
+/// used up its token and can never update.
+pub(super) fn verify_anchors(anchors: &TrustAnchors) -> Result<(), VehicleError> {
+    parsed("anchors", anchors.verify())
+}
+
 fn parsed<T, E: fmt::Display>(field: &'static str, result: Result<T, E>) -> Result<T, VehicleError> {
     result.map_err(|error| VehicleError::Config { field, problem: error.to_string() })
 }

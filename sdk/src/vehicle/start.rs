@@ -9,7 +9,7 @@ use std::{
 use switchback_signing::metadata::vehicle::{Reason, ReleaseRef, UpdateState};
 
 use super::{
-    ActiveModel, Driver, Event, EventKind, Status, VehicleCallbacks, VehicleConfig, VehicleError, check,
+    ActiveModel, Driver, Event, EventKind, Status, VehicleCallbacks, VehicleConfig, VehicleError, check, config,
     driver::Pulse,
     key,
     link::Link,
@@ -45,6 +45,7 @@ pub(super) struct Started {
 }
 
 pub(super) fn start(config: VehicleConfig, callbacks: VehicleCallbacks) -> Result<Started, VehicleError> {
+    config::verify_anchors(&config.anchors)?;
     let cancel = Cancel::default();
     let link = Link::new(&config, &cancel)?;
     let (mut store, findings) = Store::open_dir(&config.store_dir)?;

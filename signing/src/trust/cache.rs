@@ -5,6 +5,8 @@ use alloc::{
 };
 use core::fmt;
 
+use super::{TrustError, verify::Trusted};
+
 /// One of the two repositories that must agree before a vehicle installs anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Repository {
@@ -21,6 +23,19 @@ pub struct TrustAnchors {
     pub director_root: Vec<u8>,
     /// Any version of the Image repository's root.
     pub image_root: Vec<u8>,
+}
+
+impl TrustAnchors {
+    /// That both files are root metadata with a threshold of their own signatures. They are trusted for where they came from; this
+    /// finds the wrong file or a damaged one before anything depends on it.
+    ///
+    /// # Errors
+    /// [`TrustError`] naming the repository whose root cannot be used.
+    pub fn verify(&self) -> Result<(), TrustError> {
+        Trusted::anchor(Repository::Director, &self.director_root)?;
+        Trusted::anchor(Repository::Image, &self.image_root)?;
+        Ok(())
+    }
 }
 
 /// The metadata that a vehicle holds: the bytes as they were received, by repository and file name without version.
