@@ -29,7 +29,7 @@ bench: ort
 	$(CARGO) bench -p switchback-tests
 
 header:
-	UPDATE_HEADER=1 $(CARGO) test -q -p switchback-tests header
+	SWITCHBACK_WRITE_HEADER=1 $(CARGO) test -q -p switchback-tests header
 
 lint:
 	$(CARGO) fmt --all --check
