@@ -37,6 +37,18 @@ fn build() {
     succeed(&mut cargo);
 }
 
+/// Whether a tool beyond Rust, a C compiler and Python 3 is installed; a test that needs it says so and leaves that part out.
+///
+/// With `CI` set it must be there, so that nothing is left out unseen: `.ci/run` installs them all.
+pub fn is_installed(tool: &str) -> bool {
+    let found = Command::new(tool).arg("--version").output().is_ok();
+    assert!(found || std::env::var_os("CI").is_none(), "{tool} is not installed; .ci/run installs what the tests need");
+    if !found {
+        eprintln!("left out: {tool} is not installed");
+    }
+    found
+}
+
 /// Runs a command that must succeed and returns what it printed.
 pub fn succeed(command: &mut Command) -> String {
     let output = run(command);
