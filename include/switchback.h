@@ -402,7 +402,7 @@ typedef struct {
   uint32_t activation;
   /** Directory of the vehicle's models and state, UTF-8. Made when missing. One process at a time. Not NULL. */
   const char *store_dir;
-  /** Address of the server, such as "https://ota.example". Not NULL. */
+  /** Address of the server, such as `https://ota.example`. Not NULL. */
   const char *server_url;
   /** Address of the Image repository, when a CDN serves it; NULL: the server. */
   const char *image_url;

@@ -37,7 +37,7 @@ pub struct swb_vehicle_config {
     pub activation: u32,
     /// Directory of the vehicle's models and state, UTF-8. Made when missing. One process at a time. Not NULL.
     pub store_dir: *const c_char,
-    /// Address of the server, such as "https://ota.example". Not NULL.
+    /// Address of the server, such as `https://ota.example`. Not NULL.
     pub server_url: *const c_char,
     /// Address of the Image repository, when a CDN serves it; NULL: the server.
     pub image_url: *const c_char,
