@@ -17,7 +17,7 @@ pub use vehicles::{NewToken, Token, VehicleRow};
 use std::{path::Path, time::Duration};
 
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    Connection, Sqlite, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -78,7 +78,13 @@ impl Registry {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true);
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
+        // After some errors, a full disk among them, SQLite rolls back by itself; sqlx then still counts a transaction and would begin
+        // no other on that connection, ever. Such a connection is closed, and the next change gets a fresh one.
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+            .connect_with(options.clone())
+            .await?;
         sqlx::migrate!().run(&writer).await?;
         let readers =
             SqlitePoolOptions::new().max_connections(READERS_MAX).connect_with(options.read_only(true).create_if_missing(false)).await?;
@@ -91,10 +97,10 @@ impl Registry {
         Ok(Change { transaction: self.writer.begin_with("BEGIN IMMEDIATE").await? })
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, and lets a change begin: a server that can only read acknowledges no report.
     pub async fn ping(&self) -> Result<(), RegistryError> {
         sqlx::query("SELECT 1").execute(&self.readers).await?;
-        Ok(())
+        Ok(self.change().await?.transaction.rollback().await?)
     }
 
     /// Closes all connections; the write-ahead log is folded into the database.
@@ -124,4 +130,43 @@ fn to_sql(value: u64) -> i64 {
 
 fn from_sql(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use switchback_signing::time::UnixTime;
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
+
+    async fn limit_pages(registry: &Registry, pages: u32) {
+        sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"))).execute(&registry.writer).await.unwrap();
+    }
+
+    async fn add_event(registry: &Registry, text: String) -> Result<(), RegistryError> {
+        let mut change = registry.change().await?;
+        change.add_event(&NewEvent { kind: "test", rollout: None, vehicle_id: None, text }, NOW).await?;
+        change.commit().await
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_stops_no_change_but_its_own() {
+        let data = tempfile::tempdir().unwrap();
+        let registry = Registry::open(&data.path().join("registry.db")).await.unwrap();
+        for _ in 0..2 {
+            // SQLite raises this to the pages in use: no page more is to be had.
+            limit_pages(&registry, 1).await;
+            let Err(RegistryError::Database(sqlx::Error::Database(full))) = add_event(&registry, "x".repeat(1_000_000)).await else {
+                panic!("a change found space where there was none");
+            };
+            assert_eq!(full.code().as_deref(), Some("13"), "{full}");
+            limit_pages(&registry, u32::MAX - 1).await;
+            registry.ping().await.unwrap();
+            add_event(&registry, "there is space again".to_owned()).await.unwrap();
+        }
+        let written: Vec<String> = sqlx::query_scalar("SELECT text FROM events").fetch_all(&registry.readers).await.unwrap();
+        assert_eq!(written, ["there is space again", "there is space again"]);
+    }
 }
