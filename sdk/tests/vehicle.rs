@@ -4,16 +4,16 @@
 
 mod common;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::server::Server;
 use common::{From, Road};
 use serde_json::json;
 use switchback_sdk::drive::{DriveInput, DriveOutput, DriverState, EgoState, Faults, MinimalRisk, Mode, Route};
-use switchback_sdk::store::Finding;
+use switchback_sdk::store::{Finding, SlotState, Store, TRIES_MAX};
 use switchback_sdk::update::{ActivationPolicy, Consent};
 use switchback_sdk::vehicle::{Driver, Event, EventKind, Identity, Vehicle, VehicleCallbacks, VehicleConfig};
 use switchback_signing::metadata::vehicle::UpdateState;
@@ -379,6 +379,82 @@ fn a_power_cut_at_any_state_of_an_update_leaves_a_vehicle_that_drives_and_update
         }
         assert_eq!(car.model().as_deref(), Some("vla-2"), "{state:?}");
     }
+}
+
+/// Takes a power cut of a store in the moment in which the vehicle on the thread of [`AT_LOAD`] gives a release to ONNX Runtime.
+struct AtLoad;
+
+/// Name of the update thread that is watched: the log is the process's, and the other tests write to it too.
+const AT_LOAD: &str = "at-load";
+
+/// The store that is watched, and what a power cut left of it.
+static WATCHED: Mutex<(PathBuf, Option<TempDir>)> = Mutex::new((PathBuf::new(), None));
+
+impl tracing::Subscriber for AtLoad {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        let ours = std::thread::current().name() == Some(AT_LOAD);
+        let mut said = String::new();
+        event.record(&mut |_: &tracing::field::Field, value: &dyn std::fmt::Debug| said.push_str(&format!("{value:?};")));
+        if ours && said.contains("loading the release") {
+            let (store, disk) = &mut *WATCHED.lock().unwrap();
+            *disk = Some(power_cut(store));
+        }
+    }
+}
+
+fn loads_begun(store: &Store) -> u8 {
+    match store.state().slot(store.state().pending().unwrap()) {
+        SlotState::Pending { loads_begun, .. } => *loads_begun,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_release_that_takes_the_process_down_while_it_is_loaded_is_left_alone_after_three_times() {
+    tracing::subscriber::set_global_default(AtLoad).unwrap();
+    let (server, mut store, mut car) = driving();
+    server.release(&better(), 2, 0);
+    car.mode = Mode::Engaged;
+    car.step();
+    car.vehicle.check_now();
+    car.reach(UpdateState::Armed);
+    drop(car);
+    server.lock().down = true;
+    for load in 1..=TRIES_MAX {
+        let (on_disk, _) = Store::open_dir(store.path()).unwrap();
+        assert_eq!(loads_begun(&on_disk), load - 1);
+        drop(on_disk);
+        if load == 1 {
+            // A load that ends, and one that an orderly end cuts off, do not count.
+            let mut car = Car::open(&server, store.path());
+            car.reach(UpdateState::Armed);
+            drop(car);
+            drop(Car::open(&server, store.path()));
+            assert_eq!(loads_begun(&Store::open_dir(store.path()).unwrap().0), 0);
+        }
+        *WATCHED.lock().unwrap() = (store.path().to_owned(), None);
+        let mut config = config(&server, store.path());
+        config.thread_name = AT_LOAD.into();
+        Car::open_with(config, callbacks()).reach(UpdateState::SelfTested);
+        store = WATCHED.lock().unwrap().1.take().expect("the load was announced");
+    }
+    server.lock().down = false;
+    let mut car = Car::open(&server, store.path());
+    car.drive_until(|kind| matches!(kind, EventKind::Recovered(Finding::LoadGivenUp { .. })), |_| {});
+    let event = car.reach(UpdateState::Refused);
+    assert_eq!(event.reason.unwrap().text, "given up on this vehicle after failure 3: load_interrupted (341)");
+    assert_eq!(car.model().as_deref(), Some("vla-1"));
+    assert!(car.step().control_valid);
 }
 
 #[test]

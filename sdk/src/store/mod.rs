@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The order of operations is the product. A slot is declared invalid before its first byte changes; files and directories are
-//! synced and everything is read back before the slot is declared complete; a try is counted before the model may drive; the floor
+//! synced and everything is read back before the slot is declared complete; a load is counted before it begins and a try before the model may drive; the floor
 //! rises only when the trial was passed. Every prefix of that is a legal state: after a crash the vehicle has the old model or the
 //! new one, complete.
 
@@ -52,8 +52,10 @@ pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// Free bytes that stay for metadata, records, the vehicle's own logs and the file system's bookkeeping.
 pub const SPACE_RESERVE: u64 = 16 << 20;
 
-/// Number of the reason that the store itself gives: every trial of a release was cut off, perhaps by the release.
+/// Numbers of the reasons that the store itself gives: every trial of a release was cut off, perhaps by the release,
 const TRIAL_GIVEN_UP: u32 = 340;
+/// or so many loads were.
+const LOAD_GIVEN_UP: u32 = 341;
 
 const STATE: [&str; 2] = ["state.0", "state.1"];
 const CHECKPOINT: [&str; 2] = ["checkpoint.0", "checkpoint.1"];
@@ -106,6 +108,11 @@ pub enum Finding {
     },
     /// Every trial of the release was interrupted; it is in quarantine.
     TrialGivenUp {
+        /// The release.
+        occupant: Occupant,
+    },
+    /// So many loads of the release ended with the process that it is in quarantine.
+    LoadGivenUp {
         /// The release.
         occupant: Occupant,
     },
@@ -235,9 +242,36 @@ impl Store {
         };
         let model = slot::read_back(self.fs.as_ref(), slot, occupant)?;
         let tries_left = TRIES_MAX - self.state.failures(&occupant.index_sha256).min(TRIES_MAX - 1);
-        let pending = SlotState::Pending { occupant: occupant.clone(), tries_left };
+        let pending = SlotState::Pending { occupant: occupant.clone(), tries_left, loads_begun: 0 };
         self.commit(self.state.with_slot(slot, pending)?)?;
         Ok(model)
+    }
+
+    /// Counts a load of the release in `slot`. Call it before ONNX Runtime sees the model: one that takes the process down with it would
+    /// be loaded again at every start, for ever.
+    ///
+    /// # Errors
+    /// `IllegalMove` when the slot is not pending; else what the disk says.
+    pub fn begin_load(&mut self, slot: SlotId) -> Result<(), StoreError> {
+        self.count_load(slot, |begun| begun.saturating_add(1))
+    }
+
+    /// The load of the release in `slot` ended with the process alive, or the vehicle is being switched off in good order: it does not
+    /// count.
+    ///
+    /// # Errors
+    /// `IllegalMove` when the slot is not pending; else what the disk says.
+    pub fn end_load(&mut self, slot: SlotId) -> Result<(), StoreError> {
+        self.count_load(slot, |begun| begun.saturating_sub(1))
+    }
+
+    fn count_load(&mut self, slot: SlotId, count: impl FnOnce(u8) -> u8) -> Result<(), StoreError> {
+        let state = self.state.slot(slot);
+        let SlotState::Pending { occupant, tries_left, loads_begun } = state else {
+            return Err(StoreError::IllegalMove { slot, state: state.name(), wanted: "loading" });
+        };
+        let pending = SlotState::Pending { occupant: occupant.clone(), tries_left: *tries_left, loads_begun: count(*loads_begun) };
+        self.commit(self.state.with_slot(slot, pending)?)
     }
 
     /// Counts a try of the release in `slot`. Call it before the model may drive, and swap only after it returned.
@@ -247,7 +281,7 @@ impl Store {
     pub fn begin_trial(&mut self, slot: SlotId) -> Result<(), StoreError> {
         let state = self.state.slot(slot);
         let refused = StoreError::IllegalMove { slot, state: state.name(), wanted: "trial" };
-        let SlotState::Pending { occupant, tries_left } = state else {
+        let SlotState::Pending { occupant, tries_left, .. } = state else {
             return Err(refused);
         };
         let tries_left = tries_left.checked_sub(1).ok_or(refused)?;
@@ -263,7 +297,7 @@ impl Store {
         let SlotState::Trial { occupant, tries_left } = state else {
             return Err(StoreError::IllegalMove { slot, state: state.name(), wanted: "pending" });
         };
-        let pending = SlotState::Pending { occupant: occupant.clone(), tries_left: tries_left + 1 };
+        let pending = SlotState::Pending { occupant: occupant.clone(), tries_left: tries_left + 1, loads_begun: 0 };
         self.commit(self.state.with_slot(slot, pending)?)
     }
 
@@ -384,6 +418,11 @@ impl Store {
     /// Brings a slot from what a crash left to a state that the vehicle can go on from.
     fn settle(&mut self, slot: SlotId, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
         match self.state.slot(slot).clone() {
+            SlotState::Pending { occupant, loads_begun: TRIES_MAX.., .. } => {
+                let failure = Failure { verdict: Verdict::Condemned, number: LOAD_GIVEN_UP, name: "load_interrupted" };
+                self.commit(self.state.with_invalid(slot, failure)?)?;
+                findings.push(Finding::LoadGivenUp { occupant });
+            }
             SlotState::Invalid | SlotState::Pending { .. } | SlotState::Confirmed { .. } | SlotState::Previous { .. } => {}
             SlotState::Writing { occupant, begun } => {
                 if let Some(checkpoint) = self.checkpoint_of(begun) {
@@ -396,7 +435,7 @@ impl Store {
                 findings.push(Finding::TrialGivenUp { occupant });
             }
             SlotState::Trial { occupant, tries_left } => {
-                self.commit(self.state.with_slot(slot, SlotState::Pending { occupant: occupant.clone(), tries_left })?)?;
+                self.commit(self.state.with_slot(slot, SlotState::Pending { occupant: occupant.clone(), tries_left, loads_begun: 0 })?)?;
                 findings.push(Finding::TrialInterrupted { occupant, tries_left });
             }
         }

@@ -101,6 +101,10 @@ pub enum SlotState {
         occupant: Occupant,
         /// Trials that may still begin.
         tries_left: u8,
+        /// Loads that began and did not end: from [`TRIES_MAX`] on the release is given up at the next start. Absent while there is
+        /// none, as in the records of earlier releases of the SDK.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        loads_begun: u8,
     },
     /// Drives, and is not trusted yet: the other slot is the fallback.
     Trial {
@@ -167,7 +171,9 @@ impl SlotState {
             (Self::Writing { .. }, Self::Pending { .. }) => true,
             // A trial that power loss ended is tried again, with one try less.
             (Self::Trial { .. }, Self::Pending { .. }) => true,
-            (Self::Invalid | Self::Pending { .. } | Self::Confirmed { .. } | Self::Previous { .. }, Self::Pending { .. }) => false,
+            // A load begins or ends.
+            (Self::Pending { tries_left: before, .. }, Self::Pending { tries_left: after, .. }) => after == before,
+            (Self::Invalid | Self::Confirmed { .. } | Self::Previous { .. }, Self::Pending { .. }) => false,
             (Self::Pending { tries_left: before, .. }, Self::Trial { tries_left: after, .. }) => after < before,
             (
                 Self::Invalid | Self::Writing { .. } | Self::Trial { .. } | Self::Confirmed { .. } | Self::Previous { .. },
@@ -185,6 +191,12 @@ impl SlotState {
             ) => false,
         }
     }
+}
+
+// What serde calls with a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(count: &u8) -> bool {
+    *count == 0
 }
 
 /// A release that failed on this vehicle.

@@ -140,6 +140,28 @@ fn a_trial_that_is_cut_off_costs_a_try_and_the_last_one_ends_it() {
 }
 
 #[test]
+fn a_load_that_is_cut_off_counts_and_the_third_one_ends_it() {
+    on_every_file_system(|fs| {
+        let release = release(1, 0);
+        let mut store = open(&fs);
+        let installation = download(&mut store, &release).unwrap();
+        let slot = store.finish(installation).unwrap().slot();
+        for _ in 0..TRIES_MAX {
+            assert_eq!(open(&fs).state().pending(), Some(slot));
+            let mut store = open(&fs);
+            // Loads that end do not count.
+            store.begin_load(slot).unwrap();
+            store.end_load(slot).unwrap();
+            store.begin_load(slot).unwrap();
+        }
+        let (store, findings) = Store::open(Arc::clone(&fs)).unwrap();
+        assert_eq!(findings[0], Finding::LoadGivenUp { occupant: incoming(&release).occupant });
+        assert_eq!(store.state().slot(slot), &SlotState::Invalid);
+        assert_eq!(store.state().quarantine(&release.index_sha256()).unwrap().number, 341);
+    });
+}
+
+#[test]
 fn a_trial_that_ends_in_good_order_costs_no_try() {
     on_every_file_system(|fs| {
         let mut store = open(&fs);

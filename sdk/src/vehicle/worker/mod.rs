@@ -235,6 +235,7 @@ impl Worker {
         {
             tracing::warn!(?setback, "the download was not saved");
         }
+        self.end_load();
         if let (UpdateState::Trial, Some(candidate)) = (self.update.stage(), &self.candidate)
             && let Err(error) = self.store.suspend_trial(candidate.slot)
         {

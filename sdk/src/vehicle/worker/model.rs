@@ -1,6 +1,6 @@
 //! How the update thread brings a model from its slot to the driver.
 
-use switchback_signing::metadata::vehicle::Reason;
+use switchback_signing::metadata::vehicle::{Reason, UpdateState};
 
 use super::{Active, Candidate, Worker};
 use crate::{
@@ -28,9 +28,12 @@ impl Worker {
         };
         // Read back in this run already, or after a restart now.
         let model = candidate.model.take().map_or_else(|| self.store.load(candidate.slot).map(Box::new), Ok);
+        // A load that is not on record is not made: it may take the process down with it.
+        let model = model.and_then(|model| self.store.begin_load(candidate.slot).map(|()| model));
         let generation = self.store.generation() + 1;
         let result = match model {
             Ok(model) => {
+                tracing::info!(generation, "loading the release");
                 candidate.generation = generation;
                 let files = model_files(&model, generation, Entry::Candidate);
                 self.engine.load(files).map_err(|error| (reason::of_engine(&error), Blame::Circumstances))
@@ -39,6 +42,17 @@ impl Worker {
         };
         if let Err((reason, blame)) = result {
             self.input(Input::Failed(reason, blame));
+        }
+    }
+
+    /// The load under way, if there is one, does not count.
+    pub(super) fn end_load(&mut self) {
+        if let Some(candidate) = &self.candidate
+            && candidate.generation > 0
+            && self.update.stage() == UpdateState::Staged
+            && let Err(error) = self.store.end_load(candidate.slot)
+        {
+            tracing::warn!(%error, "the load counts as one that was cut off");
         }
     }
 
@@ -115,6 +129,8 @@ impl Worker {
         match event {
             EngineEvent::SelfTestPassed { generation, cases, .. } if is_ours(generation) => {
                 tracing::info!(cases, "the self-test passed");
+                // Before the word of it: from here on, whatever ends the process, it was not the load.
+                self.end_load();
                 self.input(Input::SelfTestPassed);
                 if self.active.is_some() {
                     self.input(Input::ShadowBegan);
