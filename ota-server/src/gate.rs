@@ -55,7 +55,7 @@ impl FailureLimit {
 pub struct Tally {
     /// Vehicles that confirmed the release.
     pub confirmed: u64,
-    /// Vehicles that refused the release or rolled it back.
+    /// Vehicles that refused the release or rolled it back for a reason that [`blames_release`].
     pub failed: u64,
 }
 
@@ -96,6 +96,41 @@ pub fn evaluate(limit: &FailureLimit, tally: Tally) -> Option<Stop> {
     (failed > 0 && reached).then_some(Stop::Percent { failed, reported, limit: percent })
 }
 
+/// Whether a vehicle that refused a release or rolled it back for this reason is a failure of the release.
+///
+/// A gate that stops for what somebody in the network, a full disk or a driver can bring about stops good rollouts, and people learn to
+/// resume without looking. So the reasons that say nothing about the release are listed, by the stable numbers of the vehicle's side.
+/// Every other reason counts, also none and one that this server does not know: what nobody has judged must stop the rollout.
+#[must_use]
+pub const fn blames_release(reason_number: Option<u32>) -> bool {
+    let Some(number) = reason_number else { return true };
+    !matches!(
+        number,
+        // Trust: metadata that is altered, old, missing or for another vehicle. Not 154 to 156: the release asks for a contract, an SDK
+        // or a runtime that this vehicle lacks, and so will the others.
+        100..=153
+        // An index that is not the signed one. Not 162 and 163: it is the signed one, and wrong.
+        | 160..=161
+        // The delegations of the Image repository.
+        | 170..=199
+        // Bundle: bytes that are not the signed ones, or no memory to decode them. The rest of 200 to 299 is signed, and wrong.
+        | 211..=212
+        | 250
+        // Store: no space, a disk that fails, a state that was lost. Not 334, a signed manifest that the store refuses, and not 340,
+        // trials that were all cut off.
+        | 300..=333
+        // Network.
+        | 400..=499
+        // Consent denied, superseded, withdrawn; and 503, given up before: that failure was counted when it happened, nothing was tried
+        // since. Not 504, a bundle of another release than the metadata says.
+        | 500..=503
+        // The vehicle could not be opened. Not 610, a model that does not load in time.
+        | 600..=609
+        // The engine was told to stop. A roll back that the OEM's software asks for counts: it may have seen how the model drives.
+        | 4124
+    )
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -132,6 +167,68 @@ mod tests {
         assert_eq!(limit(Some(1), Some(0), 1).check(), Err(LimitError::Zero));
         assert_eq!(limit(None, Some(101), 1).check(), Err(LimitError::TooHigh(101)));
         assert_eq!(limit(Some(1), Some(100), 1).check(), Ok(()));
+    }
+
+    #[test]
+    fn only_what_says_something_about_the_release_blames_it() {
+        let blameless = [
+            (101, "metadata_malformed"),
+            (102, "threshold_not_met"),
+            (105, "older_version"),
+            (112, "expired"),
+            (114, "unreachable"),
+            (131, "other_vehicle"),
+            (150, "wrong_hardware"),
+            (151, "wrong_tier"),
+            (153, "release_below_floor"),
+            (160, "index_length_differs"),
+            (161, "index_digest_differs"),
+            (170, "outside_delegation"),
+            (199, "out_of_order"),
+            (211, "chunk_length"),
+            (212, "chunk_hash"),
+            (250, "zstd"),
+            (300, "disk_full"),
+            (301, "space_missing"),
+            (304, "sync_failed"),
+            (333, "content_foreign"),
+            (400, "server_unreachable"),
+            (414, "canceled"),
+            (500, "consent_denied"),
+            (501, "superseded"),
+            (502, "withdrawn"),
+            (503, "quarantined"),
+            (600, "config"),
+            (4124, "canceled"),
+        ];
+        let blaming = [
+            (154, "contract_unknown"),
+            (155, "sdk_too_old"),
+            (156, "runtime_too_old"),
+            (162, "index_malformed"),
+            (163, "index_of_other_bundle"),
+            (200, "index_length"),
+            (210, "chunk_unknown"),
+            (213, "chunk_decode"),
+            (242, "contract"),
+            (334, "manifest_refused"),
+            (340, "trial_given_up"),
+            (504, "manifest_differs"),
+            (610, "load_timeout"),
+            (4021, "model refused by the runtime"),
+            (4120, "memory_missing"),
+            (4136, "self_test_failed"),
+            (4146, "shadow_failed"),
+            (0, "unknown"),
+            (u32::MAX, "unknown"),
+        ];
+        for (number, name) in blameless {
+            assert!(!blames_release(Some(number)), "{number} {name}");
+        }
+        for (number, name) in blaming {
+            assert!(blames_release(Some(number)), "{number} {name}");
+        }
+        assert!(blames_release(None));
     }
 
     proptest! {

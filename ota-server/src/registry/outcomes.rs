@@ -24,7 +24,7 @@ pub struct Outcome {
 pub enum Counted {
     /// The vehicle runs the release and has confirmed it.
     Confirmed,
-    /// The vehicle refused the release or rolled it back.
+    /// The vehicle refused the release or rolled it back, for a reason that blames the release.
     Failed,
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use switchback_signing::{
     keys::SignerError,
-    metadata::vehicle::{EcuReport, ReleaseRef, UpdateState},
+    metadata::vehicle::{EcuReport, ReleaseRef, ReportPayload, UpdateState},
     time::UnixTime,
 };
 use tokio::sync::oneshot;
@@ -191,7 +191,7 @@ impl Batch {
         change.save_reported(&reported.id, counter, state.installed.as_ref(), confirmed).await?;
         let Some(outcome) = outcome(&reported.id, report) else { return Ok(Ok(())) };
         let Some(rollout) = self.rollout_of(&state, report) else { return Ok(Ok(())) };
-        let counted = counted(report.payload.update);
+        let counted = counted(&report.payload);
         change.note_outcome(rollout, &outcome, counted, now).await?;
         if let Some(counted) = counted {
             self.reported.insert(rollout);
@@ -309,7 +309,22 @@ fn files(signed: SignedSet) -> Vec<(&'static str, u64, Vec<u8>)> {
 
 /// The release that the report is about.
 fn subject(report: &EcuReport) -> Option<&ReleaseRef> {
-    report.payload.candidate.as_ref().or(report.payload.release.as_ref())
+    let payload = &report.payload;
+    match payload.update {
+        // Without a candidate the vehicle refused metadata, not a release. What drives is not to blame: otherwise anybody who alters
+        // metadata on its way makes failures of vehicles that confirmed, and stops a good rollout.
+        UpdateState::RolledBack | UpdateState::Refused => payload.candidate.as_ref(),
+        UpdateState::Idle
+        | UpdateState::Offered
+        | UpdateState::Consented
+        | UpdateState::Downloading
+        | UpdateState::Staged
+        | UpdateState::SelfTested
+        | UpdateState::Shadow
+        | UpdateState::Armed
+        | UpdateState::Trial
+        | UpdateState::Confirmed => payload.candidate.as_ref().or(payload.release.as_ref()),
+    }
 }
 
 fn release_name(release: &ReleaseRef) -> ReleaseName {
@@ -334,10 +349,14 @@ fn confirmed_counter(report: &EcuReport) -> u64 {
     }
 }
 
-fn counted(update: UpdateState) -> Option<Counted> {
-    match update {
+/// As what the gate counts the report. A failure that is not the release's is noted, and not counted.
+fn counted(payload: &ReportPayload) -> Option<Counted> {
+    match payload.update {
         UpdateState::Confirmed => Some(Counted::Confirmed),
-        UpdateState::RolledBack | UpdateState::Refused => Some(Counted::Failed),
+        UpdateState::RolledBack | UpdateState::Refused => {
+            let number = payload.reason.as_ref().map(|reason| reason.number);
+            gate::blames_release(number).then_some(Counted::Failed)
+        }
         UpdateState::Idle
         | UpdateState::Offered
         | UpdateState::Consented

@@ -122,7 +122,8 @@ impl Server {
             Err(error) if error.is_duplicate() => return Err(RolloutError::NameTaken(name)),
             result => result?,
         };
-        let text = format!("created: {} in {} waves", rollout.release, rollout.waves.len());
+        let waves = rollout.waves.len();
+        let text = format!("created: {} in {waves} {}", rollout.release, if waves == 1 { "wave" } else { "waves" });
         change.add_event(&about(&rollout, "rollout_created", text), now).await?;
         change.commit().await?;
         self.change_rules(|rules| rules.rollouts.push(rollout.clone()));

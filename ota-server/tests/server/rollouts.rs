@@ -142,6 +142,39 @@ fn enough_failures_pause_the_rollout_before_the_vehicle_that_reported_gets_its_a
 }
 
 #[test]
+fn what_the_release_is_not_to_blame_for_pauses_no_rollout() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let mut ceremony = published(&server);
+    ceremony.publish(&server, "2.0.0", "ultra", 2);
+    server.approve("1.0.0");
+    server.approve("2.0.0");
+    let driving = server.roll_out("1.0.0", 1);
+    let coming = server.roll_out("2.0.0", 1);
+    let gates = || [driving, coming].map(|id| server.rollout(id)).map(|rollout| (rollout["state"].clone(), rollout["gate"].clone()));
+    let running = |confirmed, failed| (json!("running"), json!({"confirmed": confirmed, "failed": failed}));
+    let paused = (json!("paused"), json!({"confirmed": 0, "failed": 1}));
+    let mut vehicle = TestVehicle::enroll(&server, "v-1");
+    vehicle.report(&server, START, UpdateState::Confirmed, "1.0.0", 1);
+    // Metadata that somebody altered on the way is about no release, least of all about the one that drives.
+    vehicle.refuse(&server, START, None, 102, "threshold_not_met");
+    assert_eq!(gates(), [running(1, 0), running(0, 0)]);
+    // The vehicle has no space: no failure, but people see it.
+    vehicle.refuse(&server, START, Some("2.0.0"), 301, "space_missing");
+    assert_eq!(gates(), [running(1, 0), running(0, 0)]);
+    assert_eq!(server.rollout(coming)["waves"][0]["reasons"], json!({"space_missing": 1}));
+
+    vehicle.refuse(&server, START, Some("2.0.0"), 4136, "self_test_failed");
+    assert_eq!(gates(), [running(1, 0), paused]);
+    server.ask("POST", &format!("/v1/rollouts/{coming}/resume"), Some(&json!({"note": "an old camera"})));
+    // It was not tried again: this is the failure from before.
+    vehicle.refuse(&server, START, Some("2.0.0"), 503, "quarantined");
+    assert_eq!(gates(), [running(1, 0), running(0, 0)]);
+    let event = server.rollout(coming)["events"][0]["text"].clone();
+    assert_eq!(event, "created: vla 2.0.0 in 1 wave");
+}
+
+#[test]
 fn a_rollout_that_cannot_be_meant_is_refused_with_the_reason() {
     let data = folder();
     let server = TestServer::start(data.path());

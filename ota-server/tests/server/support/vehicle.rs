@@ -157,28 +157,25 @@ impl TestVehicle {
         }
     }
 
-    /// The next report, signed.
+    /// The next report about a release, signed.
     pub(crate) fn manifest(&mut self, now: UnixTime, update: UpdateState, version: &str, release_counter: u64) -> Vec<u8> {
-        self.counter += 1;
         let release = ReleaseRef { model: "vla".to_owned(), version: version.to_owned(), release_counter };
         let failed = matches!(update, UpdateState::Refused | UpdateState::RolledBack);
-        let reason =
-            failed.then(|| Reason { number: 4001, name: "self_test_failed".to_owned(), text: "self-test: case 0 differs".to_owned() });
         let drives = matches!(update, UpdateState::Confirmed | UpdateState::Trial);
-        let report = EcuReport {
-            ecu_serial: self.ecu(),
-            installed: None,
-            attack_detected: None,
-            time: now,
-            counter: self.counter,
-            payload: ReportPayload {
-                release: drives.then(|| release.clone()),
-                candidate: (!drives).then_some(release),
-                update,
-                reason,
-                counters: BTreeMap::from([("steps".to_owned(), 20)]),
-            },
+        let payload = ReportPayload {
+            release: drives.then(|| release.clone()),
+            candidate: (!drives).then_some(release),
+            update,
+            reason: failed.then(|| reason(4136, "self_test_failed")),
+            counters: BTreeMap::from([("steps".to_owned(), 20)]),
         };
+        self.sign(now, payload)
+    }
+
+    fn sign(&mut self, now: UnixTime, payload: ReportPayload) -> Vec<u8> {
+        self.counter += 1;
+        let report =
+            EcuReport { ecu_serial: self.ecu(), installed: None, attack_detected: None, time: now, counter: self.counter, payload };
         let manifest = VehicleVersionManifest {
             vehicle_id: VehicleId::new(&self.id).unwrap(),
             primary_ecu_serial: self.ecu(),
@@ -196,8 +193,30 @@ impl TestVehicle {
     /// Reports, and expects to be heard.
     pub(crate) fn report(&mut self, server: &impl Control, now: UnixTime, update: UpdateState, version: &str, counter: u64) {
         let manifest = self.manifest(now, update, version, counter);
-        let response = self.send(server, now, &manifest);
+        self.send_heard(server, now, &manifest);
+    }
+
+    /// Reports that version 1.0.0 drives and that `candidate` was refused, and expects to be heard.
+    pub(crate) fn refuse(&mut self, server: &impl Control, now: UnixTime, candidate: Option<&str>, number: u32, name: &str) {
+        let release = |version: &str, release_counter| ReleaseRef { model: "vla".to_owned(), version: version.to_owned(), release_counter };
+        let payload = ReportPayload {
+            release: Some(release("1.0.0", 1)),
+            candidate: candidate.map(|version| release(version, 2)),
+            update: UpdateState::Refused,
+            reason: Some(reason(number, name)),
+            counters: BTreeMap::new(),
+        };
+        let manifest = self.sign(now, payload);
+        self.send_heard(server, now, &manifest);
+    }
+
+    fn send_heard(&self, server: &impl Control, now: UnixTime, manifest: &[u8]) {
+        let response = self.send(server, now, manifest);
         assert_eq!(response.status, 200, "{}", response.text());
         assert!(response.json()["poll_after_s"].as_u64().unwrap() >= 1);
     }
+}
+
+fn reason(number: u32, name: &str) -> Reason {
+    Reason { number, name: name.to_owned(), text: format!("{name}, in words") }
 }
