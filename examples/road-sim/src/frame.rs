@@ -8,21 +8,21 @@ pub struct Frame {
 
 impl Frame {
     /// The same image as NV12, as most automotive cameras deliver it: a plane of luma, then one of interleaved Cb and Cr at half the
-    /// width and height. BT.601, limited range. Width and height must be even, as NV12 demands; an odd last column or row is left out.
+    /// width and height. BT.709, limited range. Width and height must be even, as NV12 demands; an odd last column or row is left out.
     pub fn to_nv12(&self) -> Vec<u8> {
         let (width, height) = (self.width & !1, self.height & !1);
         let mut out = Vec::with_capacity(width * height * 3 / 2);
         for row in 0..height {
             out.extend((0..width).map(|column| {
                 let [r, g, b] = self.pixel(column, row);
-                (16.0 + 0.256_788 * r + 0.504_129 * g + 0.097_906 * b).round() as u8
+                (16.0 + 0.182_586 * r + 0.614_231 * g + 0.062_007 * b).round() as u8
             }));
         }
         for row in (0..height).step_by(2) {
             for column in (0..width).step_by(2) {
                 let [r, g, b] = self.mean_of_four(column, row);
-                out.push((128.0 - 0.148_223 * r - 0.290_993 * g + 0.439_216 * b).round() as u8);
-                out.push((128.0 + 0.439_216 * r - 0.367_788 * g - 0.071_427 * b).round() as u8);
+                out.push((128.0 - 0.100_644 * r - 0.338_572 * g + 0.439_216 * b).round() as u8);
+                out.push((128.0 + 0.439_216 * r - 0.398_942 * g - 0.040_274 * b).round() as u8);
             }
         }
         out
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nv12_of_plain_colors_has_the_values_of_bt_601() {
+    fn nv12_of_plain_colors_has_the_values_of_bt_709() {
         let check = |rgb: [u8; 3], expected: [u8; 3]| {
             let frame = Frame { width: 2, height: 2, rgb: rgb.repeat(4) };
             let nv12 = frame.to_nv12();
@@ -58,7 +58,7 @@ mod tests {
         };
         check([0, 0, 0], [16, 128, 128]);
         check([255, 255, 255], [235, 128, 128]);
-        check([255, 0, 0], [81, 90, 240]);
-        check([0, 0, 255], [41, 240, 110]);
+        check([255, 0, 0], [63, 102, 240]);
+        check([0, 0, 255], [32, 240, 118]);
     }
 }
