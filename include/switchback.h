@@ -130,7 +130,7 @@
 
 /** Pixel format: three bytes a pixel, red, green, blue. */
 #define SWB_PIXEL_FORMAT_RGB8 1
-/** Pixel format: a plane of luma, then interleaved chroma (U, V) at half resolution; ITU-R BT.709, limited range. */
+/** Pixel format: a plane of luma, then interleaved chroma (U, V) at half resolution; ITU-R BT.709, limited range. Width and height are even. */
 #define SWB_PIXEL_FORMAT_NV12 2
 
 /** Mode: nobody acts on the output; the model runs so that it is ready. */
@@ -169,9 +169,9 @@
 
 /** Fault: there is no model. */
 #define SWB_FAULT_NO_MODEL 1
-/** Fault: a camera that the contract asks for was not supplied, or its description does not fit its data. */
+/** Fault: a camera that the contract asks for was not supplied, or its description does not fit its data (stride, `data_len`, odd NV12). */
 #define SWB_FAULT_CAMERA_MISSING 2
-/** Fault: a camera image is older than allowed. */
+/** Fault: a camera image is older than allowed, or from the future. */
 #define SWB_FAULT_CAMERA_STALE 4
 /** Fault: a camera delivered the same frame again. */
 #define SWB_FAULT_CAMERA_REPEATED 8
@@ -454,7 +454,7 @@ typedef struct {
   swb_vehicle_state_fn vehicle_state;
 } swb_vehicle_config;
 
-/** One camera image. */
+/** One camera image, of any size: it is scaled to what the model reads. */
 typedef struct {
   /** `sizeof(swb_camera_frame)`; the same in every element of an array. */
   size_t struct_size;
@@ -550,7 +550,7 @@ typedef struct {
   uint64_t sequence;
   /** The caller's monotonic time now, ns. */
   int64_t time_ns;
-  /** The newest frame of each camera: an array of `cameras_len` elements. */
+  /** The newest frame of each camera: an array of `cameras_len` elements; NULL when there are none. */
   const swb_camera_frame *cameras;
   /** Number of cameras, at most `SWB_CAMERAS_MAX`. */
   uint32_t cameras_len;
@@ -598,7 +598,7 @@ typedef struct {
   uint8_t sha256[32];
   /** Release counter: rises with every release of the model; a vehicle never goes below the one that it confirmed. */
   uint64_t release_counter;
-  /** Rises with every model that this vehicle activates. 0: no model. */
+  /** Rises with every model that this vehicle loads, also with the same one after a restart. 0: no model. */
   uint64_t generation;
 } swb_model_identity;
 
@@ -613,11 +613,11 @@ typedef struct {
   size_t struct_size;
   /** Sequence number of the input that it answers; 0 when the input could not be read. */
   uint64_t sequence;
-  /** Frame id of the front camera's image that was used; 0 when none was. */
+  /** Frame id of the front camera's image, also of one that could not be used; 0 when there was none. */
   uint64_t frame_id;
   /** Exposure of the oldest image that was used, ns of the caller's monotonic clock. */
   int64_t exposure_ns;
-  /** End of validity, ns of the caller's monotonic clock. Never act on the output later than this. */
+  /** End of validity, ns of the caller's monotonic clock. Never act on the output later than this. 0 when `control_valid` is 0. */
   int64_t valid_until_ns;
   /** What went wrong in this step: bits `SWB_FAULT_...`. Bits can be set while `control_valid` is 1. */
   uint64_t faults;
@@ -641,11 +641,14 @@ typedef struct {
   uint32_t takeover_reason;
   /** Time that the driver has, ms; 0 when nothing is asked. */
   uint32_t takeover_budget_ms;
-  /** The minimal risk manoeuvre that the vehicle should carry out: `SWB_MINIMAL_RISK_...`. The library asks, the vehicle acts. */
+  /**
+   * The minimal risk manoeuvre that the vehicle should carry out: `SWB_MINIMAL_RISK_...`. The library asks, the vehicle acts.
+   * It asks once the last valid output has run out, not in the first step without one.
+   */
   uint32_t minimal_risk;
   /** Mode that this output is meant for: `SWB_MODE_...`. */
   uint32_t mode;
-  /** 1: curvature, acceleration and trajectory come from a model, are finite and keep the contract's envelope. 0: do not use them. */
+  /** 1: curvature, acceleration and trajectory come from a model and are finite; control and speeds keep the contract's envelope. 0: do not use them. */
   uint8_t control_valid;
   /** 1: the first output of a model that was just swapped in. */
   uint8_t swapped;

@@ -16,7 +16,7 @@ pub const SWB_SIGNALS_MAX: usize = 64;
 
 /// Pixel format: three bytes a pixel, red, green, blue.
 pub const SWB_PIXEL_FORMAT_RGB8: u32 = 1;
-/// Pixel format: a plane of luma, then interleaved chroma (U, V) at half resolution; ITU-R BT.709, limited range.
+/// Pixel format: a plane of luma, then interleaved chroma (U, V) at half resolution; ITU-R BT.709, limited range. Width and height are even.
 pub const SWB_PIXEL_FORMAT_NV12: u32 = 2;
 
 /// Mode: nobody acts on the output; the model runs so that it is ready.
@@ -42,7 +42,7 @@ pub const SWB_YES: u8 = 1;
 /// Answer to a yes-or-no question: no.
 pub const SWB_NO: u8 = 2;
 
-/// One camera image.
+/// One camera image, of any size: it is scaled to what the model reads.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct swb_camera_frame {
@@ -150,7 +150,7 @@ pub struct swb_drive_input {
     pub sequence: u64,
     /// The caller's monotonic time now, ns.
     pub time_ns: i64,
-    /// The newest frame of each camera: an array of `cameras_len` elements.
+    /// The newest frame of each camera: an array of `cameras_len` elements; NULL when there are none.
     pub cameras: *const swb_camera_frame,
     /// Number of cameras, at most `SWB_CAMERAS_MAX`.
     pub cameras_len: u32,

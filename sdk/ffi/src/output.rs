@@ -19,9 +19,9 @@ pub const SWB_IDENTITY_TEXT_BYTES: usize = 32;
 
 /// Fault: there is no model.
 pub const SWB_FAULT_NO_MODEL: u64 = 0x1;
-/// Fault: a camera that the contract asks for was not supplied, or its description does not fit its data.
+/// Fault: a camera that the contract asks for was not supplied, or its description does not fit its data (stride, `data_len`, odd NV12).
 pub const SWB_FAULT_CAMERA_MISSING: u64 = 0x2;
-/// Fault: a camera image is older than allowed.
+/// Fault: a camera image is older than allowed, or from the future.
 pub const SWB_FAULT_CAMERA_STALE: u64 = 0x4;
 /// Fault: a camera delivered the same frame again.
 pub const SWB_FAULT_CAMERA_REPEATED: u64 = 0x8;
@@ -130,7 +130,7 @@ pub struct swb_model_identity {
     pub sha256: [u8; 32],
     /// Release counter: rises with every release of the model; a vehicle never goes below the one that it confirmed.
     pub release_counter: u64,
-    /// Rises with every model that this vehicle activates. 0: no model.
+    /// Rises with every model that this vehicle loads, also with the same one after a restart. 0: no model.
     pub generation: u64,
 }
 
@@ -145,11 +145,11 @@ pub struct swb_drive_output {
     pub struct_size: usize,
     /// Sequence number of the input that it answers; 0 when the input could not be read.
     pub sequence: u64,
-    /// Frame id of the front camera's image that was used; 0 when none was.
+    /// Frame id of the front camera's image, also of one that could not be used; 0 when there was none.
     pub frame_id: u64,
     /// Exposure of the oldest image that was used, ns of the caller's monotonic clock.
     pub exposure_ns: i64,
-    /// End of validity, ns of the caller's monotonic clock. Never act on the output later than this.
+    /// End of validity, ns of the caller's monotonic clock. Never act on the output later than this. 0 when `control_valid` is 0.
     pub valid_until_ns: i64,
     /// What went wrong in this step: bits `SWB_FAULT_...`. Bits can be set while `control_valid` is 1.
     pub faults: u64,
@@ -174,10 +174,11 @@ pub struct swb_drive_output {
     /// Time that the driver has, ms; 0 when nothing is asked.
     pub takeover_budget_ms: u32,
     /// The minimal risk manoeuvre that the vehicle should carry out: `SWB_MINIMAL_RISK_...`. The library asks, the vehicle acts.
+    /// It asks once the last valid output has run out, not in the first step without one.
     pub minimal_risk: u32,
     /// Mode that this output is meant for: `SWB_MODE_...`.
     pub mode: u32,
-    /// 1: curvature, acceleration and trajectory come from a model, are finite and keep the contract's envelope. 0: do not use them.
+    /// 1: curvature, acceleration and trajectory come from a model and are finite; control and speeds keep the contract's envelope. 0: do not use them.
     pub control_valid: u8,
     /// 1: the first output of a model that was just swapped in.
     pub swapped: u8,
