@@ -4,6 +4,7 @@
 //! thousands of failures pass while the rest has not even downloaded.
 
 use serde::{Deserialize, Serialize};
+use switchback_signing::metadata::vehicle::UpdateState;
 
 /// How many failures a rollout may have. At least one of `count` and `percent` is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,14 +122,26 @@ pub const fn blames_release(reason_number: Option<u32>) -> bool {
         | 300..=333
         // Network.
         | 400..=499
-        // Consent denied, superseded, withdrawn; and 503, given up before: that failure was counted when it happened, nothing was tried
-        // since. Not 504, a bundle of another release than the metadata says.
-        | 500..=503
+        // Consent denied, superseded, withdrawn. Not 504, a bundle of another release than the metadata says, and not 503, see
+        // [`is_told_again`].
+        | 500..=502
         // The vehicle could not be opened. Not 610, a model that does not load in time.
         | 600..=609
         // The engine was told to stop. A roll back that the OEM's software asks for counts: it may have seen how the model drives.
         | 4124
     )
+}
+
+/// Whether a report only tells again of a failure that the vehicle reported before, when `reported` was the last that it had said of the
+/// rollout.
+///
+/// A vehicle that gave a release up refuses it as "quarantined" (503) at every start, without a try. After a resume that is no news. It
+/// is news from a vehicle that was last heard on its way: a model that takes the vehicle's software down with it during the trial never
+/// gets to report the failure itself, and this refusal is all that is ever heard of it.
+#[must_use]
+pub fn is_told_again(reason_number: Option<u32>, reported: Option<UpdateState>) -> bool {
+    const QUARANTINED: u32 = 503;
+    reason_number == Some(QUARANTINED) && matches!(reported, Some(UpdateState::Refused | UpdateState::RolledBack))
 }
 
 #[cfg(test)]
@@ -197,7 +210,6 @@ mod tests {
             (500, "consent_denied"),
             (501, "superseded"),
             (502, "withdrawn"),
-            (503, "quarantined"),
             (600, "config"),
             (4124, "canceled"),
         ];
@@ -213,6 +225,7 @@ mod tests {
             (242, "contract"),
             (334, "manifest_refused"),
             (340, "trial_given_up"),
+            (503, "quarantined"),
             (504, "manifest_differs"),
             (610, "load_timeout"),
             (4021, "model refused by the runtime"),
@@ -229,6 +242,16 @@ mod tests {
             assert!(blames_release(Some(number)), "{number} {name}");
         }
         assert!(blames_release(None));
+    }
+
+    #[test]
+    fn only_a_quarantine_after_a_reported_failure_is_told_again() {
+        assert!(is_told_again(Some(503), Some(UpdateState::Refused)));
+        assert!(is_told_again(Some(503), Some(UpdateState::RolledBack)));
+        assert!(!is_told_again(Some(503), Some(UpdateState::Trial)));
+        assert!(!is_told_again(Some(503), None));
+        assert!(!is_told_again(Some(4136), Some(UpdateState::Refused)));
+        assert!(!is_told_again(None, Some(UpdateState::Refused)));
     }
 
     proptest! {

@@ -1,5 +1,8 @@
 use sqlx::{Row, sqlite::SqliteRow};
-use switchback_signing::time::UnixTime;
+use switchback_signing::{
+    metadata::{MetadataError, vehicle::UpdateState},
+    time::UnixTime,
+};
 
 use super::{Change, Registry, RegistryError};
 use crate::rollout::RolloutId;
@@ -111,6 +114,13 @@ impl Change {
         let query = sqlx::query(sql).bind(id.0).bind(vehicle_id).bind(now.seconds());
         query.execute(&mut *self.transaction).await?;
         Ok(())
+    }
+
+    /// What a vehicle said last of a rollout, with the steps of this change. An offer counts as said.
+    pub async fn reported(&mut self, id: RolloutId, vehicle_id: &str) -> Result<Option<UpdateState>, RegistryError> {
+        let sql = "SELECT stage FROM outcomes WHERE rollout_id = ? AND vehicle_id = ?";
+        let stage: Option<String> = sqlx::query_scalar(sql).bind(id.0).bind(vehicle_id).fetch_optional(&mut *self.transaction).await?;
+        stage.map(|stage| stage.parse().map_err(|error: MetadataError| RegistryError::corrupt("outcomes", error))).transpose()
     }
 
     /// Notes how far a vehicle came. A terminal stage is counted for the gate; within one epoch each vehicle counts once, with its

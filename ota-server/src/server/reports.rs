@@ -191,7 +191,11 @@ impl Batch {
         change.save_reported(&reported.id, counter, state.installed.as_ref(), confirmed).await?;
         let Some(outcome) = outcome(&reported.id, report) else { return Ok(Ok(())) };
         let Some(rollout) = self.rollout_of(&state, report) else { return Ok(Ok(())) };
-        let counted = counted(&report.payload);
+        let mut counted = counted(&report.payload);
+        if counted == Some(Counted::Failed) {
+            let before = change.reported(rollout, &outcome.vehicle_id).await?;
+            counted = counted.filter(|_| !gate::is_told_again(reason_number(&report.payload), before));
+        }
         change.note_outcome(rollout, &outcome, counted, now).await?;
         if let Some(counted) = counted {
             self.reported.insert(rollout);
@@ -349,14 +353,15 @@ fn confirmed_counter(report: &EcuReport) -> u64 {
     }
 }
 
+fn reason_number(payload: &ReportPayload) -> Option<u32> {
+    payload.reason.as_ref().map(|reason| reason.number)
+}
+
 /// As what the gate counts the report. A failure that is not the release's is noted, and not counted.
 fn counted(payload: &ReportPayload) -> Option<Counted> {
     match payload.update {
         UpdateState::Confirmed => Some(Counted::Confirmed),
-        UpdateState::RolledBack | UpdateState::Refused => {
-            let number = payload.reason.as_ref().map(|reason| reason.number);
-            gate::blames_release(number).then_some(Counted::Failed)
-        }
+        UpdateState::RolledBack | UpdateState::Refused => gate::blames_release(reason_number(payload)).then_some(Counted::Failed),
         UpdateState::Idle
         | UpdateState::Offered
         | UpdateState::Consented

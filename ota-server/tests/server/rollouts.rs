@@ -165,11 +165,16 @@ fn what_the_release_is_not_to_blame_for_pauses_no_rollout() {
     assert_eq!(server.rollout(coming)["waves"][0]["reasons"], json!({"space_missing": 1}));
 
     vehicle.refuse(&server, START, Some("2.0.0"), 4136, "self_test_failed");
-    assert_eq!(gates(), [running(1, 0), paused]);
+    assert_eq!(gates(), [running(1, 0), paused.clone()]);
     server.ask("POST", &format!("/v1/rollouts/{coming}/resume"), Some(&json!({"note": "an old camera"})));
     // It was not tried again: this is the failure from before.
     vehicle.refuse(&server, START, Some("2.0.0"), 503, "quarantined");
     assert_eq!(gates(), [running(1, 0), running(0, 0)]);
+    // This one was last heard before its trial: its software went down with the model, and nobody was told until now.
+    let mut other = TestVehicle::enroll(&server, "v-2");
+    other.report(&server, START, UpdateState::Armed, "2.0.0", 2);
+    other.refuse(&server, START, Some("2.0.0"), 503, "quarantined");
+    assert_eq!(gates(), [running(1, 0), paused]);
     let event = server.rollout(coming)["events"][0]["text"].clone();
     assert_eq!(event, "created: vla 2.0.0 in 1 wave");
 }
