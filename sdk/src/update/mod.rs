@@ -150,13 +150,16 @@ pub struct OutOfTurn {
 pub struct Update {
     state: State,
     policy: ActivationPolicy,
+    /// Whether the Director assigned the release in this run. What was believed before the vehicle was switched off may have been
+    /// withdrawn since.
+    assigned: bool,
     outputs: VecDeque<Output>,
 }
 
 impl Update {
     /// Nothing is on its way.
     pub fn new(policy: ActivationPolicy) -> Self {
-        Self { state: State::Idle, policy, outputs: VecDeque::new() }
+        Self { state: State::Idle, policy, assigned: false, outputs: VecDeque::new() }
     }
 
     /// The release was confirmed before this start.
@@ -164,7 +167,8 @@ impl Update {
         Self { state: State::Confirmed(release), ..Self::new(policy) }
     }
 
-    /// The release was complete in its slot when the vehicle was switched off: it goes on from there.
+    /// The release was complete in its slot when the vehicle was switched off: it goes on from there, up to the moment in which it
+    /// would take over. That waits until the Director has [assigned](Input::Offered) the release again.
     pub fn staged(policy: ActivationPolicy, release: ReleaseRef) -> Self {
         let mut update = Self::new(policy);
         update.enter(State::Staged(release));
@@ -178,7 +182,9 @@ impl Update {
     pub fn handle(&mut self, input: Input) -> Result<(), OutOfTurn> {
         let out_of_turn = OutOfTurn { state: self.stage().name(), input: input.name() };
         let before = self.state.clone();
+        let assigned = matches!(input, Input::Offered(_));
         let after = self.next(before, input).ok_or(out_of_turn)?;
+        self.assigned |= assigned;
         if after.looks_like(&self.state) {
             self.state = after;
         } else {
@@ -309,8 +315,10 @@ impl Update {
 
     fn armed(&mut self, release: ReleaseRef, takeover: Takeover, input: Input) -> Option<State> {
         match (takeover, input) {
-            (Takeover::Waiting, Input::Vehicle(vehicle)) if self.policy.permits(&vehicle) => Some(self.record_try(release)),
-            (Takeover::Waiting, Input::Activate) => Some(self.record_try(release)),
+            (Takeover::Waiting, Input::Vehicle(vehicle)) if self.assigned && self.policy.permits(&vehicle) => {
+                Some(self.record_try(release))
+            }
+            (Takeover::Waiting, Input::Activate) if self.assigned => Some(self.record_try(release)),
             (Takeover::Recording, Input::TryRecorded) => {
                 self.outputs.push_back(Output::Swap);
                 Some(State::Armed(release, Takeover::Ordered))

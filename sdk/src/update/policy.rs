@@ -1,4 +1,9 @@
 //! When a new model may take over.
+//!
+//! A policy decides about a release that the Director assigns. A release that was staged or armed when the vehicle was switched off is
+//! loaded, tested and run in shadow after the start, but no policy and no order lets it take over until one check since the start has
+//! succeeded and still assigns it: the rollout may have been paused or the approval revoked meanwhile. Until then the vehicle drives
+//! with the confirmed model, or without one if there is none yet.
 
 /// When a model that passed its tests takes over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

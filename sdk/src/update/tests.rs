@@ -261,6 +261,29 @@ fn a_staged_release_goes_on_after_a_restart() {
 }
 
 #[test]
+fn a_release_from_before_the_restart_takes_over_only_once_it_is_assigned_again() {
+    for policy in [ActivationPolicy::Now, ActivationPolicy::NextDisengaged, ActivationPolicy::Manual] {
+        let mut update = Update::staged(policy, release(7));
+        for input in [Input::SelfTestPassed, Input::ShadowBegan, Input::Armed] {
+            update.handle(input).unwrap();
+        }
+        outputs(&mut update);
+        for input in [Input::Vehicle(MAY_SWAP), Input::Vehicle(VehicleState::default()), Input::NotBelieved(reason(105))] {
+            update.handle(input).unwrap();
+        }
+        update.handle(Input::Activate).unwrap_err();
+        assert_eq!((update.stage(), outputs(&mut update)), (UpdateState::Armed, vec![]), "{policy:?}");
+        let mut withdrawn = update.clone();
+        withdrawn.handle(Input::Withdrawn).unwrap();
+        assert_eq!(withdrawn.stage(), UpdateState::Idle);
+        update.handle(offer(7)).unwrap();
+        assert_eq!(outputs(&mut update), []);
+        update.handle(if policy == ActivationPolicy::Manual { Input::Activate } else { Input::Vehicle(MAY_SWAP) }).unwrap();
+        assert_eq!(outputs(&mut update), [Output::RecordTry], "{policy:?}");
+    }
+}
+
+#[test]
 fn an_input_out_of_turn_says_so() {
     let error = at(UpdateState::Downloading).handle(Input::Swapped).unwrap_err();
     assert_eq!(error.to_string(), "a swap is out of turn while the update is downloading");

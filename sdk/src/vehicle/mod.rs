@@ -112,7 +112,8 @@ impl Vehicle {
         self.orders.give(|waiting| waiting.check = true);
     }
 
-    /// Lets the model that is armed take over, whatever the policy says. Without one, nothing happens.
+    /// Lets the model that is armed take over, whatever the policy says. Without one, nothing happens; nor with one that
+    /// was staged before this start, until a check since then has succeeded and still assigns it.
     pub fn activate(&self) {
         self.orders.give(|waiting| waiting.activate = true);
     }
