@@ -5,7 +5,7 @@ use std::error::Error;
 use switchback_signing::{bundle::BundleError, metadata::vehicle::Reason, trust::TrustError};
 
 use crate::{
-    engine::{EngineError, Refusal, RollBackReason, SelfTestError},
+    engine::{EngineError, Refusal, RollBackReason, SelfTestError, ShadowFailure},
     fetch::FetchError,
     store::{FailureCount, StoreError, Verdict},
     update::Blame,
@@ -44,6 +44,18 @@ pub(super) fn story(error: &dyn Error) -> String {
 
 pub(super) fn of_store(error: &StoreError) -> Reason {
     reason(error.number(), error.name(), story(error))
+}
+
+/// Whether what lies in the slot was read, and is not what was signed.
+pub(super) fn is_about_content(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::ContentHash { .. }
+            | StoreError::ContentLength { .. }
+            | StoreError::ContentMissing { .. }
+            | StoreError::ContentForeign { .. }
+            | StoreError::ManifestRefused { .. }
+    )
 }
 
 /// Whether a failure of the disk counts against the release that was being written.
@@ -103,12 +115,18 @@ pub(super) fn of_refusal(refusal: &Refusal) -> Reason {
     reason(refusal.number().into(), name, story(refusal))
 }
 
-/// Whether a refused model may be tried again. What fails once here fails again: the same graph, the same golden inputs, the same
-/// vehicle. A release that does not pass waits for the next one.
+/// Whether a refused model may be tried again. What the release alone decides fails again: the same graph, the same golden inputs. What
+/// hangs on the moment (memory, time, the inputs and the road that the vehicle met) is counted, and given up after three times.
 pub(super) fn blame_of_refusal(refusal: &Refusal) -> Blame {
     match refusal {
         Refusal::Canceled => Blame::Nobody,
-        Refusal::Open(_) | Refusal::SelfTest(SelfTestError::Unreadable { .. }) => Blame::Circumstances,
+        Refusal::Open(_)
+        | Refusal::Memory { .. }
+        | Refusal::WarmUp(_)
+        | Refusal::SelfTest(SelfTestError::Unreadable { .. })
+        | Refusal::Shadow(ShadowFailure::Late { .. } | ShadowFailure::LowConfidence { .. } | ShadowFailure::Inputs(_)) => {
+            Blame::Circumstances
+        }
         _ => Blame::Release,
     }
 }
@@ -128,6 +146,8 @@ pub(super) fn of_roll_back(cause: RollBackReason) -> Reason {
 pub(super) fn blame_of_roll_back(cause: RollBackReason) -> Blame {
     match cause {
         RollBackReason::Requested => Blame::Nobody,
+        // A busy computer or a camera that failed does the same to a good model.
+        RollBackReason::Deadline | RollBackReason::Inputs => Blame::Circumstances,
         _ => Blame::Release,
     }
 }
@@ -142,5 +162,42 @@ pub(super) fn verdict(blame: Blame) -> Verdict {
         Blame::Release => Verdict::Condemned,
         Blame::Circumstances => Verdict::Counted,
         Blame::Nobody => Verdict::Blameless,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drive::Faults;
+
+    #[test]
+    fn what_hangs_on_the_moment_is_counted_and_what_the_release_decides_condemns_it() {
+        let apart = ShadowFailure::Apart { apart: 9, frames: 10, lateral_m: 3.0, lateral_max_m: 0.5 };
+        let refusals = [
+            (Refusal::Canceled, Blame::Nobody),
+            (Refusal::Memory { needed_mib: 2, in_use_mib: 1, budget_mib: 2 }, Blame::Circumstances),
+            (ShadowFailure::Late { late: 2, frames: 10, deadline_ms: 50 }.into(), Blame::Circumstances),
+            (ShadowFailure::LowConfidence { low: 2, frames: 10 }.into(), Blame::Circumstances),
+            (ShadowFailure::Inputs(Faults::NO_MODEL).into(), Blame::Circumstances),
+            (apart.into(), Blame::Release),
+            (ShadowFailure::NotFinite.into(), Blame::Release),
+            (ShadowFailure::Envelope(None).into(), Blame::Release),
+            (SelfTestError::NoCase.into(), Blame::Release),
+            (Refusal::Path { path: "../x".into() }, Blame::Release),
+        ];
+        for (refusal, expected) in refusals {
+            assert_eq!(blame_of_refusal(&refusal), expected, "{refusal}");
+        }
+        let roll_backs = [
+            (RollBackReason::Requested, Blame::Nobody),
+            (RollBackReason::Deadline, Blame::Circumstances),
+            (RollBackReason::Inputs, Blame::Circumstances),
+            (RollBackReason::RunFailed, Blame::Release),
+            (RollBackReason::NotFinite, Blame::Release),
+            (RollBackReason::Envelope, Blame::Release),
+        ];
+        for (cause, expected) in roll_backs {
+            assert_eq!(blame_of_roll_back(cause), expected, "{cause}");
+        }
     }
 }

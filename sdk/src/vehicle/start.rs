@@ -127,9 +127,12 @@ fn load_confirmed(store: &mut Store, engine: &Engine) -> Result<Confirmed, Vehic
     let model = match store.load(slot) {
         Ok(model) => model,
         Err(error) => {
-            // Never loaded again, and fetched again: the Director still assigns it, and the floor allows the same release.
             let reason = reason::of_store(&error);
-            store.reject(slot, Failure { verdict: Verdict::Blameless, number: reason.number, name: &reason.name })?;
+            if reason::is_about_content(&error) {
+                // Never loaded again, and fetched again: the Director still assigns it, and the floor allows the same release.
+                store.reject(slot, Failure { verdict: Verdict::Blameless, number: reason.number, name: &reason.name })?;
+            }
+            // Otherwise nothing is known against it: a disk or a system that fails for the moment gives it back at the next start.
             return Ok(Confirmed::Lost(release_of(&occupant), reason));
         }
     };
