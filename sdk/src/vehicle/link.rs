@@ -27,10 +27,10 @@ pub(super) struct Link {
 }
 
 /// What the server says to a report.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(super) struct ReportAnswer {
     /// Seconds until the server wants to hear from the vehicle again.
-    pub(super) poll_after_s: Option<u64>,
+    pub(super) poll_after_s: u64,
 }
 
 impl Link {
@@ -102,8 +102,11 @@ impl Link {
     pub(super) fn report(&self, manifest: &[u8], key: RequestKey<'_>) -> Result<ReportAnswer, FetchError> {
         let path = format!("/v1/director/{}/manifest", self.vehicle_id);
         let answer = self.director.submit(Method::Put, &path, (JSON, manifest), ANSWER_BYTES_MAX, Some(key))?;
-        // The report has arrived whatever the answer says.
-        Ok(serde_json::from_slice(&answer.bytes).unwrap_or_default())
+        // A captive portal answers everything with its page and status 200; only the server's own words say that it has the report.
+        serde_json::from_slice(&answer.bytes).map_err(|error| FetchError::Unreachable {
+            url: path,
+            reason: format!("somebody else answered, or the answer is not JSON with `poll_after_s`: {error}"),
+        })
     }
 }
 

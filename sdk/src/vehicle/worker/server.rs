@@ -24,9 +24,12 @@ use crate::{
 /// Without news, the server hears from the vehicle at least this often, so that silence means something.
 const REPORT_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Bounds on what the server may ask for between two polls.
+/// Shortest time between two polls that the server may ask for.
 const POLL_MIN: Duration = Duration::from_secs(1);
-const POLL_MAX: Duration = Duration::from_secs(86_400);
+
+/// Longest time between two polls that the server may ask for. The answer is not signed: with a larger number, one mistake or whoever
+/// answers in the server's place would keep a whole fleet from pauses and fixes for as long.
+const POLL_MAX: Duration = Duration::from_secs(3600);
 
 /// Document that says that the server knows this vehicle.
 const ENROLLED_FILE: &str = "enrolled";
@@ -176,9 +179,7 @@ impl Worker {
             Ok(answer) => {
                 self.attack = None;
                 self.report.succeeded(Some(REPORT_INTERVAL));
-                if let Some(seconds) = answer.poll_after_s {
-                    self.config.poll_interval = Duration::from_secs(seconds).clamp(POLL_MIN, POLL_MAX);
-                }
+                self.config.poll_interval = poll_interval(answer.poll_after_s);
             }
             Err(error) => {
                 if matches!(error, FetchError::Refused { status: 409, .. }) {
@@ -219,5 +220,22 @@ impl Worker {
     pub(super) fn poll_wait(&self) -> Duration {
         let tenth = self.config.poll_interval / 10;
         self.config.poll_interval - tenth + tenth.mul_f64((random() & 0xffff) as f64 / 32_768.0)
+    }
+}
+
+/// The time between two polls, as the server asks for it and within bounds.
+fn poll_interval(asked_s: u64) -> Duration {
+    Duration::from_secs(asked_s).clamp(POLL_MIN, POLL_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_cannot_send_a_vehicle_away_for_longer_than_an_hour() {
+        for (asked_s, expected_s) in [(0, 1), (60, 60), (3600, 3600), (86_400, 3600), (u64::MAX, 3600)] {
+            assert_eq!(poll_interval(asked_s), Duration::from_secs(expected_s));
+        }
     }
 }
