@@ -236,8 +236,10 @@ impl Worker {
             tracing::warn!(?setback, "the download was not saved");
         }
         self.end_load();
-        if let (UpdateState::Trial, Some(candidate)) = (self.update.stage(), &self.candidate)
-            && let Err(error) = self.store.suspend_trial(candidate.slot)
+        // By what is on record: a try counts from before the swap is ordered. One that failed stays counted, whatever became of its record.
+        if let Some(slot) = self.store.state().trial()
+            && self.update.is_under_way()
+            && let Err(error) = self.store.suspend_trial(slot)
         {
             tracing::warn!(%error, "the trial counts as a try");
         }
