@@ -4,124 +4,21 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::car::{Car, callbacks, config, power_cut};
 use common::server::Server;
 use common::{From, Road};
 use serde_json::json;
-use switchback_sdk::drive::{DriveInput, DriveOutput, DriverState, EgoState, Faults, MinimalRisk, Mode, Route};
+use switchback_sdk::drive::{Faults, MinimalRisk, Mode};
 use switchback_sdk::store::{Finding, SlotState, Store, TRIES_MAX};
 use switchback_sdk::update::{ActivationPolicy, Consent};
-use switchback_sdk::vehicle::{Driver, Event, EventKind, Identity, Vehicle, VehicleCallbacks, VehicleConfig};
+use switchback_sdk::vehicle::{EventKind, Vehicle, VehicleConfig};
 use switchback_signing::metadata::vehicle::UpdateState;
-use switchback_signing::testing::{NOW, identity};
 use tempfile::TempDir;
-
-/// A vehicle that drives at the pace of its machine.
-struct Car {
-    vehicle: Vehicle,
-    driver: Driver,
-    mode: Mode,
-    sequence: u64,
-    output: DriveOutput,
-    events: Vec<Event>,
-}
-
-fn config(server: &Server, store: &Path) -> VehicleConfig {
-    let known = identity();
-    let identity = Identity {
-        vehicle_id: known.vehicle_id.to_string(),
-        ecu_serial: known.ecu_serial.to_string(),
-        hardware_id: known.hardware_id.to_string(),
-        tier: known.tier.to_string(),
-        region: known.region.to_string(),
-    };
-    let mut config = VehicleConfig::new(store, "http://server", server.lock().repositories.anchors(), identity);
-    config.transport = Some(Arc::new(server.clone()));
-    config.enrollment_token = Some("one-time".into());
-    config
-}
-
-fn callbacks() -> VehicleCallbacks {
-    VehicleCallbacks { clock: Some(Box::new(|| NOW.seconds())), ..VehicleCallbacks::default() }
-}
-
-impl Car {
-    fn open(server: &Server, store: &Path) -> Self {
-        Self::open_with(config(server, store), callbacks())
-    }
-
-    fn open_with(config: VehicleConfig, callbacks: VehicleCallbacks) -> Self {
-        let (vehicle, driver) = Vehicle::open(config, callbacks).expect("sdk/onnx/get-onnxruntime.sh provides the library");
-        Self { vehicle, driver, mode: Mode::Standby, sequence: 0, output: DriveOutput::default(), events: Vec::new() }
-    }
-
-    fn step(&mut self) -> &DriveOutput {
-        self.sequence += 1;
-        let time_ns = 1_000_000_000 + self.sequence as i64 * common::STEP_NS;
-        let input = DriveInput {
-            sequence: self.sequence,
-            time_ns,
-            cameras: &[],
-            ego: EgoState { time_ns, speed_mps: 10.0, ..EgoState::default() },
-            route: Route::default(),
-            driver: DriverState::default(),
-            signals: &[],
-            requested_mode: self.mode,
-        };
-        self.driver.step(&input, &mut self.output);
-        &self.output
-    }
-
-    /// Drives until an event that `wanted` accepts, and hands every output to `look`.
-    fn drive_until(&mut self, wanted: impl Fn(&EventKind) -> bool, mut look: impl FnMut(&DriveOutput)) -> Event {
-        for _ in 0..20_000 {
-            if let Some(event) = self.vehicle.wait_event(Duration::from_millis(3)) {
-                self.events.push(event.clone());
-                if wanted(&event.kind) {
-                    return event;
-                }
-                continue;
-            }
-            look(self.step());
-        }
-        panic!("no such event; the vehicle is {:#?}\nafter {:#?}", self.vehicle.status(), self.events);
-    }
-
-    fn reach(&mut self, state: UpdateState) -> Event {
-        self.drive_until(|kind| *kind == EventKind::Update(state), |_| {})
-    }
-
-    fn states(&self) -> Vec<UpdateState> {
-        let state = |event: &Event| match event.kind {
-            EventKind::Update(state) => Some(state),
-            _ => None,
-        };
-        self.events.iter().filter_map(state).collect()
-    }
-
-    /// Drives until the server holds a report that `wanted` accepts.
-    fn until_reported(&mut self, server: &Server, wanted: impl Fn(UpdateState) -> bool) {
-        for _ in 0..20_000 {
-            if server.reports().iter().any(|report| wanted(report.payload.update)) {
-                return;
-            }
-            self.step();
-            // Reports are sent between two looks at the engine.
-            if let Some(event) = self.vehicle.wait_event(Duration::from_millis(3)) {
-                self.events.push(event);
-            }
-        }
-        panic!("no such report: {:#?}", server.reports());
-    }
-
-    fn model(&self) -> Option<String> {
-        self.vehicle.status().active.map(|active| active.release.model)
-    }
-}
 
 /// The better model: another control, so that the tests see who answered.
 fn better() -> Road {
@@ -136,25 +33,6 @@ fn driving() -> (Server, TempDir, Car) {
     car.reach(UpdateState::Confirmed);
     car.until_reported(&server, |state| state == UpdateState::Confirmed);
     (server, store, car)
-}
-
-/// What a power cut leaves: the store as it is at this moment, on another disk.
-fn power_cut(store: &Path) -> TempDir {
-    fn copy(from: &Path, to: &Path) {
-        for entry in std::fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
-            let target = to.join(entry.file_name());
-            if entry.file_type().unwrap().is_dir() {
-                std::fs::create_dir(&target).unwrap();
-                copy(&entry.path(), &target);
-            } else {
-                std::fs::copy(entry.path(), target).unwrap();
-            }
-        }
-    }
-    let disk = tempfile::tempdir().unwrap();
-    copy(store, disk.path());
-    disk
 }
 
 #[test]
@@ -455,6 +333,113 @@ fn a_release_that_takes_the_process_down_while_it_is_loaded_is_left_alone_after_
     assert_eq!(event.reason.unwrap().text, "given up on this vehicle after failure 3: load_interrupted (341)");
     assert_eq!(car.model().as_deref(), Some("vla-1"));
     assert!(car.step().control_valid);
+}
+
+#[test]
+fn a_release_that_was_withdrawn_while_the_vehicle_was_switched_off_never_drives() {
+    let (server, store, mut car) = driving();
+    server.release(&better(), 2, 0);
+    car.mode = Mode::Engaged;
+    car.step();
+    car.vehicle.check_now();
+    car.reach(UpdateState::Armed);
+    drop(car);
+    server.lock().down = true;
+    let mut config = config(&server, store.path());
+    config.activation = ActivationPolicy::Now;
+    let mut car = Car::open_with(config, callbacks());
+    car.reach(UpdateState::Armed);
+    car.vehicle.activate();
+    for _ in 0..100 {
+        assert_eq!(car.step().model.name(), "vla-1");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(car.vehicle.status().update, UpdateState::Armed);
+    {
+        let mut state = server.lock();
+        state.repositories.assign("ultra/vla-1-1.0.0.index");
+        state.down = false;
+    }
+    car.vehicle.check_now();
+    car.reach(UpdateState::Idle);
+    assert_eq!(car.step().model.name(), "vla-1");
+}
+
+#[test]
+fn a_first_model_waits_after_a_restart_until_the_server_still_assigns_it() {
+    let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
+    server.release(&Road::default(), 1, 0);
+    let mut manual = config(&server, store.path());
+    manual.activation = ActivationPolicy::Manual;
+    Car::open_with(manual, callbacks()).reach(UpdateState::Armed);
+    server.lock().down = true;
+    let mut car = Car::open(&server, store.path());
+    car.reach(UpdateState::Armed);
+    for _ in 0..100 {
+        assert!(car.step().faults.contains(Faults::NO_MODEL));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    server.lock().down = false;
+    car.vehicle.check_now();
+    car.reach(UpdateState::Confirmed);
+}
+
+#[test]
+fn a_model_that_cannot_be_read_for_now_is_not_thrown_away() {
+    let (server, store, car) = driving();
+    drop(car);
+    let (graph, aside) = (store.path().join("slots/a/model.onnx"), store.path().join("aside"));
+    std::fs::rename(&graph, &aside).unwrap();
+    std::os::unix::fs::symlink("model.onnx", &graph).unwrap();
+    server.lock().down = true;
+    let mut car = Car::open(&server, store.path());
+    let event = car.drive_until(|kind| *kind == EventKind::ModelLost, |_| {});
+    assert_eq!(event.reason.unwrap().name, "io");
+    drop(car);
+    std::fs::rename(aside, graph).unwrap();
+    let mut car = Car::open(&server, store.path());
+    assert!(car.step().control_valid);
+    assert_eq!(car.model().as_deref(), Some("vla-1"));
+}
+
+#[test]
+fn a_switch_off_between_the_order_and_the_first_frame_costs_no_try() {
+    let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
+    server.release(&Road::default(), 1, 0);
+    let mut config = config(&server, store.path());
+    config.activation = ActivationPolicy::Manual;
+    let mut car = Car::open_with(config, callbacks());
+    car.reach(UpdateState::Armed);
+    car.vehicle.activate();
+    let interrupted = |findings: Vec<Finding>| findings.iter().any(|found| matches!(found, Finding::TrialInterrupted { .. }));
+    let mut looks = 0;
+    while !interrupted(Store::open_dir(power_cut(store.path()).path()).unwrap().1) {
+        looks += 1;
+        assert!(looks < 1000, "the try is not recorded");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(car.vehicle.status().update, UpdateState::Armed, "no frame yet");
+    drop(car);
+    assert!(!interrupted(Store::open_dir(store.path()).unwrap().1));
+}
+
+#[test]
+fn a_report_that_somebody_else_answered_is_sent_again() {
+    let (server, _store, mut car) = driving();
+    server.release(&better(), 2, 0);
+    car.vehicle.check_now();
+    // Not earlier: each report that fails makes the wait for the next one longer.
+    car.reach(UpdateState::Trial);
+    {
+        let mut state = server.lock();
+        state.reports.clear();
+        state.portal = true;
+    }
+    car.reach(UpdateState::Confirmed);
+    std::thread::sleep(Duration::from_millis(300));
+    server.lock().portal = false;
+    // By itself: nobody asks for a check.
+    car.until_reported(&server, |state| state == UpdateState::Confirmed);
 }
 
 #[test]

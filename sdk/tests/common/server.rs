@@ -37,6 +37,8 @@ pub(crate) struct State {
     pub(crate) breaks_after: Option<usize>,
     /// One byte of every bundle is changed on the way.
     pub(crate) tampers: bool,
+    /// A captive portal answers reports with its own page.
+    pub(crate) portal: bool,
     /// Bytes of bundles that were sent.
     pub(crate) bundle_bytes: usize,
     /// First byte of each request for a bundle.
@@ -54,6 +56,7 @@ impl Default for Server {
             down: false,
             breaks_after: None,
             tampers: false,
+            portal: false,
             bundle_bytes: 0,
             ranges: Vec::new(),
         };
@@ -175,6 +178,9 @@ impl Transport for Server {
         };
         http::verify_request(&key, &signed, &headers, NOW).expect("the request is signed");
         if (request.method, target) == (Method::Put, "/v1/director/v-1/manifest") {
+            if state.portal {
+                return Ok(answer(Some(b"<html>Welcome! Please log in.</html>".to_vec())));
+            }
             return Ok(state.take_report(request.body, key));
         }
         let name = target.strip_prefix("/v1/director/v-1/metadata/").unwrap().to_owned();
