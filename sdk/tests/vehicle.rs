@@ -436,7 +436,14 @@ fn a_report_that_somebody_else_answered_is_sent_again() {
         state.portal = true;
     }
     car.reach(UpdateState::Confirmed);
-    std::thread::sleep(Duration::from_millis(300));
+    let pages = server.lock().portal_pages;
+    let mut frames = 0;
+    while server.lock().portal_pages == pages {
+        car.step();
+        car.vehicle.wait_event(Duration::from_millis(3));
+        frames += 1;
+        assert!(frames < 20_000, "the report of the confirmation never reached the portal");
+    }
     server.lock().portal = false;
     // By itself: nobody asks for a check.
     car.until_reported(&server, |state| state == UpdateState::Confirmed);

@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub(crate) tampers: bool,
     /// A captive portal answers reports with its own page.
     pub(crate) portal: bool,
+    /// Pages that it has answered with.
+    pub(crate) portal_pages: usize,
     /// Bytes of bundles that were sent.
     pub(crate) bundle_bytes: usize,
     /// First byte of each request for a bundle.
@@ -57,6 +59,7 @@ impl Default for Server {
             breaks_after: None,
             tampers: false,
             portal: false,
+            portal_pages: 0,
             bundle_bytes: 0,
             ranges: Vec::new(),
         };
@@ -179,6 +182,7 @@ impl Transport for Server {
         http::verify_request(&key, &signed, &headers, NOW).expect("the request is signed");
         if (request.method, target) == (Method::Put, "/v1/director/v-1/manifest") {
             if state.portal {
+                state.portal_pages += 1;
                 return Ok(answer(Some(b"<html>Welcome! Please log in.</html>".to_vec())));
             }
             return Ok(state.take_report(request.body, key));
