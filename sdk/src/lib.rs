@@ -1,6 +1,6 @@
 //! The vehicle side of Switchback.
 //!
-//! [`vehicle::Vehicle`] carries an update from the server to the next camera frame, [`drive::Driver`](engine) answers frames with
+//! [`vehicle::Vehicle`] carries an update from the server to the next camera frame, [`vehicle::Driver`] answers frames with
 //! driving actions. `fetch`, `store` and `engine` do not know each other; only `vehicle` joins them.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
