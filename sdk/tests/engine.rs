@@ -5,8 +5,9 @@
 mod common;
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use common::{Files, From, INPUTS, OUTPUTS, Road, Vehicle, write_tensors};
+use common::{Files, From, INPUTS, OUTPUTS, PATIENCE, Road, SPEED_BREAKS_MPS, Vehicle, write_tensors};
 use serde_json::json;
 use switchback_onnx::ElementType;
 use switchback_sdk::drive::{Faults, IntentCode, MinimalRisk, Signal, TakeoverLevel, TakeoverReason};
@@ -108,14 +109,15 @@ fn the_shadow_run_fills_the_memory_of_the_candidate() {
 
 #[test]
 fn a_model_that_fails_on_trial_is_answered_for_in_the_same_step() {
-    for (breaks, reason, fault, number) in [
-        (From::NotFinite(30), RollBackReason::NotFinite, Faults::NOT_FINITE, 4152),
-        (From::Envelope(30), RollBackReason::Envelope, Faults::ENVELOPE, 4153),
-        (From::RunFails(30), RollBackReason::RunFailed, Faults::RUN_FAILED, 4151),
+    for (breaks_at, reason, fault, number) in [
+        (From::NotFinite as fn(u32) -> From, RollBackReason::NotFinite, Faults::NOT_FINITE, 4152),
+        (From::Envelope, RollBackReason::Envelope, Faults::ENVELOPE, 4153),
+        (From::RunFails, RollBackReason::RunFailed, Faults::RUN_FAILED, 4151),
     ] {
         let mut vehicle = Vehicle::driving(&Road::default());
-        let model = Road { breaks, ..better() }.with("/acceptance/trial_frames", json!(1000));
-        vehicle.begin_trial(candidate(&model));
+        let breaks = breaks_at(0);
+        vehicle.begin_trial(candidate(&better().breaking_by_speed(breaks_at)));
+        vehicle.speed_mps = SPEED_BREAKS_MPS;
         let mut fell_back = Vec::new();
         let event = vehicle.event_with(|output| {
             assert!(output.control_valid, "{breaks:?}: step {} has no answer: {:?}", output.sequence, output.faults);
@@ -151,7 +153,7 @@ fn a_model_that_was_rolled_back_may_be_tried_again() {
 #[test]
 fn three_late_answers_in_a_row_end_a_trial_and_two_do_not() {
     let mut vehicle = Vehicle::driving(&Road::default());
-    vehicle.begin_trial(candidate(&better().with("/acceptance/trial_frames", json!(1000))));
+    vehicle.begin_trial(candidate(&better().with("/acceptance/trial_frames", json!(1_000_000))));
     let slow = |vehicle: &Vehicle, tick_ns| vehicle.clock.tick_ns.store(tick_ns, Ordering::Relaxed);
     for late in [true, true, false, true, true, true] {
         slow(&vehicle, if late { 30_000_000 } else { 0 });
@@ -168,12 +170,14 @@ fn three_late_answers_in_a_row_end_a_trial_and_two_do_not() {
 #[test]
 fn an_input_that_only_the_new_model_needs_may_miss_twice_but_not_three_times() {
     let mut vehicle = Vehicle::driving(&Road::default());
-    let needy = Road { signal: Some("lidar"), ..better() }.with("/acceptance/trial_frames", json!(1000));
+    let needy = Road { signal: Some("lidar"), ..better() }.with("/acceptance/trial_frames", json!(1_000_000));
     const SUPPLIED: &[Signal<'static>] = &[Signal { name: "lidar", value: 3.0 }];
     // Shadow and swap, with the signal.
     vehicle.load(candidate(&needy));
     let mut armed = false;
+    let begun = Instant::now();
     while vehicle.output.model.generation != 2 {
+        assert!(begun.elapsed() < PATIENCE, "the engine is {:?}", vehicle.engine.status());
         vehicle.step_with(|input| input.signals = SUPPLIED);
         if !armed && vehicle.engine.status().phase == Phase::Armed {
             vehicle.engine.activate().unwrap();
@@ -193,7 +197,7 @@ fn an_input_that_only_the_new_model_needs_may_miss_twice_but_not_three_times() {
 #[test]
 fn an_ego_state_that_no_model_can_use_is_not_the_fault_of_the_new_one() {
     let mut vehicle = Vehicle::driving(&Road::default());
-    vehicle.begin_trial(candidate(&better().with("/acceptance/trial_frames", json!(1000))));
+    vehicle.begin_trial(candidate(&better().with("/acceptance/trial_frames", json!(1_000_000))));
     for _ in 0..10 {
         let output = vehicle.step_with(|input| input.ego.speed_mps = f32::NAN);
         assert!(!output.control_valid && output.faults.contains(Faults::EGO_INVALID));
@@ -330,12 +334,30 @@ fn calls_in_the_wrong_phase_are_refused_and_change_nothing() {
     wrong(vehicle.engine.confirm(), "cannot confirm while the engine is idle");
     wrong(vehicle.engine.roll_back(), "cannot roll back while the engine is idle");
     wrong(vehicle.engine.cancel(), "cannot cancel while the engine is idle");
-    vehicle.begin_trial(candidate(&better().with("/acceptance/trial_frames", json!(1000))));
+    vehicle.begin_trial(candidate(&better().with("/acceptance/trial_frames", json!(1_000_000))));
     wrong(vehicle.engine.confirm(), "cannot confirm while the engine is on trial");
     let third = better().files(3, Entry::Candidate);
     let busy = vehicle.engine.load(third.files.clone()).unwrap_err();
     assert_eq!((busy.number(), busy.to_string().as_str()), (4103, "model generation 2 is still on trial; one candidate at a time"));
     assert_eq!(vehicle.step().model.generation, 2);
+}
+
+#[test]
+fn an_order_to_activate_a_candidate_that_broke_meanwhile_hides_nothing_of_it() {
+    let mut vehicle = Vehicle::driving(&Road::default());
+    vehicle.load(candidate(&better().breaking_by_speed(From::NotFinite)));
+    vehicle.expect(|event| matches!(event, EngineEvent::Armed { .. }));
+    vehicle.speed_mps = SPEED_BREAKS_MPS;
+    let begun = Instant::now();
+    while vehicle.engine.status().phase != Phase::Idle {
+        assert!(begun.elapsed() < PATIENCE, "the engine is {:?}", vehicle.engine.status());
+        assert!(vehicle.step().control_valid);
+        std::thread::yield_now();
+    }
+    // Whoever has not read its events yet still believes in it.
+    assert_eq!(vehicle.engine.activate().unwrap_err().number(), 4104);
+    let refusal = refusal_of(vehicle.event());
+    assert_eq!((refusal.number(), refusal.to_string().as_str()), (4141, "shadow: the output is not finite"));
 }
 
 #[test]

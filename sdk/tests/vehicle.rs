@@ -4,19 +4,19 @@
 
 mod common;
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::Instant;
 
 use common::car::{Car, callbacks, config, power_cut};
 use common::server::Server;
-use common::{From, Road};
-use serde_json::json;
+use common::watch::when_said;
+use common::{From, PATIENCE, Road, SPEED_BREAKS_MPS};
 use switchback_sdk::drive::{Faults, MinimalRisk, Mode};
 use switchback_sdk::store::{Finding, SlotState, Store, TRIES_MAX};
-use switchback_sdk::update::{ActivationPolicy, Consent};
-use switchback_sdk::vehicle::{EventKind, Vehicle, VehicleConfig};
+use switchback_sdk::update::{ActivationPolicy, Consent, VehicleState};
+use switchback_sdk::vehicle::{EventKind, Vehicle, VehicleCallbacks, VehicleConfig};
 use switchback_signing::metadata::vehicle::UpdateState;
 use tempfile::TempDir;
 
@@ -90,8 +90,10 @@ fn a_new_model_takes_over_without_losing_a_frame_and_is_reported() {
 #[test]
 fn a_model_that_breaks_on_trial_is_taken_back_reported_and_left_alone() {
     let (server, store, mut car) = driving();
-    server.release(&Road { breaks: From::NotFinite(10), ..better() }.with("/acceptance/trial_frames", json!(1000)), 2, 0);
+    server.release(&better().breaking_by_speed(From::NotFinite), 2, 0);
     car.vehicle.check_now();
+    car.reach(UpdateState::Trial);
+    car.speed_mps = SPEED_BREAKS_MPS;
     let mut fell_back = 0;
     let event = car.drive_until(
         |kind| *kind == EventKind::Update(UpdateState::RolledBack),
@@ -123,6 +125,37 @@ fn a_model_that_fails_in_shadow_never_drives() {
     let event = car.drive_until(|kind| *kind == EventKind::Update(UpdateState::Refused), |output| assert_eq!(output.model.name(), "vla-1"));
     assert_eq!(event.reason.unwrap().name, "shadow_failed");
     car.until_reported(&server, |state| state == UpdateState::Refused);
+}
+
+#[test]
+fn a_model_that_breaks_in_the_moment_of_the_order_to_swap_is_refused_for_what_it_did() {
+    let (server, store, car) = driving();
+    drop(car);
+    let ((armed, is_armed), (go, may_go)) = (channel(), channel());
+    let (armed, may_go) = (Mutex::new(Some(armed)), Mutex::new(may_go));
+    let mut callbacks = callbacks();
+    // Asked on the update thread, between its look at the engine and its order to swap.
+    callbacks.vehicle_state = Some(Box::new(move || {
+        if let Some(armed) = armed.lock().unwrap().take() {
+            armed.send(()).unwrap();
+            may_go.lock().unwrap().recv().unwrap();
+        }
+        VehicleState { engaged: Some(false), ..VehicleState::default() }
+    }));
+    let mut config = config(&server, store.path());
+    config.engine.loader_name = "breaks-at-swap".into();
+    let mut car = Car::open_with(config, callbacks);
+    server.release(&better().breaking_by_speed(From::NotFinite), 2, 0);
+    car.vehicle.check_now();
+    car.drive_while(|| is_armed.try_recv().is_err());
+    let (refused, is_refused) = channel();
+    when_said("breaks-at-swap", "the model was refused", move || refused.send(()).unwrap());
+    car.speed_mps = SPEED_BREAKS_MPS;
+    car.drive_while(|| is_refused.try_recv().is_err());
+    go.send(()).unwrap();
+    let reason = car.reach(UpdateState::Refused).reason.unwrap();
+    assert_eq!((reason.number, reason.text.as_str()), (4141, "shadow: the output is not finite"));
+    assert_eq!(car.model().as_deref(), Some("vla-1"));
 }
 
 #[test]
@@ -159,17 +192,18 @@ fn an_order_lets_the_model_take_over_when_the_policy_waits_for_it() {
 fn the_vehicles_software_decides_what_is_installed() {
     let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
     server.release(&Road::default(), 1, 0);
-    let asked = Arc::new(AtomicU32::new(0));
-    let counter = Arc::clone(&asked);
+    let decided = Arc::new(AtomicBool::new(false));
+    let has_decided = Arc::clone(&decided);
     let mut callbacks = callbacks();
     callbacks.consent = Some(Box::new(move |offer| {
         assert_eq!((offer.model.as_str(), offer.version.as_str(), offer.release_counter), ("vla-1", "1.0.0", 1));
         assert!(offer.download_bytes > 1000);
-        if counter.fetch_add(1, Ordering::Relaxed) == 0 { Consent::Later } else { Consent::Denied }
+        if has_decided.load(Ordering::Relaxed) { Consent::Denied } else { Consent::Later }
     }));
     let mut car = Car::open_with(config(&server, store.path()), callbacks);
     car.drive_until(|kind| *kind == EventKind::Checked, |_| {});
-    assert_eq!((car.vehicle.status().update, asked.load(Ordering::Relaxed)), (UpdateState::Offered, 1));
+    assert_eq!(car.vehicle.status().update, UpdateState::Offered);
+    decided.store(true, Ordering::Relaxed);
     car.vehicle.check_now();
     assert_eq!(car.reach(UpdateState::Refused).reason.unwrap().name, "consent_denied");
     assert_eq!(server.lock().bundle_bytes, 0);
@@ -259,37 +293,6 @@ fn a_power_cut_at_any_state_of_an_update_leaves_a_vehicle_that_drives_and_update
     }
 }
 
-/// Takes a power cut of a store in the moment in which the vehicle on the thread of [`AT_LOAD`] gives a release to ONNX Runtime.
-struct AtLoad;
-
-/// Name of the update thread that is watched: the log is the process's, and the other tests write to it too.
-const AT_LOAD: &str = "at-load";
-
-/// The store that is watched, and what a power cut left of it.
-static WATCHED: Mutex<(PathBuf, Option<TempDir>)> = Mutex::new((PathBuf::new(), None));
-
-impl tracing::Subscriber for AtLoad {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        let ours = std::thread::current().name() == Some(AT_LOAD);
-        let mut said = String::new();
-        event.record(&mut |_: &tracing::field::Field, value: &dyn std::fmt::Debug| said.push_str(&format!("{value:?};")));
-        if ours && said.contains("loading the release") {
-            let (store, disk) = &mut *WATCHED.lock().unwrap();
-            *disk = Some(power_cut(store));
-        }
-    }
-}
-
 fn loads_begun(store: &Store) -> u8 {
     match store.state().slot(store.state().pending().unwrap()) {
         SlotState::Pending { loads_begun, .. } => *loads_begun,
@@ -299,7 +302,6 @@ fn loads_begun(store: &Store) -> u8 {
 
 #[test]
 fn a_release_that_takes_the_process_down_while_it_is_loaded_is_left_alone_after_three_times() {
-    tracing::subscriber::set_global_default(AtLoad).unwrap();
     let (server, mut store, mut car) = driving();
     server.release(&better(), 2, 0);
     car.mode = Mode::Engaged;
@@ -320,11 +322,12 @@ fn a_release_that_takes_the_process_down_while_it_is_loaded_is_left_alone_after_
             drop(Car::open(&server, store.path()));
             assert_eq!(loads_begun(&Store::open_dir(store.path()).unwrap().0), 0);
         }
-        *WATCHED.lock().unwrap() = (store.path().to_owned(), None);
         let mut config = config(&server, store.path());
-        config.thread_name = AT_LOAD.into();
+        config.thread_name = "at-load".into();
+        let (watched, (sender, receiver)) = (store.path().to_owned(), channel());
+        when_said("at-load", "loading the release", move || sender.send(power_cut(&watched)).unwrap());
         Car::open_with(config, callbacks()).reach(UpdateState::SelfTested);
-        store = WATCHED.lock().unwrap().1.take().expect("the load was announced");
+        store = receiver.recv().expect("the load was announced");
     }
     server.lock().down = false;
     let mut car = Car::open(&server, store.path());
@@ -333,6 +336,25 @@ fn a_release_that_takes_the_process_down_while_it_is_loaded_is_left_alone_after_
     assert_eq!(event.reason.unwrap().text, "given up on this vehicle after failure 3: load_interrupted (341)");
     assert_eq!(car.model().as_deref(), Some("vla-1"));
     assert!(car.step().control_valid);
+}
+
+/// Callbacks that count how often the update thread asks for the state of the vehicle.
+fn counted_callbacks() -> (VehicleCallbacks, Arc<AtomicU64>) {
+    let looks = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&looks);
+    let mut callbacks = callbacks();
+    callbacks.vehicle_state = Some(Box::new(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        VehicleState { engaged: Some(false), ..VehicleState::default() }
+    }));
+    (callbacks, looks)
+}
+
+/// Drives until the update thread has seen every order and acted on the state of the vehicle: it asks once a pass, so that from the
+/// first question from now to the third lies a whole one.
+fn pass(car: &mut Car, looks: &AtomicU64) {
+    let before = looks.load(Ordering::Relaxed);
+    car.drive_while(|| looks.load(Ordering::Relaxed) < before + 3);
 }
 
 #[test]
@@ -347,13 +369,12 @@ fn a_release_that_was_withdrawn_while_the_vehicle_was_switched_off_never_drives(
     server.lock().down = true;
     let mut config = config(&server, store.path());
     config.activation = ActivationPolicy::Now;
-    let mut car = Car::open_with(config, callbacks());
+    let (callbacks, looks) = counted_callbacks();
+    let mut car = Car::open_with(config, callbacks);
     car.reach(UpdateState::Armed);
     car.vehicle.activate();
-    for _ in 0..100 {
-        assert_eq!(car.step().model.name(), "vla-1");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    pass(&mut car, &looks);
+    assert_eq!(car.step().model.name(), "vla-1");
     assert_eq!(car.vehicle.status().update, UpdateState::Armed);
     {
         let mut state = server.lock();
@@ -373,12 +394,11 @@ fn a_first_model_waits_after_a_restart_until_the_server_still_assigns_it() {
     manual.activation = ActivationPolicy::Manual;
     Car::open_with(manual, callbacks()).reach(UpdateState::Armed);
     server.lock().down = true;
-    let mut car = Car::open(&server, store.path());
+    let (callbacks, looks) = counted_callbacks();
+    let mut car = Car::open_with(config(&server, store.path()), callbacks);
     car.reach(UpdateState::Armed);
-    for _ in 0..100 {
-        assert!(car.step().faults.contains(Faults::NO_MODEL));
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    pass(&mut car, &looks);
+    assert!(car.step().faults.contains(Faults::NO_MODEL));
     server.lock().down = false;
     car.vehicle.check_now();
     car.reach(UpdateState::Confirmed);
@@ -412,11 +432,10 @@ fn a_switch_off_between_the_order_and_the_first_frame_costs_no_try() {
     car.reach(UpdateState::Armed);
     car.vehicle.activate();
     let interrupted = |findings: Vec<Finding>| findings.iter().any(|found| matches!(found, Finding::TrialInterrupted { .. }));
-    let mut looks = 0;
+    let begun = Instant::now();
     while !interrupted(Store::open_dir(power_cut(store.path()).path()).unwrap().1) {
-        looks += 1;
-        assert!(looks < 1000, "the try is not recorded");
-        std::thread::sleep(Duration::from_millis(5));
+        assert!(begun.elapsed() < PATIENCE, "the try is not recorded");
+        std::thread::yield_now();
     }
     assert_eq!(car.vehicle.status().update, UpdateState::Armed, "no frame yet");
     drop(car);
@@ -437,13 +456,7 @@ fn a_report_that_somebody_else_answered_is_sent_again() {
     }
     car.reach(UpdateState::Confirmed);
     let pages = server.lock().portal_pages;
-    let mut frames = 0;
-    while server.lock().portal_pages == pages {
-        car.step();
-        car.vehicle.wait_event(Duration::from_millis(3));
-        frames += 1;
-        assert!(frames < 20_000, "the report of the confirmation never reached the portal");
-    }
+    car.drive_while(|| server.lock().portal_pages == pages);
     server.lock().portal = false;
     // By itself: nobody asks for a check.
     car.until_reported(&server, |state| state == UpdateState::Confirmed);

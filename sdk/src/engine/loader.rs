@@ -191,7 +191,9 @@ impl Loader {
             return_free_memory();
         }
         self.set_phase(if matches!(self.stage, Stage::Idle) { Phase::Idle } else { Phase::Settling }, generation);
+        let reason = refusal.to_string();
         self.shared.emit(EngineEvent::Refused { generation, refusal });
+        tracing::debug!(generation, reason, "the model was refused");
     }
 
     /// Runs the candidate on a frame that the driver prepared, if there is one.

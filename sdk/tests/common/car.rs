@@ -4,9 +4,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::server::Server;
+use super::{PATIENCE, SPEED_MPS};
 use switchback_sdk::drive::{DriveInput, DriveOutput, DriverState, EgoState, Mode, Route};
 use switchback_sdk::vehicle::{Driver, Event, EventKind, Identity, Vehicle, VehicleCallbacks, VehicleConfig};
 use switchback_signing::metadata::vehicle::UpdateState;
@@ -18,6 +19,7 @@ pub(crate) struct Car {
     pub(crate) vehicle: Vehicle,
     pub(crate) driver: Driver,
     pub(crate) mode: Mode,
+    pub(crate) speed_mps: f32,
     pub(crate) sequence: u64,
     pub(crate) output: DriveOutput,
     pub(crate) events: Vec<Event>,
@@ -49,7 +51,7 @@ impl Car {
 
     pub(crate) fn open_with(config: VehicleConfig, callbacks: VehicleCallbacks) -> Self {
         let (vehicle, driver) = Vehicle::open(config, callbacks).expect("sdk/onnx/get-onnxruntime.sh provides the library");
-        Self { vehicle, driver, mode: Mode::Standby, sequence: 0, output: DriveOutput::default(), events: Vec::new() }
+        Self { vehicle, driver, mode: Mode::Standby, speed_mps: SPEED_MPS, sequence: 0, output: DriveOutput::default(), events: Vec::new() }
     }
 
     pub(crate) fn step(&mut self) -> &DriveOutput {
@@ -59,7 +61,7 @@ impl Car {
             sequence: self.sequence,
             time_ns,
             cameras: &[],
-            ego: EgoState { time_ns, speed_mps: 10.0, ..EgoState::default() },
+            ego: EgoState { time_ns, speed_mps: self.speed_mps, ..EgoState::default() },
             route: Route::default(),
             driver: DriverState::default(),
             signals: &[],
@@ -71,7 +73,8 @@ impl Car {
 
     /// Drives until an event that `wanted` accepts, and hands every output to `look`.
     pub(crate) fn drive_until(&mut self, wanted: impl Fn(&EventKind) -> bool, mut look: impl FnMut(&DriveOutput)) -> Event {
-        for _ in 0..20_000 {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
             if let Some(event) = self.vehicle.wait_event(Duration::from_millis(3)) {
                 self.events.push(event.clone());
                 if wanted(&event.kind) {
@@ -98,17 +101,19 @@ impl Car {
 
     /// Drives until the server holds a report that `wanted` accepts.
     pub(crate) fn until_reported(&mut self, server: &Server, wanted: impl Fn(UpdateState) -> bool) {
-        for _ in 0..20_000 {
-            if server.reports().iter().any(|report| wanted(report.payload.update)) {
-                return;
-            }
+        self.drive_while(|| !server.reports().iter().any(|report| wanted(report.payload.update)));
+    }
+
+    /// Drives for as long as `waiting` says so; events are kept.
+    pub(crate) fn drive_while(&mut self, waiting: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while waiting() {
+            assert!(begun.elapsed() < PATIENCE, "the vehicle is {:#?}\nafter {:#?}", self.vehicle.status(), self.events);
             self.step();
-            // Reports are sent between two looks at the engine.
             if let Some(event) = self.vehicle.wait_event(Duration::from_millis(3)) {
                 self.events.push(event);
             }
         }
-        panic!("no such report: {:#?}", server.reports());
     }
 
     pub(crate) fn model(&self) -> Option<String> {
@@ -117,16 +122,20 @@ impl Car {
 }
 
 /// What a power cut leaves: the store as it is at this moment, on another disk.
+///
+/// The vehicle may go on writing meanwhile, so the records come before the slots: a disk on which more is written than the records
+/// say is one that a power cut can leave, the reverse is not.
 pub(crate) fn power_cut(store: &Path) -> TempDir {
     fn copy(from: &Path, to: &Path) {
-        for entry in std::fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
+        let mut entries: Vec<_> = std::fs::read_dir(from).unwrap().map(Result::unwrap).collect();
+        entries.sort_by_key(|entry| (entry.file_type().unwrap().is_dir(), entry.file_name()));
+        for entry in entries {
             let target = to.join(entry.file_name());
             if entry.file_type().unwrap().is_dir() {
                 std::fs::create_dir(&target).unwrap();
                 copy(&entry.path(), &target);
-            } else {
-                std::fs::copy(entry.path(), target).unwrap();
+            } else if let Err(error) = std::fs::copy(entry.path(), target) {
+                assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}: only what was removed meanwhile may be missing");
             }
         }
     }

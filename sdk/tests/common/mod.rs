@@ -4,11 +4,12 @@
 
 pub(crate) mod car;
 pub(crate) mod server;
+pub(crate) mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ use switchback_signing::bundle::contract::Contract;
 use switchback_signing::bundle::manifest::{Manifest, Release, SelfTest};
 use tempfile::TempDir;
 
-/// What a road model does from a certain run on; it counts its runs in its recurrent state.
+/// What a road model does from a certain number on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum From {
     Never,
@@ -30,10 +31,26 @@ pub(crate) enum From {
     RunFails(u32),
 }
 
+/// Which number that is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Measure {
+    /// Runs since the recurrent state was zero. How many of them are in shadow is for the machine to decide, so this is for models
+    /// that break in shadow.
+    Runs,
+    /// The vehicle's speed, m/s: the model breaks when the test says so, in whatever phase it is then.
+    Speed,
+}
+
+/// At this speed, m/s, a model that breaks by speed still works: the vehicles of the tests drive at it.
+pub(crate) const SPEED_MPS: f32 = 10.0;
+/// At this speed it does not.
+pub(crate) const SPEED_BREAKS_MPS: f32 = 12.0;
+
 /// A model of a road vehicle that plans `lateral_m` to the left per meter ahead and answers a fixed control.
 #[derive(Clone, Debug)]
 pub(crate) struct Road {
     pub(crate) breaks: From,
+    pub(crate) breaks_by: Measure,
     pub(crate) slope: f32,
     pub(crate) control: [f32; 2],
     /// None: a thousandth of the number of runs since the state was zero.
@@ -63,7 +80,15 @@ impl Default for Road {
               "curvature_max_1pm": 0.2, "jerk_max_mps3": 20.0, "speed_max_mps": 40.0 },
             "acceptance": { "default_tolerance": 0.001, "shadow_frames": 5, "shadow_lateral_max_m": 0.5, "trial_frames": 10 }
         });
-        Self { breaks: From::Never, slope: 0.0, control: [0.01, 0.5], confidence: Some(0.9), signal: None, contract }
+        Self {
+            breaks: From::Never,
+            breaks_by: Measure::Runs,
+            slope: 0.0,
+            control: [0.01, 0.5],
+            confidence: Some(0.9),
+            signal: None,
+            contract,
+        }
     }
 }
 
@@ -72,6 +97,12 @@ impl Road {
     pub(crate) fn with(mut self, pointer: &str, value: Value) -> Self {
         *self.contract.pointer_mut(pointer).expect("the pointer exists") = value;
         self
+    }
+
+    /// Breaks on trial: as soon as the test drives at [`SPEED_BREAKS_MPS`], and not before.
+    pub(crate) fn breaking_by_speed(self, breaks: fn(u32) -> From) -> Self {
+        // No trial ends by itself before the test has ended it.
+        Self { breaks: breaks(11), breaks_by: Measure::Speed, ..self }.with("/acceptance/trial_frames", json!(1_000_000))
     }
 
     /// The graph, and the contract with the signal if there is one.
@@ -105,13 +136,19 @@ impl Road {
             Some(confidence) => graph.f32s("sure", &[1, 1], &[confidence]).node("Identity", &["sure"], &["confidence"]),
             None => graph.f32s("thousandth", &[1, 1], &[0.001]).node("Mul", &["count_next", "thousandth"], &["confidence"]),
         };
+        graph = match self.breaks_by {
+            Measure::Runs => graph.node("Identity", &["count_next"], &["measured"]),
+            Measure::Speed => graph.i64s("line", &[1], &[1]).node("Reshape", &["speed", "line"], &["measured"]),
+        };
         graph = match self.breaks {
             From::Never => graph.node("Identity", &["control_fixed"], &["control"]),
-            From::NotFinite(run) => breaking(graph, run, f32::NAN),
-            From::Envelope(run) => breaking(graph, run, 100.0),
-            From::RunFails(run) => graph
-                .f32s("table", &[run as usize, 2], &[self.control; 64].concat()[..2 * run as usize])
-                .node_with("Cast", &["count"], &["row"], &[("to", Attribute::Int(7))])
+            From::NotFinite(first) => breaking(graph, first, f32::NAN),
+            From::Envelope(first) => breaking(graph, first, 100.0),
+            From::RunFails(first) => graph
+                .f32s("table", &[first as usize, 2], &[self.control; 64].concat()[..2 * first as usize])
+                .f32s("minus_one", &[1], &[-1.0])
+                .node("Add", &["measured", "minus_one"], &["rows_before"])
+                .node_with("Cast", &["rows_before"], &["row"], &[("to", Attribute::Int(7))])
                 .node_with("Gather", &["table", "row"], &["control"], &[("axis", Attribute::Int(0))]),
         };
         if let Some(signal) = self.signal {
@@ -129,11 +166,11 @@ impl Road {
     }
 }
 
-fn breaking(graph: ModelBuilder, run: u32, value: f32) -> ModelBuilder {
+fn breaking(graph: ModelBuilder, first: u32, value: f32) -> ModelBuilder {
     graph
-        .f32s("healthy_runs", &[1], &[run as f32 - 0.5])
+        .f32s("healthy", &[1], &[first as f32 - 0.5])
         .f32s("broken", &[1], &[value])
-        .node("Greater", &["count_next", "healthy_runs"], &["is_broken"])
+        .node("Greater", &["measured", "healthy"], &["is_broken"])
         .node("Where", &["is_broken", "broken", "control_fixed"], &["control"])
 }
 
@@ -265,11 +302,16 @@ pub(crate) struct Vehicle {
     pub(crate) clock: Arc<TestClock>,
     pub(crate) sequence: u64,
     pub(crate) mode: Mode,
+    pub(crate) speed_mps: f32,
     pub(crate) output: DriveOutput,
     held: Vec<Files>,
 }
 
 pub(crate) const STEP_NS: i64 = 50_000_000;
+
+/// How long a test waits for what must happen. Nothing hangs on it but how soon a fault shows: what is waited for takes milliseconds,
+/// and on a machine that stalls as long as it stalls.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 impl Vehicle {
     pub(crate) fn new() -> Self {
@@ -279,7 +321,16 @@ impl Vehicle {
     pub(crate) fn with(config: EngineConfig) -> Self {
         let clock = Arc::new(TestClock::default());
         let (engine, driver) = Engine::start_with_clock(config, clock.clone()).expect("sdk/onnx/get-onnxruntime.sh provides the library");
-        Self { engine, driver, clock, sequence: 0, mode: Mode::Engaged, output: DriveOutput::default(), held: Vec::new() }
+        Self {
+            engine,
+            driver,
+            clock,
+            sequence: 0,
+            mode: Mode::Engaged,
+            speed_mps: SPEED_MPS,
+            output: DriveOutput::default(),
+            held: Vec::new(),
+        }
     }
 
     /// A vehicle that already drives `model` as generation 1.
@@ -321,7 +372,7 @@ impl Vehicle {
             sequence: self.sequence,
             time_ns,
             cameras: &[],
-            ego: EgoState { time_ns, speed_mps: 10.0, ..EgoState::default() },
+            ego: EgoState { time_ns, speed_mps: self.speed_mps, ..EgoState::default() },
             route: Route::default(),
             driver: DriverState::default(),
             signals: &[],
@@ -347,8 +398,8 @@ impl Vehicle {
     }
 
     pub(crate) fn event_with(&mut self, mut look: impl FnMut(&DriveOutput)) -> EngineEvent {
-        // Loading takes milliseconds; a minute of driving without an event is a fault.
-        for _ in 0..20_000 {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
             if let Some(event) = self.engine.wait_event(Duration::from_millis(3)) {
                 return event;
             }
