@@ -10,7 +10,8 @@ use std::{
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use switchback_ota_server::{
-    api, jobs,
+    api::{self, CONNECTIONS_MAX, ConnectionLimits},
+    jobs,
     keys::OnlineKeys,
     server::{Config, Server},
 };
@@ -53,6 +54,13 @@ struct Serve {
     /// How long vehicles wait between two polls, seconds.
     #[arg(long, default_value_t = 60, env = "SWITCHBACK_POLL_AFTER_S", value_parser = clap::value_parser!(u32).range(1..))]
     poll_after_s: u32,
+    /// Connections of all peers together. Beyond them the control plane alone gets through.
+    #[arg(long, value_name = "N", default_value_t = CONNECTIONS_MAX, env = "SWITCHBACK_CONNECTIONS", value_parser = positive)]
+    connections: usize,
+    /// Connections of one peer: of one IPv4 address, or of one IPv6 network of 64 bits. An eighth of all when absent; behind a proxy,
+    /// which is the only peer then, it is all of them
+    #[arg(long, value_name = "N", env = "SWITCHBACK_CONNECTIONS_PER_PEER", value_parser = positive)]
+    connections_per_peer: Option<usize>,
     /// Log lines as JSON.
     #[arg(long, env = "SWITCHBACK_LOG_JSON")]
     log_json: bool,
@@ -79,19 +87,48 @@ async fn serve(options: Serve) -> anyhow::Result<()> {
     let (server, work) = Server::open(config).await?;
     let listener = TcpListener::bind(options.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", options.listen))?;
+    let limits = connection_limits(options.connections, options.connections_per_peer);
     let shutdown = shutdown_signal()?;
     let (stop, stopped) = watch::channel(false);
     let mut jobs = jobs::start(&server, work, &stopped);
     // Whoever started us waits for this line to learn the port.
     println!("listening on http://{}", listener.local_addr()?);
     std::io::stdout().flush()?;
-    api::serve(listener, api::router(&server), shutdown).await?;
+    api::serve(listener, api::router(&server), limits, shutdown).await?;
     // Requests are answered; now what they left behind is written.
     stop.send_replace(true);
     while jobs.join_next().await.is_some() {}
     server.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a whole number above 0 is expected".to_owned())
+}
+
+/// As many connections as were asked for and the system lets the process have.
+fn connection_limits(connections: usize, per_peer: Option<usize>) -> ConnectionLimits {
+    let fit = files_max().map_or(usize::MAX, ConnectionLimits::connections_within);
+    if fit < connections {
+        tracing::warn!(connections = fit, asked = connections, "the system's limit of open files allows fewer connections (ulimit -n)");
+    }
+    ConnectionLimits::of(connections.min(fit), per_peer)
+}
+
+/// How many files the process may have open, raised to what the system allows it.
+#[cfg(unix)]
+fn files_max() -> Option<usize> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let limit = setrlimit(Resource::Nofile, raised).map_or(limit, |()| raised);
+    limit.current.and_then(|files| usize::try_from(files).ok())
+}
+
+#[cfg(not(unix))]
+fn files_max() -> Option<usize> {
+    None
 }
 
 fn log_to_stderr(json: bool) {

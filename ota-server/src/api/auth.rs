@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     body::Bytes,
     extract::{Request, State},
-    http::{header::AUTHORIZATION, request::Parts},
+    http::{HeaderMap, header::AUTHORIZATION, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -14,22 +14,37 @@ use switchback_signing::keys::{
     http::{self, CONTENT_DIGEST, SIGNATURE, SIGNATURE_INPUT},
 };
 
-use super::Problem;
+use super::{Problem, admission::Lane};
 use crate::{
     fleet::FleetVehicle,
     server::{Server, token_sha256},
 };
 
+/// When a vehicle may try again that found no connection free, seconds.
+const BUSY_RETRY_S: u64 = 30;
+
 /// Lets only the owner of the control plane's token pass.
 pub(super) async fn control(State(server): State<Arc<Server>>, request: Request, next: Next) -> Result<Response, Problem> {
-    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = header.and_then(|header| header.strip_prefix("Bearer "));
-    let given = token_sha256(token.unwrap_or_default().trim());
-    if token.is_none() || !same(&given, &server.admin_token_sha256) {
+    if !is_control(&server, request.headers()) {
         return Err(Problem::unauthorized("token_invalid", "this needs the control plane's token")
             .hint("send `Authorization: Bearer TOKEN` with the content of admin.token in the server's data folder"));
     }
     Ok(next.run(request).await)
+}
+
+/// On connections of the reserve only the control plane is heard, and whoever watches whether the server lives.
+pub(super) async fn reserve(State(server): State<Arc<Server>>, request: Request, next: Next) -> Result<Response, Problem> {
+    let shared = request.extensions().get() != Some(&Lane::Reserve);
+    if shared || matches!(request.uri().path(), "/healthz" | "/readyz") || is_control(&server, request.headers()) {
+        return Ok(next.run(request).await);
+    }
+    Err(Problem::unavailable("busy", "all connections that this peer may have are in use").retry_after(BUSY_RETRY_S))
+}
+
+fn is_control(server: &Server, headers: &HeaderMap) -> bool {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = header.and_then(|header| header.strip_prefix("Bearer "));
+    token.is_some_and(|token| same(&token_sha256(token.trim()), &server.admin_token_sha256))
 }
 
 /// Compares in a time that does not depend on where the difference is. These are hashes, so that even a leak would help nobody.

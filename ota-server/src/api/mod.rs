@@ -1,5 +1,6 @@
 //! All HTTP: the device plane, the public Image repository and the control plane.
 
+mod admission;
 mod auth;
 mod control;
 mod device;
@@ -7,6 +8,7 @@ mod image;
 mod problem;
 mod range;
 mod serve;
+mod stall;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -23,6 +25,7 @@ use axum::{
 
 use crate::server::Server;
 
+pub use admission::{CONNECTIONS_MAX, ConnectionLimits};
 pub use problem::Problem;
 pub use serve::serve;
 
@@ -47,6 +50,7 @@ pub fn router(server: &Arc<Server>) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this address does not know that method")
         })
+        .layer(from_fn_with_state(Arc::clone(server), auth::reserve))
         .with_state(Arc::clone(server))
 }
 

@@ -2,7 +2,10 @@
 
 use axum::{
     Json,
-    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER},
+    },
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -19,6 +22,7 @@ pub struct Problem {
     code: &'static str,
     detail: String,
     hint: Option<&'static str>,
+    retry_after_s: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -34,13 +38,20 @@ struct Body<'a> {
 impl Problem {
     /// A problem with a stable `code` that programs branch on and a `detail` for people.
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl ToString) -> Self {
-        Self { status, code, detail: detail.to_string(), hint: None }
+        Self { status, code, detail: detail.to_string(), hint: None, retry_after_s: None }
     }
 
     /// With what to do about it.
     #[must_use]
     pub(crate) const fn hint(mut self, hint: &'static str) -> Self {
         self.hint = Some(hint);
+        self
+    }
+
+    /// With when to try again.
+    #[must_use]
+    pub(crate) const fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
         self
     }
 
@@ -84,6 +95,9 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response
     }
 }

@@ -1,6 +1,7 @@
 //! The server's promises, on real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod connections;
 mod devices;
 mod program;
 mod publication;

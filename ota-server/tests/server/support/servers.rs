@@ -13,7 +13,8 @@ use std::{
 };
 
 use switchback_ota_server::{
-    api, jobs,
+    api::{self, ConnectionLimits},
+    jobs,
     server::{Clock, Config, Server},
 };
 use switchback_signing::time::UnixTime;
@@ -51,8 +52,17 @@ impl TestServer {
         Self::start_at(data, START)
     }
 
+    /// With other limits on connections.
+    pub(crate) fn start_limited(data: &Path, limits: ConnectionLimits) -> Self {
+        Self::start_with(data, START, limits)
+    }
+
     /// On a folder that another server used before.
     pub(crate) fn start_at(data: &Path, now: UnixTime) -> Self {
+        Self::start_with(data, now, ConnectionLimits::default())
+    }
+
+    fn start_with(data: &Path, now: UnixTime, limits: ConnectionLimits) -> Self {
         let clock = TestClock(Arc::new(AtomicI64::new(now.seconds())));
         let mut config = Config::new(data.to_owned());
         let source = clock.clone();
@@ -60,7 +70,7 @@ impl TestServer {
         config.target_bytes_max = 16 << 20;
         let (stop, stopped) = oneshot::channel();
         let (started, ready) = mpsc::channel();
-        let thread = std::thread::spawn(move || run(config, stopped, &started));
+        let thread = std::thread::spawn(move || run(config, limits, stopped, &started));
         let (server, address, runtime) = ready.recv().unwrap();
         let token = std::fs::read_to_string(data.join("admin.token")).unwrap().trim().to_owned();
         Self { clock, server, runtime, address, token, stop: Some(stop), thread: Some(thread) }
@@ -88,7 +98,12 @@ impl Drop for TestServer {
     }
 }
 
-fn run(config: Config, stopped: oneshot::Receiver<()>, started: &mpsc::Sender<(Arc<Server>, String, tokio::runtime::Handle)>) {
+fn run(
+    config: Config,
+    limits: ConnectionLimits,
+    stopped: oneshot::Receiver<()>,
+    started: &mpsc::Sender<(Arc<Server>, String, tokio::runtime::Handle)>,
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let (server, work) = Server::open(config).await.unwrap();
@@ -100,7 +115,7 @@ fn run(config: Config, stopped: oneshot::Receiver<()>, started: &mpsc::Sender<(A
         let shutdown = async {
             let _ = stopped.await;
         };
-        api::serve(listener, api::router(&server), shutdown).await.unwrap();
+        api::serve(listener, api::router(&server), limits, shutdown).await.unwrap();
         stop_jobs.send_replace(true);
         while jobs.join_next().await.is_some() {}
         server.close().await;
