@@ -1,14 +1,11 @@
-//! A step allocates and frees nothing of ours, not even across a swap. A program of its own, because it counts every call.
-
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
+//! A step allocates and frees nothing of ours, not even across a swap. Each thread counts its own calls, so that the other tests of this
+//! program do not matter.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use common::{From, PATIENCE, Road, SPEED_BREAKS_MPS, Vehicle};
+use crate::common::{From, PATIENCE, Road, SPEED_BREAKS_MPS, Vehicle};
 use switchback_sdk::engine::{EngineEvent, Entry};
 
 struct Counting;

@@ -1,10 +1,6 @@
 //! What a model sees of frames and ego state, and what becomes of its answer.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
-use common::{Files, Road, STEP_NS, Vehicle, echo};
+use crate::common::{Files, Road, STEP_NS, Vehicle, echo};
 use serde_json::{Value, json};
 use switchback_onnx::ElementType::{self, Bf16, F16, F32, I32, I64, U8};
 use switchback_sdk::drive::{

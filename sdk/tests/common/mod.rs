@@ -34,8 +34,8 @@ pub(crate) enum From {
 /// Which number that is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Measure {
-    /// Runs since the recurrent state was zero. How many of them are in shadow is for the machine to decide, so this is for models
-    /// that break in shadow.
+    /// Runs since the recurrent state was zero. Only for models that break before they see a frame: how many runs there are in shadow
+    /// is for the machine to decide, and a machine that leaves frames out starts the state anew.
     Runs,
     /// The vehicle's speed, m/s: the model breaks when the test says so, in whatever phase it is then.
     Speed,

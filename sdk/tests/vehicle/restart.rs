@@ -1,0 +1,189 @@
+//! A vehicle that was switched off, lost its power, or finds its disk in another state than it left it in.
+
+use std::sync::mpsc::channel;
+use std::time::Instant;
+
+use switchback_sdk::drive::{Faults, Mode};
+use switchback_sdk::store::{Finding, SlotState, Store, TRIES_MAX};
+use switchback_sdk::update::ActivationPolicy;
+use switchback_sdk::vehicle::EventKind;
+use switchback_signing::metadata::vehicle::UpdateState;
+
+use super::{better, counted_callbacks, driving, pass};
+use crate::common::car::{Car, callbacks, config, power_cut};
+use crate::common::server::Server;
+use crate::common::watch::when_said;
+use crate::common::{PATIENCE, Road};
+
+#[test]
+fn a_power_cut_at_any_state_of_an_update_leaves_a_vehicle_that_drives_and_updates() {
+    let (server, store, mut car) = driving();
+    server.release(&better(), 2, 2 << 20);
+    car.vehicle.check_now();
+    use UpdateState::{Armed, Confirmed, Downloading, Offered, SelfTested, Shadow, Staged, Trial};
+    let mut disks = Vec::new();
+    for state in [Offered, Downloading, Staged, SelfTested, Shadow, Armed, Trial, Confirmed] {
+        car.reach(state);
+        disks.push((state, power_cut(store.path())));
+    }
+    drop(car);
+    for (state, disk) in disks {
+        // Without a server first: what is on the disk must be enough to drive.
+        server.lock().down = true;
+        let mut car = Car::open(&server, disk.path());
+        let output = *car.step();
+        assert!(output.control_valid, "after a power cut in {state:?}: {:?}", output.faults);
+        server.lock().down = false;
+        car.vehicle.check_now();
+        if car.vehicle.status().update != Confirmed || car.model().as_deref() != Some("vla-2") {
+            car.drive_until(|kind| *kind == EventKind::Update(Confirmed), |_| {});
+        }
+        assert_eq!(car.model().as_deref(), Some("vla-2"), "{state:?}");
+    }
+}
+
+fn loads_begun(store: &Store) -> u8 {
+    match store.state().slot(store.state().pending().unwrap()) {
+        SlotState::Pending { loads_begun, .. } => *loads_begun,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_release_that_takes_the_process_down_while_it_is_loaded_is_left_alone_after_three_times() {
+    let (server, mut store, mut car) = driving();
+    server.release(&better(), 2, 0);
+    car.mode = Mode::Engaged;
+    car.step();
+    car.vehicle.check_now();
+    car.reach(UpdateState::Armed);
+    drop(car);
+    server.lock().down = true;
+    for load in 1..=TRIES_MAX {
+        let (on_disk, _) = Store::open_dir(store.path()).unwrap();
+        assert_eq!(loads_begun(&on_disk), load - 1);
+        drop(on_disk);
+        if load == 1 {
+            // A load that ends, and one that an orderly end cuts off, do not count.
+            let mut car = Car::open(&server, store.path());
+            car.reach(UpdateState::Armed);
+            drop(car);
+            drop(Car::open(&server, store.path()));
+            assert_eq!(loads_begun(&Store::open_dir(store.path()).unwrap().0), 0);
+        }
+        let mut config = config(&server, store.path());
+        config.thread_name = "at-load".into();
+        let (watched, (sender, receiver)) = (store.path().to_owned(), channel());
+        when_said("at-load", "loading the release", move || sender.send(power_cut(&watched)).unwrap());
+        Car::open_with(config, callbacks()).reach(UpdateState::SelfTested);
+        store = receiver.recv().expect("the load was announced");
+    }
+    server.lock().down = false;
+    let mut car = Car::open(&server, store.path());
+    car.drive_until(|kind| matches!(kind, EventKind::Recovered(Finding::LoadGivenUp { .. })), |_| {});
+    let event = car.reach(UpdateState::Refused);
+    assert_eq!(event.reason.unwrap().text, "given up on this vehicle after failure 3: load_interrupted (341)");
+    assert_eq!(car.model().as_deref(), Some("vla-1"));
+    assert!(car.step().control_valid);
+}
+
+#[test]
+fn a_release_that_was_withdrawn_while_the_vehicle_was_switched_off_never_drives() {
+    let (server, store, mut car) = driving();
+    server.release(&better(), 2, 0);
+    car.mode = Mode::Engaged;
+    car.step();
+    car.vehicle.check_now();
+    car.reach(UpdateState::Armed);
+    drop(car);
+    server.lock().down = true;
+    let mut config = config(&server, store.path());
+    config.activation = ActivationPolicy::Now;
+    let (callbacks, looks) = counted_callbacks();
+    let mut car = Car::open_with(config, callbacks);
+    car.reach(UpdateState::Armed);
+    car.vehicle.activate();
+    pass(&mut car, &looks);
+    assert_eq!(car.step().model.name(), "vla-1");
+    assert_eq!(car.vehicle.status().update, UpdateState::Armed);
+    {
+        let mut state = server.lock();
+        state.repositories.assign("ultra/vla-1-1.0.0.index");
+        state.down = false;
+    }
+    car.vehicle.check_now();
+    car.reach(UpdateState::Idle);
+    assert_eq!(car.step().model.name(), "vla-1");
+}
+
+#[test]
+fn a_first_model_waits_after_a_restart_until_the_server_still_assigns_it() {
+    let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
+    server.release(&Road::default(), 1, 0);
+    let mut manual = config(&server, store.path());
+    manual.activation = ActivationPolicy::Manual;
+    Car::open_with(manual, callbacks()).reach(UpdateState::Armed);
+    server.lock().down = true;
+    let (callbacks, looks) = counted_callbacks();
+    let mut car = Car::open_with(config(&server, store.path()), callbacks);
+    car.reach(UpdateState::Armed);
+    pass(&mut car, &looks);
+    assert!(car.step().faults.contains(Faults::NO_MODEL));
+    server.lock().down = false;
+    car.vehicle.check_now();
+    car.reach(UpdateState::Confirmed);
+}
+
+#[test]
+fn a_model_that_cannot_be_read_for_now_is_not_thrown_away() {
+    let (server, store, car) = driving();
+    drop(car);
+    let (graph, aside) = (store.path().join("slots/a/model.onnx"), store.path().join("aside"));
+    std::fs::rename(&graph, &aside).unwrap();
+    std::os::unix::fs::symlink("model.onnx", &graph).unwrap();
+    server.lock().down = true;
+    let mut car = Car::open(&server, store.path());
+    let event = car.drive_until(|kind| *kind == EventKind::ModelLost, |_| {});
+    assert_eq!(event.reason.unwrap().name, "io");
+    drop(car);
+    std::fs::rename(aside, graph).unwrap();
+    let mut car = Car::open(&server, store.path());
+    assert!(car.step().control_valid);
+    assert_eq!(car.model().as_deref(), Some("vla-1"));
+}
+
+#[test]
+fn a_switch_off_between_the_order_and_the_first_frame_costs_no_try() {
+    let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
+    server.release(&Road::default(), 1, 0);
+    let mut config = config(&server, store.path());
+    config.activation = ActivationPolicy::Manual;
+    let mut car = Car::open_with(config, callbacks());
+    car.reach(UpdateState::Armed);
+    car.vehicle.activate();
+    let interrupted = |findings: Vec<Finding>| findings.iter().any(|found| matches!(found, Finding::TrialInterrupted { .. }));
+    let begun = Instant::now();
+    while !interrupted(Store::open_dir(power_cut(store.path()).path()).unwrap().1) {
+        assert!(begun.elapsed() < PATIENCE, "the try is not recorded");
+        std::thread::yield_now();
+    }
+    assert_eq!(car.vehicle.status().update, UpdateState::Armed, "no frame yet");
+    drop(car);
+    assert!(!interrupted(Store::open_dir(store.path()).unwrap().1));
+}
+
+#[test]
+fn a_model_that_was_changed_on_the_disk_does_not_drive_and_is_fetched_again() {
+    let (server, store, car) = driving();
+    drop(car);
+    let graph = store.path().join("slots/a/model.onnx");
+    let mut bytes = std::fs::read(&graph).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&graph, bytes).unwrap();
+    let mut car = Car::open(&server, store.path());
+    assert!(car.step().faults.contains(Faults::NO_MODEL));
+    let event = car.drive_until(|kind| *kind == EventKind::ModelLost, |_| {});
+    assert_eq!(event.reason.unwrap().name, "content_hash");
+    car.reach(UpdateState::Confirmed);
+    assert!(car.step().control_valid);
+}

@@ -1,0 +1,135 @@
+//! What a vehicle makes of its server, its network and its configuration.
+
+use switchback_sdk::store::Finding;
+use switchback_sdk::vehicle::{EventKind, Vehicle, VehicleConfig};
+use switchback_signing::metadata::vehicle::UpdateState;
+
+use super::{better, driving};
+use crate::common::car::{Car, callbacks, config};
+use crate::common::server::Server;
+
+#[test]
+fn a_tampered_bundle_is_refused_with_its_reason_and_the_true_one_is_taken_later() {
+    let (server, _store, mut car) = driving();
+    server.release(&better(), 2, 3 << 20);
+    server.lock().tampers = true;
+    car.vehicle.check_now();
+    let event = car.reach(UpdateState::Refused);
+    let reason = event.reason.unwrap();
+    assert_eq!((reason.number, reason.name.as_str()), (212, "chunk_hash"));
+    assert!(reason.text.contains("the index says"), "{}", reason.text);
+    assert!(car.step().control_valid);
+    server.lock().tampers = false;
+    car.vehicle.check_now();
+    car.reach(UpdateState::Confirmed);
+}
+
+#[test]
+fn a_download_that_breaks_off_goes_on_where_it_was() {
+    let (server, _store, mut car) = driving();
+    let index = server.release(&better(), 2, 5 << 20);
+    server.lock().breaks_after = Some(3 << 20);
+    server.lock().bundle_bytes = 0;
+    server.lock().ranges.clear();
+    car.vehicle.check_now();
+    let event = car.drive_until(|kind| *kind == EventKind::DownloadPaused, |_| {});
+    assert_eq!(event.reason.unwrap().name, "server_unreachable");
+    assert!((300..900).contains(&car.vehicle.status().progress_permille), "{:?}", car.vehicle.status());
+    server.lock().down = false;
+    car.vehicle.check_now();
+    car.reach(UpdateState::Confirmed);
+    let ranges = server.lock().ranges.clone();
+    assert_eq!(ranges.len(), 2);
+    assert!(index.rows().iter().any(|row| row.stored_offset() == ranges[1] as u64), "from a chunk's first byte");
+    let wasted = server.lock().bundle_bytes - index.bundle_length() as usize;
+    assert!(wasted < 1 << 20, "{wasted} bytes were sent twice");
+}
+
+#[test]
+fn a_download_goes_on_after_the_vehicle_was_switched_off() {
+    let (server, store, mut car) = driving();
+    server.release(&better(), 2, 5 << 20);
+    server.lock().breaks_after = Some(3 << 20);
+    car.vehicle.check_now();
+    car.drive_until(|kind| *kind == EventKind::DownloadPaused, |_| {});
+    drop(car);
+    server.lock().down = false;
+    server.lock().ranges.clear();
+    let mut car = Car::open(&server, store.path());
+    let found = car.drive_until(|kind| matches!(kind, EventKind::Recovered(_)), |_| {});
+    let EventKind::Recovered(Finding::DownloadInterrupted { occupant, next_chunk }) = found.kind else { panic!("{found:?}") };
+    assert_eq!(occupant.model, "vla-2");
+    assert!(next_chunk > 2);
+    assert!(car.step().control_valid, "the confirmed model drives from the first step on");
+    car.reach(UpdateState::Confirmed);
+    assert!(server.lock().ranges[0] > 2 << 20, "{:?}", server.lock().ranges);
+}
+
+#[test]
+fn a_report_that_somebody_else_answered_is_sent_again() {
+    let (server, _store, mut car) = driving();
+    server.release(&better(), 2, 0);
+    car.vehicle.check_now();
+    // Not earlier: each report that fails makes the wait for the next one longer.
+    car.reach(UpdateState::Trial);
+    {
+        let mut state = server.lock();
+        state.reports.clear();
+        state.portal = true;
+    }
+    car.reach(UpdateState::Confirmed);
+    let pages = server.lock().portal_pages;
+    car.drive_while(|| server.lock().portal_pages == pages);
+    server.lock().portal = false;
+    // By itself: nobody asks for a check.
+    car.until_reported(&server, |state| state == UpdateState::Confirmed);
+}
+
+#[test]
+fn a_release_for_another_tier_is_refused_and_reported_as_an_attack() {
+    let (server, _store, mut car) = driving();
+    {
+        let mut state = server.lock();
+        let mut other = switchback_signing::testing::custom(9);
+        other.tier = switchback_signing::metadata::Tier::new("ultra-se").unwrap();
+        let target = switchback_signing::metadata::TargetMeta::of_release(b"index", &other);
+        state.repositories.publish_target("ultra/other.index", target);
+        state.repositories.assign("ultra/other.index");
+    }
+    car.vehicle.check_now();
+    let event = car.reach(UpdateState::Refused);
+    assert_eq!(event.reason.unwrap().name, "wrong_tier");
+    assert!(car.step().control_valid);
+    car.until_reported(&server, |state| state == UpdateState::Refused);
+    let report = server.reports().into_iter().find(|report| report.payload.update == UpdateState::Refused).unwrap();
+    assert_eq!(report.attack_detected.unwrap().number, 151);
+}
+
+#[test]
+fn a_vehicle_with_a_used_token_says_so_and_keeps_its_model() {
+    let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
+    server.lock().token = "another".into();
+    let mut car = Car::open(&server, store.path());
+    let event = car.drive_until(|kind| *kind == EventKind::EnrollmentFailed, |_| {});
+    assert!(event.reason.unwrap().text.contains("refuses (status 403): used"));
+    assert!(!car.vehicle.status().enrolled);
+}
+
+#[test]
+fn what_cannot_be_opened_says_why() {
+    let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
+    let fails = |change: &dyn Fn(&mut VehicleConfig)| {
+        let mut config = config(&server, store.path());
+        change(&mut config);
+        let error = Vehicle::open(config, callbacks()).expect_err("it cannot be opened");
+        (error.number(), error.to_string())
+    };
+    assert_eq!(fails(&|config| config.server_url = "ota.example".into()).0, 411);
+    assert_eq!(fails(&|config| config.engine.runtime_path = Some("/nowhere/libonnxruntime.so".into())).0 / 100, 40);
+    let (number, text) = fails(&|config| config.identity.tier = "Ultra SE!".into());
+    assert_eq!(number, 600);
+    assert!(text.starts_with("identity.tier: \"Ultra SE!\" is not a name"), "{text}");
+    let open = Car::open(&server, store.path());
+    assert_eq!(fails(&|_| {}).0, 305);
+    drop(open);
+}
