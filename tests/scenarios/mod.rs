@@ -1,5 +1,6 @@
 //! The promises of the whole, one sentence each, on real programs and real sockets.
 
+mod disk;
 mod faults;
 mod power;
 mod road;

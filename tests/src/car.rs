@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    ffi::OsString,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -17,14 +18,14 @@ use switchback_signing::{
 };
 use tempfile::TempDir;
 
-use crate::desk::{Desk, HARDWARE};
+use crate::{
+    PATIENCE,
+    desk::{Desk, HARDWARE},
+};
 
 /// Size of the frames; another one than that of the models' tensors, so that resizing is part of every scenario.
 const WIDTH: u32 = 48;
 const HEIGHT: u32 = 24;
-
-/// How long anything may take before a scenario gives up. Nothing waits for it when all is well.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What a car is built from. It outlives the car, as its disk would.
 pub struct Garage {
@@ -64,6 +65,17 @@ impl Garage {
     /// The car's disk.
     pub fn store(&self) -> &Path {
         self.store.path()
+    }
+
+    /// The same as words for `rust-vehicle`.
+    pub(crate) fn words(&self, server: &str) -> Vec<OsString> {
+        let Identity { vehicle_id, ecu_serial, hardware_id, tier, region } = &self.identity;
+        let texts = [("--server", server), ("--vehicle-id", vehicle_id), ("--ecu-serial", ecu_serial), ("--hardware-id", hardware_id)];
+        let texts = texts.into_iter().chain([("--tier", tier.as_str()), ("--region", region)]);
+        let texts = texts.chain(self.token.as_deref().map(|token| ("--token", token)));
+        let paths = [("--store", self.store.path()), ("--director-root", &self.anchors.0), ("--image-root", &self.anchors.1)];
+        let pairs = texts.map(|(name, value)| [name.into(), value.into()]).chain(paths.map(|(name, path)| [name.into(), path.into()]));
+        pairs.flatten().collect()
     }
 
     /// The configuration that a partner would write.

@@ -3,12 +3,14 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    time::Instant,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    PATIENCE,
     model::ModelFolder,
     programs::{fail, program, succeed},
     server::Server,
@@ -129,6 +131,18 @@ impl Desk {
     /// What the server says about a rollout.
     pub fn rollout(&self, id: u64) -> Value {
         self.succeed(&["rollout", "status", &id.to_string()], &[])
+    }
+
+    /// What the server says about a rollout as soon as `wanted` accepts it: what vehicles report arrives when it arrives.
+    pub fn rollout_until(&self, id: u64, wanted: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let rollout = self.rollout(id);
+            if wanted(&rollout) {
+                return rollout;
+            }
+            assert!(Instant::now() < end, "the rollout came to nothing else than {rollout:#}");
+        }
     }
 
     /// What the server says about a vehicle.
