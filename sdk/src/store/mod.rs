@@ -9,7 +9,8 @@
 //! ```
 //!
 //! The order of operations is the product. A slot is declared invalid before its first byte changes; files and directories are
-//! synced and everything is read back before the slot is declared complete; a load is counted before it begins and a try before the model may drive; the floor
+//! synced and everything is read back before the slot is declared complete; a load and a shadow run are counted before they begin and a try
+//! before the model may drive; the floor
 //! rises only when the trial was passed. Every prefix of that is a legal state: after a crash the vehicle has the old model or the
 //! new one, complete.
 
@@ -54,8 +55,10 @@ pub const SPACE_RESERVE: u64 = 16 << 20;
 
 /// Numbers of the reasons that the store itself gives: every trial of a release was cut off, perhaps by the release,
 const TRIAL_GIVEN_UP: u32 = 340;
-/// or so many loads were.
+/// or so many loads were,
 const LOAD_GIVEN_UP: u32 = 341;
+/// or so many shadow runs.
+const SHADOW_GIVEN_UP: u32 = 342;
 
 const STATE: [&str; 2] = ["state.0", "state.1"];
 const CHECKPOINT: [&str; 2] = ["checkpoint.0", "checkpoint.1"];
@@ -113,6 +116,11 @@ pub enum Finding {
     },
     /// So many loads of the release ended with the process that it is in quarantine.
     LoadGivenUp {
+        /// The release.
+        occupant: Occupant,
+    },
+    /// So many shadow runs of the release ended with the process that it is in quarantine.
+    ShadowGivenUp {
         /// The release.
         occupant: Occupant,
     },
@@ -242,7 +250,7 @@ impl Store {
         };
         let model = slot::read_back(self.fs.as_ref(), slot, occupant)?;
         let tries_left = TRIES_MAX - self.state.failures(&occupant.index_sha256).min(TRIES_MAX - 1);
-        let pending = SlotState::Pending { occupant: occupant.clone(), tries_left, loads_begun: 0 };
+        let pending = SlotState::pending(occupant.clone(), tries_left);
         self.commit(self.state.with_slot(slot, pending)?)?;
         Ok(model)
     }
@@ -253,7 +261,7 @@ impl Store {
     /// # Errors
     /// `IllegalMove` when the slot is not pending; else what the disk says.
     pub fn begin_load(&mut self, slot: SlotId) -> Result<(), StoreError> {
-        self.count_load(slot, |begun| begun.saturating_add(1))
+        self.count_run(slot, |loads, _| *loads = loads.saturating_add(1))
     }
 
     /// The load of the release in `slot` ended with the process alive, or the vehicle is being switched off in good order: it does not
@@ -262,16 +270,34 @@ impl Store {
     /// # Errors
     /// `IllegalMove` when the slot is not pending; else what the disk says.
     pub fn end_load(&mut self, slot: SlotId) -> Result<(), StoreError> {
-        self.count_load(slot, |begun| begun.saturating_sub(1))
+        self.count_run(slot, |loads, _| *loads = loads.saturating_sub(1))
     }
 
-    fn count_load(&mut self, slot: SlotId, count: impl FnOnce(u8) -> u8) -> Result<(), StoreError> {
-        let state = self.state.slot(slot);
-        let SlotState::Pending { occupant, tries_left, loads_begun } = state else {
+    /// The load of the release in `slot` ended and its shadow run begins, which is counted like the load and for the same reason: live
+    /// frames may do to the process what the golden inputs did not.
+    ///
+    /// # Errors
+    /// `IllegalMove` when the slot is not pending; else what the disk says.
+    pub fn begin_shadow(&mut self, slot: SlotId) -> Result<(), StoreError> {
+        self.count_run(slot, |loads, shadows| (*loads, *shadows) = (loads.saturating_sub(1), shadows.saturating_add(1)))
+    }
+
+    /// The shadow run of the release in `slot` ended with the process alive, or the vehicle is being switched off in good order: it
+    /// does not count.
+    ///
+    /// # Errors
+    /// `IllegalMove` when the slot is not pending; else what the disk says.
+    pub fn end_shadow(&mut self, slot: SlotId) -> Result<(), StoreError> {
+        self.count_run(slot, |_, shadows| *shadows = shadows.saturating_sub(1))
+    }
+
+    fn count_run(&mut self, slot: SlotId, count: impl FnOnce(&mut u8, &mut u8)) -> Result<(), StoreError> {
+        let mut state = self.state.slot(slot).clone();
+        let SlotState::Pending { loads_begun, shadows_begun, .. } = &mut state else {
             return Err(StoreError::IllegalMove { slot, state: state.name(), wanted: "loading" });
         };
-        let pending = SlotState::Pending { occupant: occupant.clone(), tries_left: *tries_left, loads_begun: count(*loads_begun) };
-        self.commit(self.state.with_slot(slot, pending)?)
+        count(loads_begun, shadows_begun);
+        self.commit(self.state.with_slot(slot, state)?)
     }
 
     /// Counts a try of the release in `slot`. Call it before the model may drive, and swap only after it returned.
@@ -297,7 +323,7 @@ impl Store {
         let SlotState::Trial { occupant, tries_left } = state else {
             return Err(StoreError::IllegalMove { slot, state: state.name(), wanted: "pending" });
         };
-        let pending = SlotState::Pending { occupant: occupant.clone(), tries_left: tries_left + 1, loads_begun: 0 };
+        let pending = SlotState::pending(occupant.clone(), tries_left + 1);
         self.commit(self.state.with_slot(slot, pending)?)
     }
 
@@ -419,9 +445,12 @@ impl Store {
     fn settle(&mut self, slot: SlotId, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
         match self.state.slot(slot).clone() {
             SlotState::Pending { occupant, loads_begun: TRIES_MAX.., .. } => {
-                let failure = Failure { verdict: Verdict::Condemned, number: LOAD_GIVEN_UP, name: "load_interrupted" };
-                self.commit(self.state.with_invalid(slot, failure)?)?;
+                self.give_up(slot, LOAD_GIVEN_UP, "load_interrupted")?;
                 findings.push(Finding::LoadGivenUp { occupant });
+            }
+            SlotState::Pending { occupant, shadows_begun: TRIES_MAX.., .. } => {
+                self.give_up(slot, SHADOW_GIVEN_UP, "shadow_interrupted")?;
+                findings.push(Finding::ShadowGivenUp { occupant });
             }
             SlotState::Invalid | SlotState::Pending { .. } | SlotState::Confirmed { .. } | SlotState::Previous { .. } => {}
             SlotState::Writing { occupant, begun } => {
@@ -430,16 +459,19 @@ impl Store {
                 }
             }
             SlotState::Trial { occupant, tries_left: 0 } => {
-                let failure = Failure { verdict: Verdict::Condemned, number: TRIAL_GIVEN_UP, name: "trial_interrupted" };
-                self.commit(self.state.with_invalid(slot, failure)?)?;
+                self.give_up(slot, TRIAL_GIVEN_UP, "trial_interrupted")?;
                 findings.push(Finding::TrialGivenUp { occupant });
             }
             SlotState::Trial { occupant, tries_left } => {
-                self.commit(self.state.with_slot(slot, SlotState::Pending { occupant: occupant.clone(), tries_left, loads_begun: 0 })?)?;
+                self.commit(self.state.with_slot(slot, SlotState::pending(occupant.clone(), tries_left))?)?;
                 findings.push(Finding::TrialInterrupted { occupant, tries_left });
             }
         }
         Ok(())
+    }
+
+    fn give_up(&mut self, slot: SlotId, number: u32, name: &str) -> Result<(), StoreError> {
+        self.commit(self.state.with_invalid(slot, Failure { verdict: Verdict::Condemned, number, name })?)
     }
 
     fn collect_leftovers(&self) -> Result<usize, StoreError> {

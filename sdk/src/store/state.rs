@@ -105,6 +105,9 @@ pub enum SlotState {
         /// none, as in the records of earlier releases of the SDK.
         #[serde(default, skip_serializing_if = "is_zero")]
         loads_begun: u8,
+        /// Shadow runs that began and did not end, likewise.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        shadows_begun: u8,
     },
     /// Drives, and is not trusted yet: the other slot is the fallback.
     Trial {
@@ -126,6 +129,11 @@ pub enum SlotState {
 }
 
 impl SlotState {
+    /// Complete, and nothing that it began was cut off.
+    pub(super) const fn pending(occupant: Occupant, tries_left: u8) -> Self {
+        Self::Pending { occupant, tries_left, loads_begun: 0, shadows_begun: 0 }
+    }
+
     /// The state's name, as errors and the log show it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -171,7 +179,7 @@ impl SlotState {
             (Self::Writing { .. }, Self::Pending { .. }) => true,
             // A trial that power loss ended is tried again, with one try less.
             (Self::Trial { .. }, Self::Pending { .. }) => true,
-            // A load begins or ends.
+            // A load or a shadow run begins or ends.
             (Self::Pending { tries_left: before, .. }, Self::Pending { tries_left: after, .. }) => after == before,
             (Self::Invalid | Self::Confirmed { .. } | Self::Previous { .. }, Self::Pending { .. }) => false,
             (Self::Pending { tries_left: before, .. }, Self::Trial { tries_left: after, .. }) => after < before,

@@ -3,6 +3,7 @@
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
+use serde_json::json;
 use switchback_sdk::drive::{Faults, Mode};
 use switchback_sdk::store::{Finding, SlotState, Store, TRIES_MAX};
 use switchback_sdk::update::ActivationPolicy;
@@ -83,6 +84,33 @@ fn a_release_that_takes_the_process_down_while_it_is_loaded_is_left_alone_after_
     car.drive_until(|kind| matches!(kind, EventKind::Recovered(Finding::LoadGivenUp { .. })), |_| {});
     let event = car.reach(UpdateState::Refused);
     assert_eq!(event.reason.unwrap().text, "given up on this vehicle after failure 3: load_interrupted (341)");
+    assert_eq!(car.model().as_deref(), Some("vla-1"));
+    assert!(car.step().control_valid);
+}
+
+#[test]
+fn a_release_that_takes_the_process_down_in_its_shadow_run_is_left_alone_after_three_times() {
+    let (server, mut store, mut car) = driving();
+    // As good as endless, so that the power is cut in the middle of it however slow the test is.
+    server.release(&better().with("/acceptance/shadow_frames", json!(1_000_000)), 2, 0);
+    car.vehicle.check_now();
+    car.reach(UpdateState::Shadow);
+    drop(car);
+    server.lock().down = true;
+    for _ in 0..TRIES_MAX {
+        for _ in 0..TRIES_MAX {
+            // Shadow runs that an orderly end cuts off do not count.
+            Car::open(&server, store.path()).reach(UpdateState::Shadow);
+        }
+        let mut car = Car::open(&server, store.path());
+        car.reach(UpdateState::Shadow);
+        store = power_cut(store.path());
+    }
+    server.lock().down = false;
+    let mut car = Car::open(&server, store.path());
+    car.drive_until(|kind| matches!(kind, EventKind::Recovered(Finding::ShadowGivenUp { .. })), |_| {});
+    let event = car.reach(UpdateState::Refused);
+    assert_eq!(event.reason.unwrap().text, "given up on this vehicle after failure 3: shadow_interrupted (342)");
     assert_eq!(car.model().as_deref(), Some("vla-1"));
     assert!(car.step().control_valid);
 }

@@ -162,6 +162,31 @@ fn a_load_that_is_cut_off_counts_and_the_third_one_ends_it() {
 }
 
 #[test]
+fn a_shadow_run_that_is_cut_off_counts_and_the_third_one_ends_it() {
+    on_every_file_system(|fs| {
+        let release = release(1, 0);
+        let mut store = open(&fs);
+        let installation = download(&mut store, &release).unwrap();
+        let slot = store.finish(installation).unwrap().slot();
+        for _ in 0..TRIES_MAX {
+            let mut store = open(&fs);
+            assert_eq!(store.state().pending(), Some(slot));
+            for _ in 0..2 * TRIES_MAX {
+                // Loads that end in a shadow run do not count, nor do shadow runs that end.
+                store.begin_load(slot).unwrap();
+                store.begin_shadow(slot).unwrap();
+                store.end_shadow(slot).unwrap();
+            }
+            store.begin_load(slot).unwrap();
+            store.begin_shadow(slot).unwrap();
+        }
+        let (store, findings) = Store::open(Arc::clone(&fs)).unwrap();
+        assert_eq!(findings[0], Finding::ShadowGivenUp { occupant: incoming(&release).occupant });
+        assert_eq!(store.state().quarantine(&release.index_sha256()).unwrap().number, 342);
+    });
+}
+
+#[test]
 fn a_trial_that_ends_in_good_order_costs_no_try() {
     on_every_file_system(|fs| {
         let mut store = open(&fs);

@@ -247,7 +247,7 @@ fn prefixes(release: &TestRelease) -> BTreeMap<(u64, u64), BTreeMap<String, Vec<
 fn after_restart(state: &State) -> State {
     match state.trial().map(|slot| (slot, state.slot(slot))) {
         Some((slot, SlotState::Trial { occupant, tries_left })) => {
-            state.with_slot(slot, SlotState::Pending { occupant: occupant.clone(), tries_left: *tries_left, loads_begun: 0 }).unwrap()
+            state.with_slot(slot, SlotState::pending(occupant.clone(), *tries_left)).unwrap()
         }
         _ => state.clone(),
     }

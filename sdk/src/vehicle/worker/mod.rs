@@ -74,6 +74,16 @@ struct Candidate {
     model: Option<Box<InstalledModel>>,
     /// With the engine under this number; 0 before.
     generation: u64,
+    /// What is on record as begun, and not yet as ended.
+    counted: Run,
+}
+
+/// What a release does before it is armed, and may take the process down with it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Run {
+    None,
+    Load,
+    Shadow,
 }
 
 pub(super) struct Worker {
@@ -235,7 +245,7 @@ impl Worker {
         {
             tracing::warn!(?setback, "the download was not saved");
         }
-        self.end_load();
+        self.end_run();
         // By what is on record: a try counts from before the swap is ordered. One that failed stays counted, whatever became of its record.
         if let Some(slot) = self.store.state().trial()
             && self.update.is_under_way()
@@ -354,8 +364,8 @@ impl Worker {
             Ok(Step::Chunk) => self.download.succeeded(Some(Duration::ZERO)),
             Ok(Step::Complete(model)) => {
                 self.download = Task::never();
-                self.candidate =
-                    Some(Candidate { slot: model.slot(), occupant: model.occupant().clone(), model: Some(model), generation: 0 });
+                let (slot, occupant) = (model.slot(), model.occupant().clone());
+                self.candidate = Some(Candidate { slot, occupant, model: Some(model), generation: 0, counted: Run::None });
                 self.input(Input::Staged);
             }
             Err(Setback::Network(error)) => {

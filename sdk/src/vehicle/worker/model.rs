@@ -1,8 +1,8 @@
 //! How the update thread brings a model from its slot to the driver.
 
-use switchback_signing::metadata::vehicle::{Reason, UpdateState};
+use switchback_signing::metadata::vehicle::Reason;
 
-use super::{Active, Candidate, Worker};
+use super::{Active, Candidate, Run, Worker};
 use crate::{
     engine::{EngineError, EngineEvent, Entry},
     store::Failure,
@@ -16,7 +16,7 @@ impl Worker {
         if let Some(slot) = state.pending()
             && let Some(occupant) = state.slot(slot).occupant()
         {
-            self.candidate = Some(Candidate { slot, occupant: occupant.clone(), model: None, generation: 0 });
+            self.candidate = Some(Candidate { slot, occupant: occupant.clone(), model: None, generation: 0, counted: Run::None });
         }
     }
 
@@ -30,6 +30,9 @@ impl Worker {
         let model = candidate.model.take().map_or_else(|| self.store.load(candidate.slot).map(Box::new), Ok);
         // A load that is not on record is not made: it may take the process down with it.
         let model = model.and_then(|model| self.store.begin_load(candidate.slot).map(|()| model));
+        if model.is_ok() {
+            candidate.counted = Run::Load;
+        }
         let generation = self.store.generation() + 1;
         let result = match model {
             Ok(model) => {
@@ -45,14 +48,29 @@ impl Worker {
         }
     }
 
-    /// The load under way, if there is one, does not count.
-    pub(super) fn end_load(&mut self) {
-        if let Some(candidate) = &self.candidate
-            && candidate.generation > 0
-            && self.update.stage() == UpdateState::Staged
-            && let Err(error) = self.store.end_load(candidate.slot)
-        {
-            tracing::warn!(%error, "the load counts as one that was cut off");
+    /// The load or shadow run under way, if there is one, does not count.
+    pub(super) fn end_run(&mut self) {
+        let Some(candidate) = &mut self.candidate else {
+            return;
+        };
+        let result = match std::mem::replace(&mut candidate.counted, Run::None) {
+            Run::None => Ok(()),
+            Run::Load => self.store.end_load(candidate.slot),
+            Run::Shadow => self.store.end_shadow(candidate.slot),
+        };
+        if let Err(error) = result {
+            tracing::warn!(%error, "the load or shadow run counts as one that was cut off");
+        }
+    }
+
+    fn begin_shadow(&mut self) {
+        let Some(candidate) = &mut self.candidate else {
+            return;
+        };
+        match self.store.begin_shadow(candidate.slot) {
+            Ok(()) => candidate.counted = Run::Shadow,
+            // The load stays counted instead.
+            Err(error) => tracing::warn!(%error, "the shadow run is not on record"),
         }
     }
 
@@ -133,7 +151,11 @@ impl Worker {
             EngineEvent::SelfTestPassed { generation, cases, .. } if is_ours(generation) => {
                 tracing::info!(cases, "the self-test passed");
                 // Before the word of it: from here on, whatever ends the process, it was not the load.
-                self.end_load();
+                if self.active.is_some() {
+                    self.begin_shadow();
+                } else {
+                    self.end_run();
+                }
                 self.input(Input::SelfTestPassed);
                 if self.active.is_some() {
                     self.input(Input::ShadowBegan);
@@ -142,7 +164,10 @@ impl Worker {
             EngineEvent::ShadowPassed { generation, frames, lateral_m } if is_ours(generation) => {
                 tracing::info!(frames, lateral_m, "the shadow run passed");
             }
-            EngineEvent::Armed { generation } if is_ours(generation) => self.input(Input::Armed),
+            EngineEvent::Armed { generation } if is_ours(generation) => {
+                self.end_run();
+                self.input(Input::Armed);
+            }
             EngineEvent::Swapped { generation } if is_ours(generation) => {
                 self.swapped();
                 self.input(Input::Swapped);
