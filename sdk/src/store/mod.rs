@@ -72,6 +72,13 @@ pub struct Incoming {
     pub tar_length: u64,
 }
 
+/// A confirmation that is on record; what is needed to [take it back](Store::take_back).
+#[derive(Debug)]
+pub struct Confirmation {
+    slot: SlotId,
+    floor_before: u64,
+}
+
 /// How far a download got, as it is on the disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -331,8 +338,22 @@ impl Store {
     ///
     /// # Errors
     /// `IllegalMove` when the slot is not in its trial; else what the disk says.
-    pub fn confirm(&mut self, slot: SlotId) -> Result<(), StoreError> {
-        self.commit(self.state.with_confirmed(slot)?)
+    pub fn confirm(&mut self, slot: SlotId) -> Result<Confirmation, StoreError> {
+        let confirmation = Confirmation { slot, floor_before: self.state.floor() };
+        self.commit(self.state.with_confirmed(slot)?)?;
+        Ok(confirmation)
+    }
+
+    /// Takes a confirmation back that was recorded and not acted on: the release failed before the one before it was let go. That one
+    /// is confirmed again, and the floor is what it was.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn take_back(&mut self, confirmation: Confirmation, failure: Failure<'_>) -> Result<(), StoreError> {
+        let Confirmation { slot, floor_before } = confirmation;
+        self.commit(self.state.without_confirmation(slot, floor_before, failure)?)?;
+        slot::clear(self.fs.as_ref(), slot)?;
+        Ok(())
     }
 
     /// Gives up the release in `slot`: it failed before, in or after its trial, or a newer one takes its place.

@@ -188,10 +188,9 @@ impl SlotState {
                 Self::Trial { .. },
             ) => false,
             (Self::Trial { .. }, Self::Confirmed { .. }) => true,
-            (
-                Self::Invalid | Self::Writing { .. } | Self::Pending { .. } | Self::Confirmed { .. } | Self::Previous { .. },
-                Self::Confirmed { .. },
-            ) => false,
+            // Its successor's confirmation is taken back.
+            (Self::Previous { .. }, Self::Confirmed { .. }) => true,
+            (Self::Invalid | Self::Writing { .. } | Self::Pending { .. } | Self::Confirmed { .. }, Self::Confirmed { .. }) => false,
             (Self::Confirmed { .. }, Self::Previous { .. }) => true,
             (
                 Self::Invalid | Self::Writing { .. } | Self::Pending { .. } | Self::Trial { .. } | Self::Previous { .. },
@@ -348,6 +347,16 @@ impl State {
         state.floor = state.floor.max(occupant.release_counter);
         // A confirmed release has disproved its earlier failures.
         state.failures.retain(|failure| failure.index_sha256 != occupant.index_sha256);
+        Ok(state)
+    }
+
+    /// The release that was confirmed last failed before its predecessor was let go: that one is what the vehicle starts with again.
+    pub(super) fn without_confirmation(&self, slot: SlotId, floor: u64, failure: Failure<'_>) -> Result<Self, StoreError> {
+        let mut state = self.with_invalid(slot, failure)?;
+        if let SlotState::Previous { occupant } = self.slot(slot.other()) {
+            state = state.with_slot(slot.other(), SlotState::Confirmed { occupant: occupant.clone() })?;
+        }
+        state.floor = floor;
         Ok(state)
     }
 

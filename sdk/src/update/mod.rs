@@ -103,6 +103,8 @@ pub enum Input {
     TrialPassed,
     /// Answers [`Output::RecordConfirmation`].
     ConfirmationRecorded,
+    /// Answers [`Output::Confirm`]: the model drives, and nothing is kept beside it.
+    Confirmed,
     /// The record that was asked for could not be written.
     RecordFailed(Reason),
     /// The update failed, and whatever drove before it still does, or does again.
@@ -129,9 +131,9 @@ pub enum Output {
     Swap,
     /// Record that the model is confirmed; answer with [`Input::ConfirmationRecorded`] or [`Input::RecordFailed`].
     RecordConfirmation,
-    /// Let the previous model go.
+    /// Let the previous model go; answer with [`Input::Confirmed`], or [`Input::Failed`] when the model failed before.
     Confirm,
-    /// Record that the release in the slot, or on its way there, is given up.
+    /// Record that the release in the slot, or on its way there, is given up; a confirmation of it is taken back.
     RecordFailure(Reason, Blame),
 }
 
@@ -343,8 +345,9 @@ impl Update {
             }
             (Proof::Recording, Input::ConfirmationRecorded) => {
                 self.outputs.push_back(Output::Confirm);
-                Some(State::Confirmed(release))
+                Some(State::Trial(release, Proof::Recorded))
             }
+            (Proof::Recorded, Input::Confirmed) => Some(State::Confirmed(release)),
             (Proof::Recording, Input::RecordFailed(_)) => Some(State::Trial(release, Proof::Unrecorded)),
             (_, Input::Failed(reason, blame)) => {
                 self.outputs.push_back(Output::RecordFailure(reason.clone(), blame));
@@ -434,6 +437,7 @@ impl Input {
             Self::Swapped => "a swap",
             Self::TrialPassed => "the end of a trial",
             Self::ConfirmationRecorded => "the record of a confirmation",
+            Self::Confirmed => "a confirmation",
             Self::RecordFailed(_) => "a failed record",
             Self::Failed(..) => "a failure",
         }

@@ -42,6 +42,8 @@ pub(super) enum Proof {
     Recording,
     /// Passed, but the disk refused the confirmation; asked for again when the vehicle's state is told next.
     Unrecorded,
+    /// On record; the previous model is let go at the next frame. Until then the model can still fail its trial.
+    Recorded,
 }
 
 impl State {

@@ -34,7 +34,8 @@ fn way() -> Vec<(Input, UpdateState)> {
         (Input::TryRecorded, UpdateState::Armed),
         (Input::Swapped, UpdateState::Trial),
         (Input::TrialPassed, UpdateState::Trial),
-        (Input::ConfirmationRecorded, UpdateState::Confirmed),
+        (Input::ConfirmationRecorded, UpdateState::Trial),
+        (Input::Confirmed, UpdateState::Confirmed),
     ]
 }
 
@@ -243,6 +244,17 @@ fn a_try_that_cannot_be_recorded_is_not_made() {
 }
 
 #[test]
+fn a_model_that_fails_before_the_previous_one_is_let_go_is_not_confirmed() {
+    let mut update = at(UpdateState::Trial);
+    update.handle(Input::TrialPassed).unwrap();
+    update.handle(Input::ConfirmationRecorded).unwrap();
+    outputs(&mut update);
+    update.handle(Input::Failed(reason(4152), Blame::Release)).unwrap();
+    let expected = [Output::RecordFailure(reason(4152), Blame::Release), Output::Changed(UpdateState::RolledBack)];
+    assert_eq!(outputs(&mut update), expected);
+}
+
+#[test]
 fn a_confirmation_that_cannot_be_recorded_is_asked_for_again() {
     let mut update = at(UpdateState::Trial);
     update.handle(Input::TrialPassed).unwrap();
@@ -251,6 +263,7 @@ fn a_confirmation_that_cannot_be_recorded_is_asked_for_again() {
     update.handle(Input::Vehicle(ENGAGED)).unwrap();
     assert_eq!(outputs(&mut update), [Output::RecordConfirmation]);
     update.handle(Input::ConfirmationRecorded).unwrap();
+    update.handle(Input::Confirmed).unwrap();
     assert_eq!(update.stage(), UpdateState::Confirmed);
 }
 
@@ -302,6 +315,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => Just(Input::Vehicle(ENGAGED)),
         1 => Just(Input::Activate),
         1 => Just(Input::RecordFailed(reason(300))),
+        3 => Just(Input::Confirmed),
         1 => blame.prop_map(|blame| Input::Failed(reason(9), blame)),
     ]
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
+use serde_json::json;
 use switchback_sdk::drive::{Faults, MinimalRisk, Mode};
 use switchback_sdk::update::{ActivationPolicy, Consent, VehicleState};
 use switchback_sdk::vehicle::EventKind;
@@ -136,6 +137,43 @@ fn a_model_that_breaks_in_the_moment_of_the_order_to_swap_is_refused_for_what_it
     let reason = car.reach(UpdateState::Refused).reason.unwrap();
     assert_eq!((reason.number, reason.text.as_str()), (4141, "shadow: the output is not finite"));
     assert_eq!(car.model().as_deref(), Some("vla-1"));
+}
+
+#[test]
+fn a_model_that_breaks_while_its_confirmation_is_recorded_is_taken_back_with_the_record() {
+    let (server, store, car) = driving();
+    drop(car);
+    let ((passed, is_passed), (go, may_go)) = (channel(), channel());
+    when_said("breaks-at-the-end", "the trial was passed", move || {
+        passed.send(()).unwrap();
+        may_go.recv().unwrap();
+    });
+    let mut config = config(&server, store.path());
+    config.thread_name = "breaks-at-the-end".into();
+    let mut car = Car::open_with(config, callbacks());
+    server.release(&better().breaking_by_speed(From::NotFinite).with("/acceptance/trial_frames", json!(10)), 2, 0);
+    car.vehicle.check_now();
+    car.drive_while(|| is_passed.try_recv().is_err());
+    car.speed_mps = SPEED_BREAKS_MPS;
+    let output = *car.step();
+    assert!(output.fell_back && output.control_valid, "{:?}", output.faults);
+    go.send(()).unwrap();
+    assert_eq!(car.reach(UpdateState::RolledBack).reason.unwrap().name, "output_not_finite");
+    assert!(!car.states().contains(&UpdateState::Confirmed), "{:?}", car.states());
+    assert_eq!(car.model().as_deref(), Some("vla-1"));
+    car.until_reported(&server, |state| state == UpdateState::RolledBack);
+    let report = server.reports().pop().unwrap();
+    assert_eq!(
+        (report.payload.release.unwrap().model.as_str(), report.installed.unwrap().path.as_str()),
+        ("vla-1", "ultra/vla-1-1.0.0.index")
+    );
+    drop(car);
+    // The next start begins with what drives, and the release before is not below the floor.
+    server.lock().repositories.assign("ultra/vla-1-1.0.0.index");
+    let mut car = Car::open(&server, store.path());
+    assert_eq!((car.step().control_valid, car.model().as_deref()), (true, Some("vla-1")));
+    car.drive_until(|kind| *kind == EventKind::Checked, |_| {});
+    assert!(!car.states().contains(&UpdateState::Refused), "{:?}", car.events);
 }
 
 #[test]

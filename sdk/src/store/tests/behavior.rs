@@ -187,6 +187,26 @@ fn a_shadow_run_that_is_cut_off_counts_and_the_third_one_ends_it() {
 }
 
 #[test]
+fn a_confirmation_that_is_taken_back_leaves_what_was_before_it() {
+    on_every_file_system(|fs| {
+        let mut store = open(&fs);
+        install(&mut store, &release(1, 0)).unwrap();
+        let installation = download(&mut store, &release(2, 0)).unwrap();
+        let slot = store.finish(installation).unwrap().slot();
+        store.begin_trial(slot).unwrap();
+        let confirmation = store.confirm(slot).unwrap();
+        assert_eq!((store.state().confirmed(), store.state().floor()), (Some(slot), 2));
+        store.take_back(confirmation, failure(Verdict::Condemned)).unwrap();
+        drop(store);
+        let store = open(&fs);
+        assert_eq!((store.state().confirmed(), store.state().floor()), (Some(slot.other()), 1));
+        assert_eq!(store.state().slot(slot), &SlotState::Invalid);
+        assert!(store.state().quarantine(&release(2, 0).index_sha256()).is_some());
+        assert_eq!(confirmed(&store).unwrap().occupant().release_counter, 1);
+    });
+}
+
+#[test]
 fn a_trial_that_ends_in_good_order_costs_no_try() {
     on_every_file_system(|fs| {
         let mut store = open(&fs);
@@ -231,7 +251,7 @@ fn only_legal_moves_are_made() {
         let other = store.finish(installation).unwrap().slot();
         assert_eq!(other, slot.other());
         let text = |result: Result<(), StoreError>| result.unwrap_err().to_string();
-        assert_eq!(text(store.confirm(other)), "slot b is pending, it cannot become confirmed");
+        assert_eq!(text(store.confirm(other).map(drop)), "slot b is pending, it cannot become confirmed");
         assert_eq!(text(store.begin_trial(slot)), "slot a is confirmed, it cannot become trial");
         assert_eq!(text(store.suspend_trial(other)), "slot b is pending, it cannot become pending");
         store.begin_trial(other).unwrap();

@@ -104,7 +104,7 @@ impl World {
         if store.state().floor() < 2 {
             let pending = store.state().pending().filter(|slot| store.load(*slot).is_ok_and(|model| model.occupant().release_counter == 2));
             let done = match pending {
-                Some(slot) => store.begin_trial(slot).and_then(|()| store.confirm(slot)),
+                Some(slot) => store.begin_trial(slot).and_then(|()| store.confirm(slot).map(drop)),
                 None => install(&mut store, self.release(2)).map(|_| ()),
             };
             done.map_err(|error| format!("the update cannot be completed: {error}"))?;

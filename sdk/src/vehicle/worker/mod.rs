@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     engine::{Engine, Phase},
-    store::{InstalledModel, Occupant, SlotId, Store},
+    store::{Confirmation, InstalledModel, Occupant, SlotId, Store},
     update::{Consent, Input, Output, Update},
 };
 use task::Task;
@@ -106,6 +106,8 @@ pub(super) struct Worker {
     target: Option<VerifiedTarget>,
     install: Option<Install>,
     candidate: Option<Candidate>,
+    /// On record, until the engine has let the previous model go.
+    confirmation: Option<Confirmation>,
     /// The candidate waits for the engine to be free.
     load_wanted: bool,
     enroll: Task,
@@ -148,6 +150,7 @@ impl Worker {
             target: None,
             install: None,
             candidate: None,
+            confirmation: None,
             load_wanted: false,
             enroll: Task::never(),
             check: Task::due_now(),

@@ -107,7 +107,10 @@ impl Worker {
             return;
         };
         match self.store.confirm(candidate.slot) {
-            Ok(()) => self.input(Input::ConfirmationRecorded),
+            Ok(confirmation) => {
+                self.confirmation = Some(confirmation);
+                self.input(Input::ConfirmationRecorded);
+            }
             Err(error) => {
                 tracing::error!(%error, "the confirmation was not recorded; it is tried again");
                 self.input(Input::RecordFailed(reason::of_store(&error)));
@@ -117,10 +120,14 @@ impl Worker {
 
     pub(super) fn confirm(&mut self) {
         if let Err(error) = self.engine.confirm() {
-            // It failed in this very moment and the previous model drives until the next start, which begins with the new one again.
-            tracing::error!(%error, "confirmed, and rolled back by the driver at the same time");
+            // It failed while the confirmation was being recorded. The engine's own event says why, and the record is taken back.
+            tracing::debug!(%error, "rolled back before it was confirmed");
         }
+    }
+
+    fn confirmed(&mut self) {
         self.previous = None;
+        self.confirmation = None;
         if let Some(active) = &mut self.active {
             active.on_trial = false;
         }
@@ -133,6 +140,13 @@ impl Worker {
         let from_install =
             self.install.as_ref().map(|install| (install.slot().filter(|_| blame != Blame::Nobody), install.occupant().index_sha256));
         let from_target = self.target.as_ref().map(|target| (None, target.sha256()));
+        if let Some(confirmation) = self.confirmation.take() {
+            if let Err(error) = self.store.take_back(confirmation, failure) {
+                // The next start begins with it once more; its trial is behind it, and its self-test ahead.
+                tracing::error!(%error, "the confirmation was not taken back");
+            }
+            return;
+        }
         let result = match from_candidate.or(from_install).or(from_target) {
             Some((Some(slot), _)) => self.store.reject(slot, failure),
             Some((None, index_sha256)) => self.store.count_failure(index_sha256, failure),
@@ -172,7 +186,14 @@ impl Worker {
                 self.swapped();
                 self.input(Input::Swapped);
             }
-            EngineEvent::TrialPassed { generation } if is_ours(generation) => self.input(Input::TrialPassed),
+            EngineEvent::TrialPassed { generation } if is_ours(generation) => {
+                tracing::info!("the trial was passed");
+                self.input(Input::TrialPassed);
+            }
+            EngineEvent::Confirmed { generation } if is_ours(generation) => {
+                self.confirmed();
+                self.input(Input::Confirmed);
+            }
             EngineEvent::Refused { generation, refusal } if is_ours(generation) => {
                 self.input(Input::Failed(reason::of_refusal(&refusal), reason::blame_of_refusal(&refusal)));
             }
