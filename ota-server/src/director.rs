@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use switchback_signing::{
     keys::{Sha256Digest, Signer, SignerError},
-    metadata::{EcuAssignment, EcuSerial, HardwareId, MetaFile, Snapshot, Targets, Timestamp, VehicleId, sign},
+    metadata::{EcuAssignment, EcuSerial, HardwareId, Hashes, MetaFile, Snapshot, Targets, Timestamp, VehicleId, sign},
     time::UnixTime,
 };
 
@@ -179,7 +179,7 @@ pub fn sign_timestamp(held: &Held, lifetimes: Lifetimes, now: UnixTime, signers:
     let snapshot = MetaFile {
         version: held.version,
         length: Some(held.snapshot_bytes),
-        sha256: Sha256Digest::from_hex(&held.snapshot_sha256),
+        hashes: Hashes { sha256: Sha256Digest::from_hex(&held.snapshot_sha256), ..Hashes::default() },
         extra: std::collections::BTreeMap::new(),
     };
     let timestamp = sign(&Timestamp::new(version, expires, snapshot), &[signers.timestamp])?;

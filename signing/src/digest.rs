@@ -1,10 +1,10 @@
-//! SHA-256 digests: what every file, chunk and target is named and checked by.
+//! Digests: SHA-256, what every file, chunk and target is named and checked by, and SHA-512, which metadata may list beside it.
 
 use alloc::string::String;
 use core::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 use crate::keys::encoding::{array_from_hex, to_hex};
 
@@ -87,6 +87,60 @@ impl Sha256Hasher {
     /// The digest of everything that was taken.
     pub fn finish(self) -> Sha256Digest {
         Sha256Digest(self.0.finalize().into())
+    }
+}
+
+/// A SHA-512 digest, as other people's metadata may list one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Sha512Digest([u8; 64]);
+
+impl Sha512Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha512::digest(bytes).into())
+    }
+
+    /// Reads 128 hexadecimal digits of either case.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        array_from_hex(text).map(Self)
+    }
+
+    /// 128 lower-case hexadecimal digits.
+    pub fn to_hex(&self) -> String {
+        to_hex(&self.0)
+    }
+}
+
+impl fmt::Display for Sha512Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_hex())
+    }
+}
+
+impl fmt::Debug for Sha512Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha512:{self}")
+    }
+}
+
+/// Computes a [`Sha512Digest`] of bytes that arrive piece by piece.
+#[derive(Clone, Default)]
+pub struct Sha512Hasher(Sha512);
+
+impl Sha512Hasher {
+    /// Before the first byte.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of everything that was taken.
+    pub fn finish(self) -> Sha512Digest {
+        Sha512Digest(self.0.finalize().into())
     }
 }
 

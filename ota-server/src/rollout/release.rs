@@ -56,7 +56,7 @@ impl Release {
         // Everything that the Director repeats goes into the digest: a change of any of it must reach the vehicles.
         let mut described = canonical(block);
         described.extend(target.length.to_le_bytes());
-        described.extend(target.sha256.iter().flat_map(|sha256| *sha256.as_bytes()));
+        described.extend(target.hashes.sha256.iter().flat_map(|sha256| *sha256.as_bytes()));
         let digest = Sha256Digest::of(&described).to_hex();
         Ok(Some(Self {
             name: ReleaseName { model: custom.model, version: custom.version },

@@ -231,7 +231,7 @@ impl Server {
 
     async fn check_target(&self, path: &str, target: &TargetMeta) -> Result<(), PublishError> {
         let unusable = |reason| PublishError::TargetUnusable { path: path.to_owned(), reason };
-        let sha256 = target.sha256.ok_or_else(|| unusable("it has no SHA-256"))?;
+        let sha256 = target.hashes.sha256.ok_or_else(|| unusable("it has no SHA-256"))?;
         let file = TargetFile::of(path, sha256).ok_or_else(|| unusable("its path is not FOLDER/NAME of A-Z a-z 0-9 . _ -"))?;
         match self.storage.length(&file).await? {
             Some(length) if length == target.length => Ok(()),

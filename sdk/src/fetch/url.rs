@@ -50,7 +50,8 @@ impl FromStr for BaseUrl {
         let (host, prefix) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
         // A user name in an address would end up in logs; a query or fragment has no place in front of our paths.
         let host_is_plain = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
-        let prefix_is_plain = prefix.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\\".contains(&byte)) && !prefix.contains("..");
+        let climbs = prefix.split('/').any(|segment| matches!(segment, "." | ".."));
+        let prefix_is_plain = prefix.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\\".contains(&byte)) && !climbs;
         if !matches!(scheme.as_str(), "http" | "https") || !host_is_plain || !prefix_is_plain {
             return Err(malformed());
         }
@@ -76,6 +77,7 @@ mod tests {
         assert_eq!(url("HTTPS://OTA.Example:8443/").unwrap().join("/v1"), "https://ota.example:8443/v1");
         assert_eq!(url("http://[::1]:80/a/b/").unwrap().join("/v1"), "http://[::1]:80/a/b/v1");
         assert_eq!(url("http://h/a").unwrap().target("/v1"), "/a/v1");
+        assert_eq!(url("http://h/a..b").unwrap().target("/v1"), "/a..b/v1");
         for text in
             ["", "ota.example", "ftp://h", "https://", "https://user@h", "https://h?x", "https://h/#x", "https://h/../x", "https://h /"]
         {

@@ -55,10 +55,11 @@ pub(crate) fn check_listed(listed: &Targets, bundle: &BundleFile, manifest: &Man
 }
 
 fn check_target(listed: &Targets, path: &str, length: u64, sha256: Sha256Digest) -> anyhow::Result<()> {
-    let Some(TargetMeta { length: listed_length, sha256: listed_sha256, .. }) = listed.targets.get(path) else {
+    let Some(TargetMeta { length: listed_length, hashes, .. }) = listed.targets.get(path) else {
         bail!("{path} is not listed");
     };
-    if *listed_length != length || *listed_sha256 != Some(sha256) {
+    let listed_sha256 = hashes.sha256;
+    if *listed_length != length || listed_sha256 != Some(sha256) {
         let listed_sha256 = listed_sha256.map_or_else(|| "no SHA-256".into(), |sha256| sha256.to_string());
         let what = format!("{path} is {length} bytes with SHA-256 {sha256}, signed are {listed_length} bytes with {listed_sha256}");
         return Err(failure(what, "this is another build of the release than the one that was signed"));

@@ -134,16 +134,19 @@ pub enum HttpSignatureError {
     SignatureInvalid,
 }
 
+/// The one signature algorithm of requests, by its name in RFC 9421.
+const ALGORITHM: &str = "ed25519";
+
 /// Signs a request.
 ///
 /// # Errors
 /// [`SignerError`] when the key cannot sign.
 pub fn sign_request(signer: &dyn Signer, request: &Request<'_>, created: UnixTime) -> Result<Headers, SignerError> {
-    let algorithm = match signer.public_key() {
-        PublicKey::Ed25519(_) => "ed25519",
-    };
     let (created, key_id) = (created.seconds(), signer.key_id());
-    let parameters = format!("{};created={created};keyid=\"{key_id}\";alg=\"{algorithm}\";tag=\"{TAG}\"", components(request));
+    if signer.public_key().scheme() != ALGORITHM {
+        return Err(SignerError { key_id, reason: "requests are signed with ed25519 keys only".into() });
+    }
+    let parameters = format!("{};created={created};keyid=\"{key_id}\";alg=\"{ALGORITHM}\";tag=\"{TAG}\"", components(request));
     let signature = signer.sign(signature_base(request, &parameters).as_bytes())?;
     Ok(Headers {
         signature_input: format!("{LABEL}={parameters}"),

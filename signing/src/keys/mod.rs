@@ -1,7 +1,7 @@
 //! Keys, signatures and digests.
 //!
-//! Only Ed25519 signs and verifies here today; every type is an enum or opaque bytes so that ECDSA P-256 and RSA-PSS can join.
-//! Randomness is the caller's: a key is made from a seed.
+//! Ed25519 is always there. ECDSA on P-256 joins with the feature `p256`, RSA-PSS (verification only) with the feature `rsa`; a vehicle
+//! whose repositories use neither carries neither. Randomness is the caller's: a key is made from a seed.
 //!
 //! ```
 //! use switchback_signing::keys::{Ed25519Signer, Signer};
@@ -12,10 +12,16 @@
 //! # Ok::<(), switchback_signing::keys::SignerError>(())
 //! ```
 
+#[cfg(not(all(feature = "p256", feature = "rsa")))]
+mod absent;
 pub(crate) mod encoding;
 pub mod file;
 pub mod http;
 mod object;
+#[cfg(feature = "p256")]
+mod p256;
+#[cfg(feature = "rsa")]
+mod rsa;
 
 use alloc::{string::String, vec::Vec};
 use core::{cmp::Ordering, fmt};
@@ -23,8 +29,16 @@ use core::{cmp::Ordering, fmt};
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use thiserror::Error;
 
+#[cfg(not(feature = "p256"))]
+pub use self::absent::P256PublicKey;
+#[cfg(not(feature = "rsa"))]
+pub use self::absent::RsaPublicKey;
 use self::encoding::to_hex;
 pub use self::object::KeyObject;
+#[cfg(feature = "p256")]
+pub use self::p256::{P256PublicKey, P256Signer};
+#[cfg(feature = "rsa")]
+pub use self::rsa::RsaPublicKey;
 pub use crate::digest::Sha256Digest;
 
 /// A public key that this release can verify with.
@@ -33,6 +47,10 @@ pub use crate::digest::Sha256Digest;
 pub enum PublicKey {
     /// Ed25519 (RFC 8032), verified strictly.
     Ed25519(Ed25519PublicKey),
+    /// ECDSA on P-256 with SHA-256.
+    P256(P256PublicKey),
+    /// RSA-PSS with SHA-256.
+    RsaPss(RsaPublicKey),
 }
 
 /// An Ed25519 public key: the canonical encoding of a point that is not of small order.
@@ -120,6 +138,8 @@ impl PublicKey {
                 let signature = ed25519_dalek::Signature::from_slice(signature).map_err(|_| SignatureError)?;
                 key.0.verify_strict(message, &signature).map_err(|_| SignatureError)
             }
+            Self::P256(key) => key.verify(message, signature).then_some(()).ok_or(SignatureError),
+            Self::RsaPss(key) => key.verify(message, signature).then_some(()).ok_or(SignatureError),
         }
     }
 
@@ -128,19 +148,28 @@ impl PublicKey {
         KeyObject::from(self).computed_id()
     }
 
-    /// The raw bytes of the key (32 for Ed25519).
+    /// The signature scheme by its name in TUF metadata, such as `ecdsa-sha2-nistp256`.
+    pub const fn scheme(&self) -> &'static str {
+        match self {
+            Self::Ed25519(_) => "ed25519",
+            Self::P256(_) => "ecdsa-sha2-nistp256",
+            Self::RsaPss(_) => "rsassa-pss-sha256",
+        }
+    }
+
+    /// The raw bytes of the key: 32 for Ed25519, the compressed point of 33 for P-256, `RSAPublicKey` for RSA.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Ed25519(key) => key.0.as_bytes(),
+            Self::P256(key) => key.as_bytes(),
+            Self::RsaPss(key) => key.as_bytes(),
         }
     }
 }
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ed25519(key) => write!(f, "ed25519:{}", to_hex(key.0.as_bytes())),
-        }
+        write!(f, "{}:{}", self.scheme(), to_hex(self.as_bytes()))
     }
 }
 

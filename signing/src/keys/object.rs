@@ -1,6 +1,6 @@
 use alloc::{collections::BTreeMap, string::String};
 
-use super::{KeyId, PublicKey, Sha256Digest, encoding::array_from_hex};
+use super::{KeyId, P256PublicKey, PublicKey, RsaPublicKey, Sha256Digest, encoding::array_from_hex};
 use crate::metadata::{
     MetadataError,
     json::{Json, canonical},
@@ -8,6 +8,10 @@ use crate::metadata::{
 };
 
 const ED25519: &str = "ed25519";
+const ECDSA: &str = "ecdsa";
+const ECDSA_P256: &str = "ecdsa-sha2-nistp256";
+const RSA: &str = "rsa";
+const RSA_PSS: &str = "rsassa-pss-sha256";
 
 /// A key as metadata lists it (TUF specification, section 4.2): type, scheme, value.
 ///
@@ -31,6 +35,9 @@ impl KeyObject {
         let public = keyval.string("public")?;
         let public_key = match (keytype.as_str(), scheme.as_str()) {
             (ED25519, ED25519) => array_from_hex(&public).and_then(|bytes| PublicKey::ed25519(bytes).ok()),
+            // The scheme's name stood for the type as well until version 1.0.32 of the specification.
+            (ECDSA | ECDSA_P256, ECDSA_P256) => P256PublicKey::from_pem(&public).map(PublicKey::P256),
+            (RSA, RSA_PSS) => RsaPublicKey::from_pem(&public).map(PublicKey::RsaPss),
             _ => None,
         };
         Ok(Self { json, public_key })
@@ -53,14 +60,16 @@ impl KeyObject {
 
 impl From<&PublicKey> for KeyObject {
     fn from(key: &PublicKey) -> Self {
-        let (name, public) = match key {
+        let (keytype, public) = match key {
             PublicKey::Ed25519(key) => (ED25519, super::to_hex(key.0.as_bytes())),
+            PublicKey::P256(key) => (ECDSA, key.to_pem()),
+            PublicKey::RsaPss(key) => (RSA, key.to_pem()),
         };
         let text = |text: &str| Json::String(String::from(text));
         let keyval = BTreeMap::from([(String::from("public"), Json::String(public))]);
         let object = BTreeMap::from([
-            (String::from("keytype"), text(name)),
-            (String::from("scheme"), text(name)),
+            (String::from("keytype"), text(keytype)),
+            (String::from("scheme"), text(key.scheme())),
             (String::from("keyval"), Json::Object(keyval)),
         ]);
         Self { json: Json::Object(object), public_key: Some(key.clone()) }

@@ -96,3 +96,52 @@ proptest! {
         prop_assert_eq!(signer.public_key().verify(&all[64..], &all[..64]), Err(SignatureError));
     }
 }
+
+/// A key and a signature of `message` that securesystemslib 1.4.0 made: its key object, its key id, its spelling of both.
+#[cfg(all(feature = "p256", feature = "rsa"))]
+fn check_foreign(fixture: &[u8], scheme: &str) {
+    use crate::metadata::json::{self, Json};
+    let fixture = json::parse(fixture, 10_000).unwrap();
+    let text = |name: &str| fixture.member(name).and_then(Json::as_str).unwrap();
+    let key = KeyObject::from_json(fixture.member("key").unwrap().clone(), "key").unwrap().public_key().unwrap().clone();
+    let signature = encoding::from_hex(text("sig")).unwrap();
+    assert_eq!((key.key_id().as_str(), key.scheme()), (text("keyid"), scheme));
+    assert_eq!(KeyObject::from(&key).to_json(), fixture.member("key").unwrap());
+    assert_eq!(key.verify(b"message", &signature), Ok(()));
+    assert_eq!(key.verify(b"massage", &signature), Err(SignatureError));
+    for at in 0..signature.len() {
+        let mut changed = signature.clone();
+        changed[at] ^= 1;
+        assert_eq!(key.verify(b"message", &changed), Err(SignatureError), "byte {at}");
+    }
+    for wrong in [&signature[1..], &signature[..signature.len() - 1], &[signature.as_slice(), &[0]].concat(), &[]] {
+        assert_eq!(key.verify(b"message", wrong), Err(SignatureError));
+    }
+}
+
+#[test]
+#[cfg(all(feature = "p256", feature = "rsa"))]
+fn keys_and_signatures_of_securesystemslib_verify_and_have_the_same_ids() {
+    check_foreign(include_bytes!("testdata/securesystemslib-p256.json"), "ecdsa-sha2-nistp256");
+    check_foreign(include_bytes!("testdata/securesystemslib-rsa.json"), "rsassa-pss-sha256");
+}
+
+#[test]
+#[cfg(feature = "p256")]
+fn what_a_p256_key_signs_verifies_under_its_public_half_and_no_other() {
+    let (one, other) = (P256Signer::from_scalar(&[1; 32]).unwrap(), P256Signer::from_scalar(&[2; 32]).unwrap());
+    let signature = one.sign(b"message").unwrap();
+    assert_eq!(signature, one.sign(b"message").unwrap(), "RFC 6979 takes no random number");
+    assert_eq!(one.public_key().verify(b"message", signature.as_bytes()), Ok(()));
+    assert_eq!(other.public_key().verify(b"message", signature.as_bytes()), Err(SignatureError));
+    assert!(P256Signer::from_scalar(&[0; 32]).is_none() && P256Signer::from_scalar(&[0xff; 32]).is_none());
+}
+
+#[test]
+#[cfg(not(feature = "p256"))]
+fn a_key_whose_feature_is_off_can_never_count() {
+    use crate::metadata::json;
+    let fixture = json::parse(include_bytes!("testdata/securesystemslib-p256.json"), 10_000).unwrap();
+    let object = KeyObject::from_json(fixture.member("key").unwrap().clone(), "key").unwrap();
+    assert_eq!((object.public_key(), object.to_json()), (None, fixture.member("key").unwrap()));
+}

@@ -17,6 +17,7 @@
 
 mod custom;
 mod envelope;
+mod hashes;
 pub mod json;
 mod names;
 pub(crate) mod object;
@@ -32,10 +33,11 @@ use thiserror::Error;
 pub use self::{
     custom::{BundleRef, Custom},
     envelope::{AddSignatureError, Document, Role, SPEC_VERSION, SignatureEntry, Signed, add_signature, sign, sign_envelope},
+    hashes::{DigestMismatch, Hashes, HashesCheck},
     names::{EcuSerial, HardwareId, NAME_BYTES_MAX, NameError, Region, Tier, VehicleId, Version, VersionError},
     root::{RoleKeys, Root, RootRole},
     snapshot::{MetaFile, Snapshot, Timestamp},
-    targets::{DelegatedRole, Delegations, EcuAssignment, PathSet, TargetMeta, Targets},
+    targets::{DelegatedRole, Delegations, EcuAssignment, PathSet, SuccinctRoles, TargetMeta, Targets},
 };
 use crate::keys::KeyId;
 

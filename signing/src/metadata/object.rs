@@ -102,6 +102,10 @@ impl Fields {
         }
     }
 
+    pub(crate) fn optional_array(&mut self, name: &str) -> Result<Option<Vec<Json>>, MetadataError> {
+        if self.members.contains_key(name) { self.array(name).map(Some) } else { Ok(None) }
+    }
+
     pub(crate) fn strings(&mut self, name: &str) -> Result<Vec<String>, MetadataError> {
         let place = self.place_of(name);
         self.array(name)?.into_iter().map(|item| string(item, &place)).collect()

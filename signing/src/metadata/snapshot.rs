@@ -1,16 +1,12 @@
-use alloc::{
-    collections::BTreeMap,
-    format,
-    string::{String, ToString},
-};
+use alloc::{collections::BTreeMap, format, string::String};
 
 use super::{
-    Document, MetadataError, Role, SPEC_VERSION,
+    Document, Hashes, MetadataError, Role, SPEC_VERSION,
     envelope::check_spec_version,
     json::Json,
-    object::{Fields, ObjectWriter, integer, wrong},
+    object::{Fields, ObjectWriter, integer},
 };
-use crate::{keys::Sha256Digest, time::UnixTime};
+use crate::time::UnixTime;
 
 const SNAPSHOT_FILE: &str = "snapshot.json";
 
@@ -21,9 +17,9 @@ pub struct MetaFile {
     pub version: u64,
     /// Length of the file, bytes. Optional in TUF.
     pub length: Option<u64>,
-    /// SHA-256 of the file. Optional in TUF; Uptane requires it of the Timestamp (5.2.5).
-    pub sha256: Option<Sha256Digest>,
-    /// Unknown fields, with digests of other algorithms in `hashes`.
+    /// Digests of the file; empty when none is given. Optional in TUF; Uptane requires one of the Timestamp (5.2.5).
+    pub hashes: Hashes,
+    /// Unknown fields.
     pub extra: BTreeMap<String, Json>,
 }
 
@@ -56,28 +52,21 @@ pub struct Snapshot {
 impl MetaFile {
     /// Describes a file by version, length and digest.
     pub fn of(version: u64, bytes: &[u8]) -> Self {
-        Self { version, length: Some(bytes.len() as u64), sha256: Some(Sha256Digest::of(bytes)), extra: BTreeMap::new() }
+        Self { version, length: Some(bytes.len() as u64), hashes: Hashes::of(bytes), extra: BTreeMap::new() }
     }
 
     fn read(json: Json, place: String) -> Result<Self, MetadataError> {
         let mut fields = Fields::new(json, place)?;
         let (version, length) = (fields.positive("version")?, fields.optional_unsigned("length")?);
-        let (sha256, others) = match fields.optional_fields("hashes")? {
-            Some(hashes) => read_hashes(hashes)?,
-            None => (None, BTreeMap::new()),
-        };
-        let mut extra = fields.rest();
-        if !others.is_empty() {
-            extra.insert("hashes".to_string(), Json::Object(others));
-        }
-        Ok(Self { version, length, sha256, extra })
+        let hashes = fields.optional_fields("hashes")?.map(Hashes::read).transpose()?.unwrap_or_default();
+        Ok(Self { version, length, hashes, extra: fields.rest() })
     }
 
     fn write(&self) -> Json {
         ObjectWriter::new(&self.extra)
             .put("version", integer(self.version))
             .put_some("length", self.length.map(integer))
-            .put_some("hashes", self.sha256.map(|sha256| write_hashes(sha256, self.extra.get("hashes"))))
+            .put_some("hashes", (!self.hashes.is_empty()).then(|| self.hashes.write()))
             .finish()
     }
 }
@@ -161,27 +150,4 @@ pub(super) fn write_header(extra: &BTreeMap<String, Json>, version: u64, expires
         .put("spec_version", Json::string(SPEC_VERSION))
         .put("version", integer(version))
         .put("expires", Json::String(format!("{expires}")))
-}
-
-/// Splits `hashes` into the digest that we know and the others. At least one must be there.
-pub(super) fn read_hashes(mut fields: Fields) -> Result<(Option<Sha256Digest>, BTreeMap<String, Json>), MetadataError> {
-    let place = fields.place_of("sha256");
-    let sha256 = match fields.optional("sha256") {
-        Some(Json::String(text)) => Some(Sha256Digest::from_hex(&text).ok_or_else(|| wrong(&place, "64 hexadecimal digits"))?),
-        Some(_) => return Err(wrong(&place, "64 hexadecimal digits")),
-        None => None,
-    };
-    let others = fields.rest();
-    if sha256.is_none() && others.is_empty() {
-        return Err(MetadataError::Missing { place });
-    }
-    Ok((sha256, others))
-}
-
-pub(super) fn write_hashes(sha256: Sha256Digest, others: Option<&Json>) -> Json {
-    let kept = match others {
-        Some(Json::Object(members)) => members.clone(),
-        _ => BTreeMap::new(),
-    };
-    ObjectWriter::new(&kept).put("sha256", Json::String(sha256.to_hex())).finish()
 }

@@ -1,16 +1,17 @@
 use alloc::{
     collections::BTreeMap,
+    format,
     string::{String, ToString},
     vec::Vec,
 };
 
 use super::{
-    Custom, Document, EcuSerial, HardwareId, MetadataError, Role, RoleKeys, RootRole, VehicleId,
+    Custom, Document, EcuSerial, HardwareId, Hashes, MetadataError, Role, RoleKeys, RootRole, VehicleId,
     envelope::check_spec_version,
     json::Json,
     object::{Fields, ObjectWriter, integer, strings, wrong},
     root::{read_keys, write_keys},
-    snapshot::{read_hashes, write_hashes, write_header},
+    snapshot::write_header,
 };
 use crate::{
     keys::{KeyId, KeyObject, PublicKey, Sha256Digest},
@@ -44,10 +45,8 @@ pub struct Targets {
 pub struct TargetMeta {
     /// Length, bytes.
     pub length: u64,
-    /// SHA-256 of the file; without it nothing here can install the file.
-    pub sha256: Option<Sha256Digest>,
-    /// Digests of other algorithms.
-    pub other_hashes: BTreeMap<String, Json>,
+    /// Digests of the file.
+    pub hashes: Hashes,
     /// The `custom` object.
     pub custom: BTreeMap<String, Json>,
     /// Unknown fields.
@@ -70,6 +69,8 @@ pub struct Delegations {
     pub keys: BTreeMap<KeyId, KeyObject>,
     /// The delegated roles; an earlier one wins.
     pub roles: Vec<DelegatedRole>,
+    /// Many roles alike, in place of `roles`.
+    pub bins: Option<SuccinctRoles>,
     /// Unknown fields.
     pub extra: BTreeMap<String, Json>,
 }
@@ -87,6 +88,20 @@ pub struct DelegatedRole {
     pub paths: PathSet,
     /// Hardware it may list files for (`hardwareIds`, an Uptane delegation's condition); empty means all.
     pub hardware_ids: Vec<HardwareId>,
+    /// Unknown fields.
+    pub extra: BTreeMap<String, Json>,
+}
+
+/// Hash bins that share their keys (`succinct_roles`; TUF specification 1.0.34, section 4.5 and TAP 15): every path belongs to the
+/// one whose number begins the SHA-256 of the path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SuccinctRoles {
+    /// Their keys and threshold.
+    pub keys: RoleKeys,
+    /// How many bits of the digest number a bin, 1 to 32.
+    pub bit_length: u32,
+    /// What the bins' names begin with; `-` and the number in hexadecimal follow.
+    pub name_prefix: String,
     /// Unknown fields.
     pub extra: BTreeMap<String, Json>,
 }
@@ -124,8 +139,7 @@ impl TargetMeta {
 
     /// Describes a file by length and digest alone.
     pub fn of_digest(length: u64, sha256: Sha256Digest) -> Self {
-        let (other_hashes, custom, extra) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { length, sha256: Some(sha256), other_hashes, custom, extra }
+        Self { length, hashes: Hashes::of_sha256(sha256), custom: BTreeMap::new(), extra: BTreeMap::new() }
     }
 
     /// The same file, assigned to an ECU: what a Director lists.
@@ -174,17 +188,15 @@ impl TargetMeta {
     fn read(json: Json, place: String) -> Result<Self, MetadataError> {
         let mut fields = Fields::new(json, place)?;
         let length = fields.unsigned("length")?;
-        let (sha256, other_hashes) = read_hashes(fields.fields("hashes")?)?;
+        let hashes = Hashes::read(fields.fields("hashes")?)?;
         let custom = fields.optional_fields("custom")?.map(Fields::rest).unwrap_or_default();
-        Ok(Self { length, sha256, other_hashes, custom, extra: fields.rest() })
+        Ok(Self { length, hashes, custom, extra: fields.rest() })
     }
 
     fn write(&self) -> Json {
-        let others = Json::Object(self.other_hashes.clone());
-        let hashes = self.sha256.map_or(others.clone(), |sha256| write_hashes(sha256, Some(&others)));
         ObjectWriter::new(&self.extra)
             .put("length", integer(self.length))
-            .put("hashes", hashes)
+            .put("hashes", self.hashes.write())
             .put_some("custom", some_object(&self.custom))
             .finish()
     }
@@ -199,14 +211,21 @@ impl Delegations {
 
     fn read(mut fields: Fields) -> Result<Self, MetadataError> {
         let keys = read_keys(fields.fields("keys")?)?;
-        let roles = fields.array("roles")?.into_iter().map(DelegatedRole::read).collect::<Result<_, _>>()?;
-        Ok(Self { keys, roles, extra: fields.rest() })
+        let bins = fields.optional_fields("succinct_roles")?.map(SuccinctRoles::read).transpose()?;
+        let place = fields.place_of("roles");
+        let roles: Vec<_> = match fields.optional_array("roles")? {
+            Some(roles) if bins.is_none() => roles.into_iter().map(DelegatedRole::read).collect::<Result<_, _>>()?,
+            None if bins.is_some() => Vec::new(),
+            _ => return Err(wrong(&place, "given, or else succinct_roles, and not both")),
+        };
+        Ok(Self { keys, roles, bins, extra: fields.rest() })
     }
 
     fn write(&self) -> Json {
         ObjectWriter::new(&self.extra)
             .put("keys", write_keys(&self.keys))
-            .put("roles", Json::Array(self.roles.iter().map(DelegatedRole::write).collect()))
+            .put_some("roles", self.bins.is_none().then(|| Json::Array(self.roles.iter().map(DelegatedRole::write).collect())))
+            .put_some("succinct_roles", self.bins.as_ref().map(SuccinctRoles::write))
             .finish()
     }
 }
@@ -253,6 +272,36 @@ impl DelegatedRole {
             .put("terminating", Json::Bool(self.terminating))
             .put(paths_name, strings(paths))
             .put_some("hardwareIds", hardware_ids)
+            .finish()
+    }
+}
+
+impl SuccinctRoles {
+    /// The bin that a path belongs to.
+    pub fn name_of(&self, path: &str) -> String {
+        let [first, second, third, fourth, ..] = *Sha256Digest::of(path.as_bytes()).as_bytes();
+        let number = u32::from_be_bytes([first, second, third, fourth]) >> (32 - self.bit_length);
+        // As many digits as the highest number has.
+        let digits = usize::try_from(self.bit_length.div_ceil(4)).unwrap_or_default();
+        format!("{}-{number:0digits$x}", self.name_prefix)
+    }
+
+    fn read(mut fields: Fields) -> Result<Self, MetadataError> {
+        let place = fields.place_of("bit_length");
+        let bit_length = u32::try_from(fields.positive("bit_length")?).ok().filter(|bits| *bits <= 32);
+        Ok(Self {
+            keys: RoleKeys::read(&mut fields)?,
+            bit_length: bit_length.ok_or_else(|| wrong(&place, "an integer from 1 to 32"))?,
+            name_prefix: fields.string("name_prefix")?,
+            extra: fields.rest(),
+        })
+    }
+
+    fn write(&self) -> Json {
+        self.keys
+            .write(ObjectWriter::new(&self.extra))
+            .put("bit_length", integer(self.bit_length.into()))
+            .put("name_prefix", Json::string(&self.name_prefix))
             .finish()
     }
 }

@@ -47,10 +47,10 @@ fn metadata_of_other_tools_is_kept() {
     assert!(!read.consistent_snapshot && read.keys.values().all(|key| key.public_key().is_none()));
     assert_kept::<Root>(root.replace(r#""version":3"#, r#""version":3,"consistent_snapshot":false"#).as_bytes());
     let snapshot = r#"{"signatures":[],"signed":{"_type":"snapshot","spec_version":"1.0.31","version":1,"expires":"2030-01-01T00:00:00Z",
-        "meta":{"targets.json":{"version":1,"hashes":{"sha512":"00"}},"a.json":{"version":2}}}}"#;
+        "meta":{"targets.json":{"version":1,"hashes":{"blake3":"00"}},"a.json":{"version":2}}}}"#;
     assert_kept::<Snapshot>(snapshot.as_bytes());
     let targets = r#"{"signatures":[],"signed":{"_type":"targets","spec_version":"1.0.31","version":1,"expires":"2030-01-01T00:00:00Z",
-        "targets":{"a":{"length":1,"hashes":{"sha512":"00","blake2b-256":"1"}}},"custom":{"x":1,"vehicleId":"v-1"},
+        "targets":{"a":{"length":1,"hashes":{"blake3":"00","blake2b-256":"1"}}},"custom":{"x":1,"vehicleId":"v-1"},
         "delegations":{"keys":{},"roles":[{"name":"h","keyids":[],"threshold":1,"terminating":true,"path_hash_prefixes":["0","f1"]}]}}}"#;
     assert_kept::<Targets>(targets.as_bytes());
 }

@@ -174,12 +174,7 @@ fn sign_with_digest<T: Document>(document: &T, key: &dyn Signer) -> Result<Json,
     let message = canonical(&signed);
     let signature = Json::object([
         ("keyid", Json::string(key.key_id().as_str())),
-        (
-            "method",
-            Json::string(match key.public_key() {
-                PublicKey::Ed25519(_) => "ed25519",
-            }),
-        ),
+        ("method", Json::string(key.public_key().scheme())),
         ("hash", Json::String(Sha256Digest::of(&message).to_hex())),
         ("hash_function", Json::string("sha256")),
         ("sig", Json::String(key.sign(&message)?.to_hex())),

@@ -68,6 +68,8 @@ pub(super) fn agree(
 ) -> Result<VerifiedTarget, TrustError> {
     let Wanted { path, meta: director } = wanted;
     let sha256 = same_bytes(&path, &director, image)?;
+    // Bytes that have both SHA-512 digests, where each repository lists one, cannot exist unless they are the same.
+    let also = [director.hashes.sha512, image.hashes.sha512];
     if director.shall_match() != image.shall_match() {
         let text = |meta: &TargetMeta| meta.shall_match().map_or_else(|| "nothing".to_string(), |json| format!("{json}"));
         return Err(TrustError::CustomDiffers { path, director: text(&director), image: text(image) });
@@ -79,12 +81,14 @@ pub(super) fn agree(
     if found < floor {
         return Err(TrustError::ReleaseBelowFloor { path, found, floor });
     }
-    VerifiedTarget::new(Findings { path, length: image.length, sha256, release, consistent_snapshot })
+    VerifiedTarget::new(Findings { path, length: image.length, sha256, also, release, consistent_snapshot })
 }
 
 fn same_bytes(path: &str, director: &TargetMeta, image: &TargetMeta) -> Result<Sha256Digest, TrustError> {
     let path = || path.to_string();
-    let digest = |repository, meta: &TargetMeta| meta.sha256.ok_or_else(|| TrustError::TargetDigestMissing { repository, path: path() });
+    let digest = |repository, meta: &TargetMeta| {
+        meta.hashes.sha256.ok_or_else(|| TrustError::TargetDigestMissing { repository, path: path(), wanted: "SHA-256" })
+    };
     let (director_sha256, image_sha256) = (digest(Repository::Director, director)?, digest(Repository::Image, image)?);
     if director.length != image.length {
         return Err(TrustError::TargetLengthDiffers { path: path(), director: director.length, image: image.length });

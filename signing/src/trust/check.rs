@@ -1,16 +1,18 @@
-use alloc::{boxed::Box, collections::VecDeque, string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use core::mem;
 
 use super::{
     MetadataCache, Repository, TrustError,
     agree::{Wanted, agree, wanted},
-    refresh::{Change, Held, Refresh, Refreshed},
-    search::{Delegatee, Search},
+    client::Client,
+    refresh::Held,
+    search::Search,
     target::VerifiedTarget,
+    verify::Rules,
 };
 use crate::{
     digest::Sha256Digest,
-    metadata::{EcuSerial, HardwareId, Region, TargetMeta, Tier, VehicleId, Version},
+    metadata::{EcuSerial, HardwareId, Region, Tier, VehicleId, Version},
     time::UnixTime,
 };
 
@@ -82,9 +84,9 @@ pub struct MetadataCheck {
     stage: Stage,
 }
 
-/// What the check asks its caller to do.
+/// What a check asks its caller to do; `O` is how it can end.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum Action<O = Outcome> {
     /// Fetch a metadata file and answer with [`MetadataCheck::fetched`].
     Fetch(FetchRequest),
     /// Write a file, make it durable, and answer with [`MetadataCheck::persisted`].
@@ -104,7 +106,7 @@ pub enum Action {
         file_name: String,
     },
     /// Nothing more; the outcome is given once.
-    Finished(Outcome),
+    Finished(O),
 }
 
 /// A metadata file to fetch.
@@ -144,49 +146,34 @@ pub enum Outcome {
     Refused(TrustError),
 }
 
+/// Uptane is two clients of one repository each, one after the other.
 #[derive(Debug)]
 enum Stage {
     /// Bringing the Director's metadata up to date.
-    Director(Refresh),
-    /// Bringing the Image repository's metadata up to date, for the sake of what the Director wants.
-    Image(Refresh, Wanted),
-    /// Looking for it among the delegated roles; one of them is being fetched.
-    Search(Box<Searching>),
+    Director(Client),
+    /// Bringing the Image repository's metadata up to date and looking in it for what the Director wants.
+    Image(Client, Box<Wanted>),
     /// Finished; the outcome until it is taken.
     Finished(Option<Outcome>),
-}
-
-#[derive(Debug)]
-struct Searching {
-    image: Refreshed,
-    wanted: Wanted,
-    search: Search,
-    role: Delegatee,
-    request: FetchRequest,
 }
 
 impl MetadataCheck {
     /// Begins a check. `now` is the time for all of it (Uptane, 5.4.4.1: "load and verify the current time").
     pub fn start(cache: MetadataCache, identity: VehicleIdentity, installed: Installed, now: UnixTime) -> Self {
-        let held = Held { cache, changes: VecDeque::new(), now };
-        let stage = match Refresh::start(Repository::Director, &held) {
-            Ok(refresh) => Stage::Director(refresh),
-            Err(error) => Stage::refused(error),
-        };
+        let held = Held::new(cache, now, Rules::Uptane);
+        let stage = Client::start(Repository::Director, &held).map_or_else(Stage::refused, Stage::Director);
         Self { identity, installed, held, stage }
     }
 
     /// What to do now; the same again until it is answered.
     #[expect(clippy::should_implement_trait, reason = "an iterator would go on without being answered")]
     pub fn next(&mut self) -> Action {
-        match self.held.changes.front().cloned() {
-            Some(Change::Persist { repository, file_name, bytes }) => Action::Persist { repository, file_name, bytes },
-            Some(Change::Remove { repository, file_name }) => Action::Remove { repository, file_name },
-            None => match self.stage.request() {
-                Some(request) => Action::Fetch(request),
-                None => Action::Finished(self.stage.take_outcome()),
-            },
-        }
+        self.held.change().unwrap_or_else(|| match &mut self.stage {
+            Stage::Director(client) | Stage::Image(client, _) => {
+                client.request().map_or(Action::Finished(Outcome::Refused(TrustError::OutOfOrder)), Action::Fetch)
+            }
+            Stage::Finished(outcome) => Action::Finished(outcome.take().unwrap_or(Outcome::Refused(TrustError::OutOfOrder))),
+        })
     }
 
     /// Answers [`Action::Fetch`].
@@ -197,8 +184,8 @@ impl MetadataCheck {
 
     /// Answers [`Action::Persist`] and [`Action::Remove`].
     pub fn persisted(&mut self) {
-        if self.held.changes.pop_front().is_none() {
-            self.stage = Stage::refused(TrustError::OutOfOrder);
+        if let Err(error) = self.held.changed() {
+            self.stage = Stage::refused(error);
         }
     }
 
@@ -208,26 +195,14 @@ impl MetadataCheck {
     }
 
     fn advance(&mut self, stage: Stage, fetched: Result<Vec<u8>, FetchFailure>) -> Result<Stage, TrustError> {
-        // A fetch that overtakes a write would leave a legal state only by luck.
-        let request = stage.request().filter(|_| self.held.changes.is_empty()).ok_or(TrustError::OutOfOrder)?;
-        if fetched.as_ref().is_ok_and(|bytes| bytes.len() as u64 > request.length_max) {
-            return Err(FetchFailure::TooLong.into_error(&request));
-        }
         match stage {
-            Stage::Director(refresh) => {
-                let refresh = refresh.handle(&request, fetched, &mut self.held)?;
-                self.after_director(refresh)
+            Stage::Director(client) => {
+                let client = client.handle(fetched, &mut self.held)?;
+                self.after_director(client)
             }
-            Stage::Image(refresh, wanted) => {
-                let refresh = refresh.handle(&request, fetched, &mut self.held)?;
-                self.after_image(refresh, wanted)
-            }
-            Stage::Search(searching) => {
-                let Searching { image, wanted, mut search, role, .. } = *searching;
-                let bytes = fetched.map_err(|failure| failure.into_error(&request))?;
-                let targets = image.fetched_delegated(&role.name, &role.keys, &bytes, &mut self.held)?;
-                let found = search.visit(&role.name, &targets);
-                self.search_on(image, wanted, search, found)
+            Stage::Image(client, wanted) => {
+                let client = client.handle(fetched, &mut self.held)?;
+                self.after_image(client, wanted)
             }
             Stage::Finished(_) => Err(TrustError::OutOfOrder),
         }
@@ -237,71 +212,41 @@ impl MetadataCheck {
     ///
     /// The Standard stops already when the Director's snapshot has not changed. We go on when the image that it wants is not
     /// installed, because an installation may have been interrupted after its metadata was persisted.
-    fn after_director(&self, director: Refresh) -> Result<Stage, TrustError> {
-        let director = match director {
-            Refresh::Done(director) => director,
-            refresh => return Ok(Stage::Director(refresh)),
+    fn after_director(&self, client: Client) -> Result<Stage, TrustError> {
+        let director = match client {
+            Client::Ready(director) => director,
+            client => return Ok(Stage::Director(client)),
         };
         match wanted(&director.targets, &self.identity)? {
-            Some(wanted) if wanted.meta.sha256.is_none() || wanted.meta.sha256 != self.installed.image_sha256 => {
-                Ok(Stage::Image(Refresh::start(Repository::Image, &self.held)?, wanted))
+            Some(wanted) if wanted.meta.hashes.sha256.is_none() || wanted.meta.hashes.sha256 != self.installed.image_sha256 => {
+                Ok(Stage::Image(Client::start(Repository::Image, &self.held)?, Box::new(wanted)))
             }
             _ => Ok(Stage::Finished(Some(Outcome::NothingNew))),
         }
     }
 
-    fn after_image(&self, image: Refresh, wanted: Wanted) -> Result<Stage, TrustError> {
-        let image = match image {
-            Refresh::Done(image) => image,
-            refresh => return Ok(Stage::Image(refresh, wanted)),
+    fn after_image(&self, client: Client, wanted: Box<Wanted>) -> Result<Stage, TrustError> {
+        let client = match client {
+            Client::Ready(image) => {
+                let search = Search::new(&wanted.path, Some(self.identity.hardware_id.clone()));
+                Client::search(image, search, &self.held)?
+            }
+            client => client,
         };
-        let mut search = Search::new(&wanted.path, &self.identity.hardware_id);
-        let found = search.visit("targets", &image.targets);
-        self.search_on(image, wanted, search, found)
-    }
-
-    /// Goes through the delegated roles until one lists the image, or until one must be fetched.
-    fn search_on(&self, image: Refreshed, wanted: Wanted, mut search: Search, mut found: Option<TargetMeta>) -> Result<Stage, TrustError> {
-        loop {
-            if let Some(found) = found {
-                let consistent_snapshot = image.root.role().consistent_snapshot;
-                let target = agree(wanted, &found, &self.identity, &self.installed, consistent_snapshot)?;
-                return Ok(Stage::Finished(Some(Outcome::Install(target))));
-            }
-            let Some(role) = search.next(Repository::Image)? else {
-                return Err(TrustError::TargetUnknown { path: wanted.path });
-            };
-            match image.held_delegated(&role.name, &role.keys, &self.held) {
-                Some(targets) => found = search.visit(&role.name, &targets),
-                None => {
-                    let request = image.request_delegated(&role.name)?;
-                    return Ok(Stage::Search(Box::new(Searching { image, wanted, search, role, request })));
-                }
-            }
-        }
+        let (image, found) = match client {
+            Client::Searched(image, found) => (image, found),
+            client => return Ok(Stage::Image(client, wanted)),
+        };
+        let found = found.ok_or_else(|| TrustError::TargetUnknown { path: wanted.path.clone() })?;
+        let consistent_snapshot = image.root.role().consistent_snapshot;
+        let target = agree(*wanted, &found, &self.identity, &self.installed, consistent_snapshot)?;
+        Ok(Stage::Finished(Some(Outcome::Install(target))))
     }
 }
 
 impl Stage {
     fn refused(error: TrustError) -> Self {
         Self::Finished(Some(Outcome::Refused(error)))
-    }
-
-    /// The file that this stage waits for.
-    fn request(&self) -> Option<FetchRequest> {
-        match self {
-            Self::Director(refresh) => refresh.request(Repository::Director),
-            Self::Image(refresh, _) => refresh.request(Repository::Image),
-            Self::Search(searching) => Some(searching.request.clone()),
-            Self::Finished(_) => None,
-        }
-    }
-
-    fn take_outcome(&mut self) -> Outcome {
-        match self {
-            Self::Finished(outcome) => outcome.take().unwrap_or(Outcome::Refused(TrustError::OutOfOrder)),
-            Self::Director(_) | Self::Image(..) | Self::Search(_) => Outcome::Refused(TrustError::OutOfOrder),
-        }
     }
 }
 

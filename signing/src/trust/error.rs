@@ -1,4 +1,7 @@
-use alloc::string::{String, ToString};
+use alloc::{
+    boxed::Box,
+    string::{String, ToString},
+};
 use core::fmt;
 
 use thiserror::Error;
@@ -7,7 +10,7 @@ use super::Repository;
 use crate::{
     bundle::BundleError,
     digest::Sha256Digest,
-    metadata::{EcuSerial, HardwareId, MetadataError, Region, Tier, VehicleId, Version, vehicle::Reason},
+    metadata::{DigestMismatch, EcuSerial, HardwareId, MetadataError, Region, Tier, VehicleId, Version, vehicle::Reason},
     time::UnixTime,
 };
 
@@ -117,22 +120,22 @@ pub enum TrustError {
         listed: u64,
     },
     /// Other bytes than the ones that are listed.
-    #[error("{repository}: {role} has SHA-256 {found} where {listed} is listed")]
+    #[error("{repository}: {role} has {digests}")]
     OtherDigest {
         /// Where the file came from.
         repository: Repository,
         /// The role that it is for.
         role: String,
-        /// Digest of the file.
-        found: Sha256Digest,
-        /// Digest that is listed.
-        listed: Sha256Digest,
+        /// Its digest and the one that is listed.
+        digests: Box<DigestMismatch>,
     },
-    /// The timestamp names no digest of the snapshot that we can check.
-    #[error("{repository}: the timestamp lists no SHA-256 of the snapshot, which Uptane requires")]
+    /// No digest of a file that we can check, where one is required, or where only unknown algorithms are listed.
+    #[error("{repository}: no SHA-256 or SHA-512 of {role} is listed")]
     DigestMissing {
-        /// Where the timestamp came from.
+        /// Where the list came from.
         repository: Repository,
+        /// The role whose file it is.
+        role: String,
     },
     /// Metadata past its date.
     #[error("{repository}: {role} expired at {expires} and it is {now}; it must be signed anew, or the clock is wrong")]
@@ -247,12 +250,14 @@ pub enum TrustError {
         path: String,
     },
     /// A target without a digest that we can check.
-    #[error("{repository}: {path} has no SHA-256")]
+    #[error("{repository}: {path} has no {wanted}")]
     TargetDigestMissing {
         /// Where the target is listed.
         repository: Repository,
         /// The target path.
         path: String,
+        /// What is needed.
+        wanted: &'static str,
     },
     /// The two repositories list different lengths.
     #[error("{path} has {director} bytes for the Director and {image} for the Image repository")]
@@ -375,14 +380,12 @@ pub enum TrustError {
         listed: u64,
     },
     /// Other bytes than the index that the metadata lists.
-    #[error("the index {path} has SHA-256 {found} where {listed} is listed")]
+    #[error("the index {path} has {digests}")]
     IndexDigest {
         /// The target path.
         path: String,
-        /// Digest of the bytes.
-        found: Sha256Digest,
-        /// Digest that is listed.
-        listed: Sha256Digest,
+        /// Digest of the bytes and the one that is listed.
+        digests: Box<DigestMismatch>,
     },
     /// A signed index that cannot be read.
     #[error("the index {path}: {problem}")]
@@ -401,6 +404,25 @@ pub enum TrustError {
         found: Sha256Digest,
         /// The bundle's digest in the metadata.
         listed: Sha256Digest,
+    },
+
+    /// A target of another length than the metadata lists.
+    #[error("{path} has {found} bytes where {listed} are listed")]
+    FileLength {
+        /// The target path.
+        path: String,
+        /// Length of the target, bytes; where it is too long, of the part that was read.
+        found: u64,
+        /// Length that is listed, bytes.
+        listed: u64,
+    },
+    /// Other bytes than the target that the metadata lists.
+    #[error("{path} has {digests}")]
+    FileDigest {
+        /// The target path.
+        path: String,
+        /// Digest of the bytes and the one that is listed.
+        digests: Box<DigestMismatch>,
     },
 
     /// A delegated role that lists files which it may not list.
@@ -537,6 +559,8 @@ impl TrustError {
             Self::IndexDigest { .. } => (161, "index_digest_differs", Some(ArbitrarySoftware)),
             Self::IndexMalformed { .. } => (162, "index_malformed", None),
             Self::IndexOfOtherBundle { .. } => (163, "index_of_other_bundle", Some(MixAndMatch)),
+            Self::FileLength { .. } => (164, "file_length_differs", Some(EndlessData)),
+            Self::FileDigest { .. } => (165, "file_digest_differs", Some(ArbitrarySoftware)),
             Self::OutsideDelegation { .. } => (170, "outside_delegation", Some(ArbitrarySoftware)),
             Self::RoleUnknown { .. } => (171, "role_unknown", Some(ArbitrarySoftware)),
             Self::ThresholdUnreachable { .. } => (172, "threshold_unreachable", None),

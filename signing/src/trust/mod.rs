@@ -7,11 +7,13 @@
 //!
 //! [`MetadataCheck`] goes through all of it and ends with [`VerifiedTarget`], the proof that installing demands. It is told the
 //! time, asks for bytes and for bytes to be persisted, and does nothing else. [`publish`] holds the same checks for those who
-//! publish; [`report`] is the Director's check of what vehicles send.
+//! publish; [`report`] is the Director's check of what vehicles send. [`TufOnly`] is the same workflow for one repository without a
+//! Director.
 
 mod agree;
 mod cache;
 mod check;
+mod client;
 mod error;
 pub mod limits;
 pub mod publish;
@@ -19,6 +21,7 @@ mod refresh;
 pub mod report;
 mod search;
 mod target;
+mod tuf;
 mod verify;
 
 pub use self::{
@@ -26,6 +29,7 @@ pub use self::{
     check::{Action, FetchFailure, FetchRequest, Installed, MetadataCheck, Outcome, ReleaseFloor, VehicleIdentity},
     error::{Attack, TrustError},
     target::VerifiedTarget,
+    tuf::{TufOnly, TufOutcome, TufTarget, TufTargetCheck},
 };
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! One repository's metadata, brought up to date: what to fetch next, what to persist, in the order of [`super::verify`].
 
-use alloc::{collections::VecDeque, format, string::String, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, format, string::String, vec::Vec};
 
 use super::{
-    FetchFailure, FetchRequest, MetadataCache, Repository, TrustError,
+    Action, FetchFailure, FetchRequest, MetadataCache, Repository, TrustError,
     cache::{ROOT_FILE, SNAPSHOT_FILE, TARGETS_FILE, TIMESTAMP_FILE, role_file},
     limits::{ROOT_BYTES_MAX, ROOT_STEPS_MAX, SNAPSHOT_BYTES_MAX, TARGETS_BYTES_MAX, TIMESTAMP_BYTES_MAX},
-    verify::{Fresh, KeySet, TimestampStep, Trusted},
+    verify::{Fresh, KeySet, Rules, TimestampStep, Trusted},
 };
 use crate::{
     metadata::{MetaFile, Root, RootRole, Snapshot, Targets, Timestamp},
@@ -26,9 +26,37 @@ pub(super) struct Held {
     pub(super) cache: MetadataCache,
     pub(super) changes: VecDeque<Change>,
     pub(super) now: UnixTime,
+    pub(super) rules: Rules,
 }
 
 impl Held {
+    pub(super) fn new(cache: MetadataCache, now: UnixTime, rules: Rules) -> Self {
+        Self { cache, changes: VecDeque::new(), now, rules }
+    }
+
+    /// The change that the disk must see before anything else happens.
+    pub(super) fn change<O>(&self) -> Option<Action<O>> {
+        Some(match self.changes.front().cloned()? {
+            Change::Persist { repository, file_name, bytes } => Action::Persist { repository, file_name, bytes },
+            Change::Remove { repository, file_name } => Action::Remove { repository, file_name },
+        })
+    }
+
+    /// The caller says that the disk has seen it.
+    pub(super) fn changed(&mut self) -> Result<(), TrustError> {
+        self.changes.pop_front().map(drop).ok_or(TrustError::OutOfOrder)
+    }
+
+    /// The file by which a fetched one is judged not to be older. In TUF the snapshot alone says which versions are current, so that
+    /// rotating its key also takes back Targets versions that a thief had pushed to their end (step 5.3.11); Uptane asks for more
+    /// (5.4.4.6, 4).
+    fn older(&self, repository: Repository, file_name: &str) -> Option<&[u8]> {
+        match self.rules {
+            Rules::Uptane => self.cache.get(repository, file_name),
+            Rules::Tuf => None,
+        }
+    }
+
     fn persist(&mut self, repository: Repository, file_name: &str, bytes: &[u8]) {
         self.cache.insert(repository, file_name, bytes.to_vec());
         let change = Change::Persist { repository, file_name: file_name.into(), bytes: bytes.to_vec() };
@@ -55,7 +83,7 @@ pub(super) enum Refresh {
     /// For the top-level targets that the snapshot lists.
     Targets { root: Fresh<Root>, snapshot: Fresh<Snapshot> },
     /// For nothing: everything is verified and fresh.
-    Done(Refreshed),
+    Done(Box<Refreshed>),
 }
 
 /// A repository whose metadata is verified and fresh.
@@ -72,17 +100,17 @@ impl Refresh {
     }
 
     /// The file that this state waits for.
-    pub(super) fn request(&self, repository: Repository) -> Option<FetchRequest> {
-        let (file_name, length_max) = match self {
-            Self::Root { root, .. } => (format!("{}.{ROOT_FILE}", root.role().version + 1), ROOT_BYTES_MAX),
-            Self::Timestamp { .. } => (TIMESTAMP_FILE.into(), TIMESTAMP_BYTES_MAX),
+    pub(super) fn request(&self) -> Option<FetchRequest> {
+        let (repository, file_name, length_max) = match self {
+            Self::Root { root, .. } => (root.repository(), format!("{}.{ROOT_FILE}", root.role().version + 1), ROOT_BYTES_MAX),
+            Self::Timestamp { root, .. } => (root.repository(), TIMESTAMP_FILE.into(), TIMESTAMP_BYTES_MAX),
             Self::Snapshot { root, timestamp, .. } => {
                 let listed = &timestamp.role().snapshot;
-                (versioned(root, listed, SNAPSHOT_FILE), length_max(listed, SNAPSHOT_BYTES_MAX))
+                (root.repository(), versioned(root, listed, SNAPSHOT_FILE), length_max(listed, SNAPSHOT_BYTES_MAX))
             }
             Self::Targets { root, snapshot } => {
                 let listed = snapshot.listed("targets").ok()?;
-                (versioned(root, listed, TARGETS_FILE), length_max(listed, TARGETS_BYTES_MAX))
+                (root.repository(), versioned(root, listed, TARGETS_FILE), length_max(listed, TARGETS_BYTES_MAX))
             }
             Self::Done(_) => return None,
         };
@@ -108,10 +136,10 @@ impl Refresh {
                 enter_targets(root, snapshot, held)
             }
             (Self::Targets { root, snapshot }, Ok(bytes)) => {
-                let older = held.cache.get(root.repository(), TARGETS_FILE);
+                let older = held.older(root.repository(), TARGETS_FILE);
                 let targets = root.targets(&snapshot, &bytes, older)?;
                 held.persist(root.repository(), TARGETS_FILE, &bytes);
-                Ok(Self::Done(Refreshed { root, snapshot, targets }))
+                Ok(Self::Done(Box::new(Refreshed { root, snapshot, targets })))
             }
             (Self::Done(_), Ok(_)) => Err(TrustError::OutOfOrder),
         }
@@ -159,10 +187,10 @@ fn enter_timestamp(root: Trusted<Root>, held: &Held) -> Result<Refresh, TrustErr
 }
 
 fn next_timestamp(root: Fresh<Root>, older: Option<Trusted<Timestamp>>, bytes: &[u8], held: &mut Held) -> Result<Refresh, TrustError> {
-    let timestamp = match (root.timestamp(bytes, older.as_ref())?, older) {
+    let timestamp = match (root.timestamp(bytes, older.as_ref(), held.rules)?, older) {
         (TimestampStep::Newer(timestamp), _) => {
             held.persist(root.repository(), TIMESTAMP_FILE, bytes);
-            timestamp
+            *timestamp
         }
         // Step 5.4.3: the same version brings nothing; what is held stays, and so does its expiry.
         (TimestampStep::Same, Some(older)) => root.keep(older)?,
@@ -185,7 +213,7 @@ fn enter_targets(root: Fresh<Root>, snapshot: Fresh<Snapshot>, held: &Held) -> R
     snapshot.listed("targets")?;
     let cached = held.cache.get(root.repository(), TARGETS_FILE);
     match cached.map(|bytes| root.targets(&snapshot, bytes, None)) {
-        Some(Ok(targets)) => Ok(Refresh::Done(Refreshed { root, snapshot, targets })),
+        Some(Ok(targets)) => Ok(Refresh::Done(Box::new(Refreshed { root, snapshot, targets }))),
         _ => Ok(Refresh::Targets { root, snapshot }),
     }
 }
@@ -210,7 +238,7 @@ impl Refreshed {
     /// A delegated role that was fetched.
     pub(super) fn fetched_delegated(&self, role: &str, keys: &KeySet, bytes: &[u8], held: &mut Held) -> Result<Fresh<Targets>, TrustError> {
         let (repository, file_name) = (self.root.repository(), role_file(role));
-        let older = held.cache.get(repository, &file_name);
+        let older = held.older(repository, &file_name);
         let targets = self.snapshot.delegated(role, keys, bytes, older)?;
         held.persist(repository, &file_name, bytes);
         Ok(targets)

@@ -7,13 +7,14 @@ use super::{
     limits::DELEGATED_ROLES_MAX,
     verify::{Fresh, KeySet},
 };
-use crate::metadata::{DelegatedRole, HardwareId, TargetMeta, Targets};
+use crate::metadata::{DelegatedRole, HardwareId, RoleKeys, TargetMeta, Targets};
 
 /// A search that is under way (TUF specification, step 5.6.7; Uptane, 5.4.4.7).
 #[derive(Debug)]
 pub(super) struct Search {
     path: String,
-    hardware_id: HardwareId,
+    /// Uptane, 5.4.4.7: hardware for which the target is wanted. TUF knows none and follows every delegation of the path.
+    hardware_id: Option<HardwareId>,
     /// Roles still to visit, the next one last.
     open: Vec<Delegatee>,
     /// Roles that were visited; a cycle ends here (step 5.6.7.1).
@@ -29,8 +30,8 @@ pub(super) struct Delegatee {
 }
 
 impl Search {
-    pub(super) fn new(path: &str, hardware_id: &HardwareId) -> Self {
-        Self { path: path.into(), hardware_id: hardware_id.clone(), open: Vec::new(), visited: BTreeSet::new() }
+    pub(super) fn new(path: &str, hardware_id: Option<HardwareId>) -> Self {
+        Self { path: path.into(), hardware_id, open: Vec::new(), visited: BTreeSet::new() }
     }
 
     /// Looks into a role that has been verified; when it does not list the path, its delegatees come next.
@@ -39,16 +40,23 @@ impl Search {
             return Some(found.clone());
         }
         let Some(delegations) = &targets.role().delegations else { return None };
+        let delegatee = |name: String, keys: &RoleKeys| {
+            let authority = format!("{role} version {}", targets.role().version);
+            Delegatee { keys: KeySet::resolve(&name, authority, keys, &delegations.keys), name }
+        };
         let mut next = Vec::new();
         for delegated in delegations.roles.iter().filter(|delegated| self.concerns(delegated)) {
-            let authority = format!("{role} version {}", targets.role().version);
-            let keys = KeySet::resolve(&delegated.name, authority, &delegated.keys, &delegations.keys);
-            next.push(Delegatee { name: delegated.name.clone(), keys });
+            next.push(delegatee(delegated.name.clone(), &delegated.keys));
             if delegated.terminating {
                 // Step 5.6.7.2.1: nobody else is asked for this path, neither later delegatees nor those of outer delegators.
                 self.open.clear();
                 break;
             }
+        }
+        if let Some(bins) = &delegations.bins {
+            // Nobody but its bin may list a path, so a bin is terminating (TAP 15).
+            self.open.clear();
+            next.push(delegatee(bins.name_of(&self.path), &bins.keys));
         }
         self.open.extend(next.into_iter().rev());
         None
@@ -72,7 +80,7 @@ impl Search {
 
     /// Path and, where the delegation names some, hardware must both match (Uptane, 5.4.4.7).
     fn concerns(&self, delegated: &DelegatedRole) -> bool {
-        let hardware_matches = delegated.hardware_ids.is_empty() || delegated.hardware_ids.contains(&self.hardware_id);
-        hardware_matches && delegated.paths.contains(&self.path)
+        let fits = |wanted| delegated.hardware_ids.is_empty() || delegated.hardware_ids.contains(wanted);
+        self.hardware_id.as_ref().is_none_or(fits) && delegated.paths.contains(&self.path)
     }
 }

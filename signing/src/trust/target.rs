@@ -5,7 +5,11 @@ use alloc::{
 };
 
 use super::TrustError;
-use crate::{bundle::ChunkIndex, digest::Sha256Digest, metadata::Custom};
+use crate::{
+    bundle::ChunkIndex,
+    digest::{Sha256Digest, Sha512Digest},
+    metadata::{Custom, Hashes},
+};
 
 /// Proof that Director and Image repository agree on a release, and that it is meant for this vehicle.
 ///
@@ -16,6 +20,8 @@ pub struct VerifiedTarget {
     path: String,
     length: u64,
     sha256: Sha256Digest,
+    /// SHA-512 digests that the two repositories list on top (Uptane, 5.4.4.8: every hash is checked).
+    also: [Option<Sha512Digest>; 2],
     release: Box<Custom>,
     consistent_snapshot: bool,
 }
@@ -25,17 +31,18 @@ pub(super) struct Findings {
     pub(super) path: String,
     pub(super) length: u64,
     pub(super) sha256: Sha256Digest,
+    pub(super) also: [Option<Sha512Digest>; 2],
     pub(super) release: Custom,
     pub(super) consistent_snapshot: bool,
 }
 
 impl VerifiedTarget {
     pub(super) fn new(findings: Findings) -> Result<Self, TrustError> {
-        let Findings { path, length, sha256, release, consistent_snapshot } = findings;
+        let Findings { path, length, sha256, also, release, consistent_snapshot } = findings;
         for path in [&path, &release.bundle.path] {
             check_path(path)?;
         }
-        Ok(Self { path, length, sha256, release: Box::new(release), consistent_snapshot })
+        Ok(Self { path, length, sha256, also, release: Box::new(release), consistent_snapshot })
     }
 
     /// Target path of the chunk index, such as `ultra/vla-2-2.0.0.index`.
@@ -78,9 +85,9 @@ impl VerifiedTarget {
         if found != self.length {
             return Err(TrustError::IndexLength { path: path(), found, listed: self.length });
         }
-        let found = Sha256Digest::of(bytes);
-        if found != self.sha256 {
-            return Err(TrustError::IndexDigest { path: path(), found, listed: self.sha256 });
+        for sha512 in self.also {
+            let listed = Hashes { sha512, ..Hashes::of_sha256(self.sha256) };
+            listed.verify(bytes).map_err(|digests| TrustError::IndexDigest { path: path(), digests })?;
         }
         let index = ChunkIndex::parse(bytes).map_err(|problem| TrustError::IndexMalformed { path: path(), problem })?;
         let (found, listed) = (index.bundle_sha256(), self.release.bundle.sha256);
@@ -90,15 +97,16 @@ impl VerifiedTarget {
         Ok(index)
     }
 
-    /// TUF specification, step 5.7.3: a consistent snapshot keeps a file under its digest, in the file's folder.
     fn consistent(&self, path: &str, sha256: Sha256Digest) -> String {
-        if !self.consistent_snapshot {
-            return path.to_string();
-        }
-        match path.rsplit_once('/') {
-            Some((folder, name)) => format!("{folder}/{sha256}.{name}"),
-            None => format!("{sha256}.{path}"),
-        }
+        if self.consistent_snapshot { consistent(path, &sha256.to_hex()) } else { path.to_string() }
+    }
+}
+
+/// TUF specification, step 5.7.3: a consistent snapshot keeps a file under its digest, in the file's folder.
+pub(super) fn consistent(path: &str, digest: &str) -> String {
+    match path.rsplit_once('/') {
+        Some((folder, name)) => format!("{folder}/{digest}.{name}"),
+        None => format!("{digest}.{path}"),
     }
 }
 

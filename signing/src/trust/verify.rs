@@ -5,6 +5,7 @@
 //! Step numbers are those of the TUF specification 1.0.34, section 5; "Uptane" is the Uptane Standard 2.1.0, section 5.4.4.
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet},
     format,
     string::{String, ToString},
@@ -16,7 +17,6 @@ use super::{
     limits::{ROOT_BYTES_MAX, SNAPSHOT_BYTES_MAX, TARGETS_BYTES_MAX, TIMESTAMP_BYTES_MAX},
 };
 use crate::{
-    digest::Sha256Digest,
     keys::{KeyId, KeyObject, PublicKey},
     metadata::{MetaFile, Role, RoleKeys, Root, RootRole, Signed, Snapshot, Targets, Timestamp},
     time::UnixTime,
@@ -36,11 +36,20 @@ pub(crate) struct Fresh<R> {
     now: UnixTime,
 }
 
+/// Whose rules a repository is held to, where the two standards differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rules {
+    /// The TUF specification's client workflow.
+    Tuf,
+    /// The Uptane Standard, which asks for more.
+    Uptane,
+}
+
 /// What became of a fetched timestamp.
 #[derive(Debug)]
 pub(crate) enum TimestampStep {
     /// A newer one, which replaces the old.
-    Newer(Fresh<Timestamp>),
+    Newer(Box<Fresh<Timestamp>>),
     /// The version that is trusted already.
     Same,
 }
@@ -133,7 +142,7 @@ impl Fresh<Root> {
     }
 
     /// A fetched timestamp (steps 5.4.2 to 5.4.4; Uptane, 5.4.4.4).
-    pub(crate) fn timestamp(&self, bytes: &[u8], older: Option<&Trusted<Timestamp>>) -> Result<TimestampStep, TrustError> {
+    pub(crate) fn timestamp(&self, bytes: &[u8], older: Option<&Trusted<Timestamp>>, rules: Rules) -> Result<TimestampStep, TrustError> {
         let repository = self.repository();
         let timestamp = read::<Timestamp>(repository, "timestamp.json", bytes, TIMESTAMP_BYTES_MAX)?;
         KeySet::of_root(self.role(), RootRole::Timestamp).verify(repository, &timestamp)?;
@@ -145,10 +154,11 @@ impl Fresh<Root> {
             }
             not_older(repository, "snapshot", timestamp.snapshot.version, older.snapshot.version)?;
         }
-        if timestamp.snapshot.sha256.is_none() {
-            return Err(TrustError::DigestMissing { repository });
+        // Uptane, 5.2.5: "one or more hashes"; TUF leaves them out where the snapshot is small and its version enough.
+        if rules == Rules::Uptane && !timestamp.snapshot.hashes.is_known() {
+            return Err(TrustError::DigestMissing { repository, role: "snapshot".to_string() });
         }
-        self.keep(Trusted { repository, role: timestamp }).map(TimestampStep::Newer)
+        self.keep(Trusted { repository, role: timestamp }).map(|timestamp| TimestampStep::Newer(Box::new(timestamp)))
     }
 
     /// Goes on with a timestamp that is trusted already, unless it has expired.
@@ -285,11 +295,11 @@ fn matches_listed(repository: Repository, role: &str, bytes: &[u8], listed: &Met
     if let Some(listed) = listed.length.filter(|&listed| listed != found) {
         return Err(TrustError::OtherLength { repository, role: role.to_string(), found, listed });
     }
-    let found = Sha256Digest::of(bytes);
-    if let Some(listed) = listed.sha256.filter(|&listed| listed != found) {
-        return Err(TrustError::OtherDigest { repository, role: role.to_string(), found, listed });
+    // Algorithms that nobody here knows vouch for nothing; to go on without would be to ignore what the superior wanted checked.
+    if !listed.hashes.is_empty() && !listed.hashes.is_known() {
+        return Err(TrustError::DigestMissing { repository, role: role.to_string() });
     }
-    Ok(())
+    listed.hashes.verify(bytes).map_err(|digests| TrustError::OtherDigest { repository, role: role.to_string(), digests })
 }
 
 /// Step 5.5.5: no listed file went back or disappeared.

@@ -210,7 +210,7 @@ impl Publisher<'_> {
 
     fn target(&mut self, file: &DraftFile) -> anyhow::Result<()> {
         let DraftFile { target, meta, path } = file;
-        let sha256 = meta.sha256.with_context(|| format!("{target} has no SHA-256"))?;
+        let sha256 = meta.hashes.sha256.with_context(|| format!("{target} has no SHA-256"))?;
         let (folder, name) = target.split_once('/').with_context(|| format!("{target} is not of the form TIER/NAME"))?;
         let url = format!("/v1/image/targets/{folder}/{sha256}.{name}");
         let sent = !self.client.exists(&url)?;

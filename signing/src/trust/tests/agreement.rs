@@ -3,7 +3,9 @@
 use super::*;
 use crate::{
     digest::Sha256Digest,
-    metadata::{Custom, DelegatedRole, Delegations, EcuAssignment, EcuSerial, HardwareId, Region, TargetMeta, Tier, VehicleId, Version},
+    metadata::{
+        Custom, DelegatedRole, Delegations, EcuAssignment, EcuSerial, HardwareId, Hashes, Region, TargetMeta, Tier, VehicleId, Version,
+    },
     testing::{custom, identity, public},
 };
 
@@ -109,9 +111,10 @@ fn bytes_that_the_two_repositories_describe_differently_are_refused() {
             "144 target_digest_differs (arbitrary software attack): ultra/vla-2-2.0.0.index has SHA-256 {director} for the Director and {image} for the Image repository"
         ),
     );
-    let sha512 = || std::collections::BTreeMap::from([("sha512".into(), crate::metadata::json::Json::string("00"))]);
+    let other = std::collections::BTreeMap::from([("blake3".into(), crate::metadata::json::Json::string("00"))]);
+    let hashes = Hashes { other, ..Hashes::default() };
     check(
-        TargetMeta { sha256: None, other_hashes: sha512(), ..target(b"index") },
+        TargetMeta { hashes, ..target(b"index") },
         "142 target_digest_missing (arbitrary software attack): Director: ultra/vla-2-2.0.0.index has no SHA-256",
     );
 }

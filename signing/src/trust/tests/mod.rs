@@ -7,6 +7,7 @@ mod index;
 mod publishing;
 mod reports;
 mod signatures;
+mod tuf_only;
 mod versions;
 mod workflow;
 

@@ -1,7 +1,10 @@
 //! Rollback, freeze and mix-and-match of timestamp, snapshot and targets.
 
 use super::*;
-use crate::{digest::Sha256Digest, metadata::MetaFile};
+use crate::{
+    digest::Sha256Digest,
+    metadata::{Hashes, MetaFile},
+};
 
 /// The Director's files of before and after its next publication, with the vehicle that saw the later ones.
 fn before_and_after() -> (TestRepositories, TestRepositories, TestVehicle) {
@@ -107,7 +110,7 @@ fn targets_of_another_version_length_or_digest_than_the_snapshot_lists_are_refus
     let digest = Sha256Digest::of(&world().0.director.files["2.targets.json"]);
     let listed = Sha256Digest::of(b"another");
     check(
-        |listed| listed.sha256 = Some(Sha256Digest::of(b"another")),
+        |listed| listed.hashes.sha256 = Some(Sha256Digest::of(b"another")),
         &alloc::format!("110 other_digest (mix-and-match attack): Director: targets has SHA-256 {digest} where {listed} is listed"),
     );
 }
@@ -172,12 +175,12 @@ fn a_vehicle_that_lost_its_snapshot_still_refuses_an_older_one() {
 #[test]
 fn a_timestamp_without_the_snapshots_digest_is_refused() {
     let (mut repositories, vehicle) = world();
-    repositories.director.timestamp.snapshot.sha256 = None;
+    repositories.director.timestamp.snapshot.hashes = Hashes::default();
     repositories.director.publish_timestamp();
     assert_refused(
         &repositories,
         &vehicle,
-        "111 digest_missing (mix-and-match attack): Director: the timestamp lists no SHA-256 of the snapshot, which Uptane requires",
+        "111 digest_missing (mix-and-match attack): Director: no SHA-256 or SHA-512 of snapshot is listed",
     );
 }
 
