@@ -1,5 +1,6 @@
 //! The network and the server misbehave, or the candidate does. The vehicle drives on and says what it saw.
 
+use switchback_sdk::vehicle::EventKind;
 use switchback_signing::metadata::vehicle::UpdateState;
 use switchback_tests::{
     car::Garage,
@@ -56,7 +57,7 @@ fn a_server_that_dies_in_the_middle_of_a_download_costs_nothing_but_time() {
     road.desk.roll_out("vla-1", "1.0.0");
     road.proxy.set_rule(|request| if of_bundle(request) { Fate::CutBody(700_000) } else { Fate::Pass });
     let mut car = road.garage.start(road.proxy.url());
-    car.until(|event| event.kind == switchback_sdk::vehicle::EventKind::DownloadPaused);
+    car.until(|event| event.kind == EventKind::DownloadPaused);
     road.server.kill();
     road.server.restart();
     road.proxy.set_rule(|_| Fate::Pass);
@@ -72,10 +73,33 @@ fn a_bundle_that_is_altered_on_the_way_never_reaches_a_decoder_and_the_next_try_
     let mut car = road.garage.start(road.proxy.url());
     let event = car.until(|event| event.reason.is_some());
     let reason = event.reason.unwrap();
-    assert!(reason.text.contains("chunk"), "{reason:?}");
+    assert_eq!(reason.name, "chunk_hash", "{reason:?}");
     assert!(!car.output.control_valid, "an altered bundle drives nothing");
     road.proxy.set_rule(|_| Fate::Pass);
     assert_eq!(car.until_confirmed(), "vla-1 1.0.0");
+}
+
+#[test]
+fn a_bundle_that_is_shorter_on_the_server_than_signed_installs_nothing_and_the_whole_one_does() {
+    let road = Road::new();
+    road.desk.release(&Straight::new(0.001).write(), FIRST);
+    road.desk.roll_out("vla-1", "1.0.0");
+    let mut car = road.garage.start(road.server.url());
+    car.until_confirmed();
+    let bundle = road.desk.release(&Straight { weights: WEIGHTS, ..Straight::new(0.002) }.write(), SECOND);
+    let whole = std::fs::read(&bundle.bundle).unwrap();
+    let stored = road.server.stored("vla-2-2.0.0.tar.zst");
+    let half = whole.len() / 2;
+    std::fs::OpenOptions::new().write(true).open(&stored).unwrap().set_len(half as u64).unwrap();
+    let id = road.desk.roll_out("vla-2", "2.0.0");
+
+    let reason = car.until(|event| event.kind == EventKind::DownloadPaused).reason.unwrap();
+    assert_eq!(reason.name, "wrong_range", "{reason:?}");
+    assert!(reason.text.contains(&half.to_string()) && reason.text.contains(&whole.len().to_string()), "{reason:?}");
+    assert_eq!((car.active().as_deref(), car.curvatures.as_slice()), (Some("vla-1 1.0.0"), [0.001].as_slice()));
+    std::fs::write(&stored, whole).unwrap();
+    assert_eq!(car.until_confirmed(), "vla-2 2.0.0");
+    assert_eq!((car.frames_lost, road.desk.rollout(id)["state"].as_str()), (0, Some("running")), "the release is not to blame");
 }
 
 #[test]
@@ -86,12 +110,13 @@ fn an_unreachable_server_stops_no_vehicle() {
     let mut car = road.garage.start(road.server.url());
     car.until_confirmed();
     road.server.kill();
-    let reason = car.until(|event| event.kind == switchback_sdk::vehicle::EventKind::CheckFailed).reason.unwrap();
+    let reason = car.until(|event| event.kind == EventKind::CheckFailed).reason.unwrap();
+    assert_eq!(reason.name, "server_unreachable", "{reason:?}");
     assert!(reason.text.contains("127.0.0.1"), "{reason:?}");
     (0..50).for_each(|_| car.frame());
     assert_eq!(car.frames_lost, 0);
     road.server.restart();
-    car.until(|event| event.kind == switchback_sdk::vehicle::EventKind::Checked);
+    car.until(|event| event.kind == EventKind::Checked);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Who gets a release, and when.
 
+use switchback_sdk::vehicle::EventKind;
 use switchback_tests::{
     car::Garage,
     desk::{Desk, Named},
@@ -53,7 +54,8 @@ fn an_unknown_vehicle_and_a_used_token_are_turned_away() {
     let desk = Desk::open(&server);
     let stranger = Garage::unknown(&desk, "x-1", "ultra", "eu");
     let reason = stranger.start(server.url()).until(|event| event.reason.is_some()).reason.unwrap();
-    assert!(!reason.text.is_empty());
+    assert_eq!(reason.name, "request_refused", "{reason:?}");
+    assert!(reason.text.contains("no vehicle x-1 is enrolled here"), "{reason:?}");
 
     let garage = Garage::new(&desk, "p7-1", "ultra", "eu");
     garage.start(server.url()).until_checked();
@@ -61,5 +63,6 @@ fn an_unknown_vehicle_and_a_used_token_are_turned_away() {
     std::fs::remove_dir_all(garage.store()).unwrap();
     std::fs::create_dir(garage.store()).unwrap();
     let event = garage.start(server.url()).until(|event| event.reason.is_some());
+    assert_eq!(event.kind, EventKind::EnrollmentFailed, "{event:?}");
     assert!(event.reason.as_ref().unwrap().text.contains("token"), "{event:?}");
 }

@@ -18,6 +18,7 @@ fn everything_that_was_acknowledged_survives_a_kill() {
     car.until_confirmed();
     car.until_checked();
     let (rollout, vehicle) = (desk.rollout(id), desk.vehicle("p7-1"));
+    assert_eq!((&rollout["waves"][0]["confirmed"], &vehicle["installed"]["path"]), (&1.into(), &"ultra/vla-1-1.0.0.index".into()));
     server.kill();
     server.restart();
     assert_eq!(desk.rollout(id)["waves"], rollout["waves"]);

@@ -10,6 +10,10 @@ use switchback_tests::{
 };
 
 const FIRST: Named<'static> = Named { model: "vla-1", version: "1.0.0", counter: 1, tier: "ultra" };
+const SECOND: Named<'static> = Named { model: "vla-2", version: "2.0.0", counter: 2, tier: "ultra" };
+
+/// No connection to the server, or it broke.
+const SERVER_UNREACHABLE: u32 = 400;
 
 fn road() -> (Server, Desk) {
     let server = Server::start();
@@ -26,6 +30,7 @@ fn a_release_for_another_tier_is_refused_by_the_vehicle_even_when_the_director_a
     let garage = Garage::new(&desk, "se-1", "ultra", "eu").with_tier("ultra-se");
     let mut car = garage.start(server.url());
     let reason = car.until_failed();
+    assert_eq!(reason.name, "wrong_tier", "{reason:?}");
     assert!(reason.text.contains("tier ultra") && reason.text.contains("ultra-se"), "{reason:?}");
     assert!(car.active().is_none());
 }
@@ -39,12 +44,13 @@ fn a_timestamp_that_is_older_than_the_trusted_one_is_refused_as_a_rollback() {
     car.until_confirmed();
     let path = "/v1/director/p7-1/metadata/timestamp.json";
     let old = proxy.recorded(path);
-    desk.release(&Straight::new(0.002).write(), Named { model: "vla-2", version: "2.0.0", counter: 2, tier: "ultra" });
+    desk.release(&Straight::new(0.002).write(), SECOND);
     desk.roll_out("vla-2", "2.0.0");
     car.until_confirmed();
     proxy.set_rule(move |request| if request.path == path { Fate::Answer(200, old.clone()) } else { Fate::Pass });
     let reason =
         car.until(|event| matches!(event.kind, EventKind::NotBelieved | EventKind::CheckFailed) || event.reason.is_some()).reason.unwrap();
+    assert_eq!(reason.name, "older_version", "{reason:?}");
     assert!(reason.text.contains("older than the trusted version"), "{reason:?}");
     assert_eq!(car.active().as_deref(), Some("vla-2 2.0.0"));
     proxy.set_rule(|_| Fate::Pass);
@@ -63,6 +69,7 @@ fn expired_metadata_is_refused_and_the_vehicle_says_what_has_expired() {
     let callbacks = VehicleCallbacks { clock: Some(Box::new(move || later)), ..VehicleCallbacks::default() };
     let mut car = Car::open(garage.config(proxy.url()), callbacks).unwrap();
     let reason = car.until(|event| event.reason.is_some()).reason.unwrap();
+    assert_eq!(reason.name, "expired", "{reason:?}");
     assert!(reason.text.contains("root expired at"), "{reason:?}");
     assert!(car.output.control_valid, "the confirmed model drives on: {:?} {:#?}", car.output.faults, car.status());
 }
@@ -70,12 +77,20 @@ fn expired_metadata_is_refused_and_the_vehicle_says_what_has_expired() {
 #[test]
 fn one_altered_byte_in_any_metadata_file_is_refused() {
     let (server, desk) = road();
-    for file in ["timestamp.json", "snapshot.json", "targets.json", "vla-ultra.json", ".index"] {
+    // The name of a key is altered, so that its signature counts no more. Whatever lists a file by its hash need not look for more.
+    for (file, name) in [
+        ("timestamp.json", "threshold_not_met"),
+        ("snapshot.json", "other_digest"),
+        ("targets.json", "other_digest"),
+        ("vla-ultra.json", "other_digest"),
+        (".index", "index_digest_differs"),
+    ] {
         let proxy = Proxy::start(server.url()).unwrap();
         let garage = Garage::new(&desk, &format!("p7-{}", file.replace('.', "-").trim_start_matches('-')), "ultra", "eu");
         proxy.set_rule(move |request| if request.path.ends_with(file) { Fate::FlipBit(40) } else { Fate::Pass });
         let mut car = garage.start(proxy.url());
         let event = car.until(|event| event.reason.is_some());
+        assert_eq!(event.reason.as_ref().unwrap().name, name, "{file}: {event:?}");
         assert!(car.active().is_none(), "{file}: {event:?}");
         proxy.set_rule(|_| Fate::Pass);
         assert_eq!(car.until_confirmed(), "vla-1 1.0.0", "{file}");
@@ -91,4 +106,52 @@ fn a_vehicle_with_something_else_than_a_root_as_its_anchor_does_not_open() {
     let error = Car::open(config, VehicleCallbacks::default()).err().unwrap();
     assert_eq!(error.number(), 600);
     assert!(error.to_string().starts_with("anchors: Image repository: root.json"), "{error}");
+}
+
+/// The Director has lost what the vehicle confirmed, and assigns what everybody has signed once: an older release.
+#[test]
+fn a_release_below_the_confirmed_one_is_refused_by_the_vehicle_even_when_the_director_assigns_it() {
+    let (server, desk) = road();
+    let proxy = Proxy::start(server.url()).unwrap();
+    let garage = Garage::new(&desk, "p7-1", "ultra", "eu");
+    let mut car = garage.start(proxy.url());
+    assert_eq!(car.until_confirmed(), "vla-1 1.0.0");
+    proxy.set_rule(|request| if request.is_report() { Fate::Refuse } else { Fate::Pass });
+    desk.release(&Straight::new(0.002).write(), SECOND);
+    let second = desk.roll_out("vla-2", "2.0.0").to_string();
+    assert_eq!(car.until_confirmed(), "vla-2 2.0.0");
+    desk.succeed(&["rollout", "pause", &second, "--reason", "the database was restored from last night"], &[]);
+
+    let event = car.until(|event| event.reason.as_ref().is_some_and(|reason| reason.number != SERVER_UNREACHABLE));
+    let reason = event.reason.unwrap();
+    assert_eq!((reason.number, reason.name.as_str()), (153, "release_below_floor"), "{reason:?}");
+    assert_eq!(reason.text, "ultra/vla-1-1.0.0.index has release counter 1, below 2 of the confirmed release");
+    assert_eq!((car.active().as_deref(), car.frames_lost), (Some("vla-2 2.0.0"), 0));
+    assert_eq!(car.curvatures, [0.001, 0.002]);
+
+    proxy.set_rule(|_| Fate::Pass);
+    let report = car.until_reported(&proxy, |report| report["attack_detected"].is_object());
+    assert_eq!(report["attack_detected"]["name"], "release_below_floor", "{report:#}");
+}
+
+#[test]
+fn a_release_with_an_unknown_contract_version_is_refused_before_its_download_and_reported() {
+    let (server, desk) = road();
+    let proxy = Proxy::start(server.url()).unwrap();
+    let garage = Garage::new(&desk, "p7-1", "ultra", "eu");
+    let mut car = garage.start(proxy.url());
+    car.until_confirmed();
+    let bundle = desk.pack(&Straight::new(0.002).write(), SECOND);
+    desk.sign_altered(&bundle, SECOND, |release| release.contract_version = 99);
+    desk.publish();
+    desk.approve("vla-2", "2.0.0", "eu");
+    desk.roll_out("vla-2", "2.0.0");
+
+    let reason = car.until(|event| event.reason.is_some()).reason.unwrap();
+    assert_eq!((reason.number, reason.name.as_str()), (154, "contract_unknown"), "{reason:?}");
+    assert!(reason.text.contains("contract version 99") && reason.text.contains("update the vehicle's software first"), "{reason:?}");
+    let report = car.until_reported(&proxy, |report| report["payload"]["reason"].is_object());
+    assert_eq!(report["payload"]["reason"]["name"], "contract_unknown", "{report:#}");
+    assert!(!proxy.requests().iter().any(|request| request.path.contains("vla-2-2.0.0")), "neither index nor bundle was asked for");
+    assert_eq!((car.active().as_deref(), car.frames_lost), (Some("vla-1 1.0.0"), 0));
 }

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use switchback_sdk::{
     drive::{CameraFrame, DriveInput, DriveOutput, DriverState, EgoState, Mode, PixelFormat, Route},
     update::ActivationPolicy,
@@ -21,6 +22,7 @@ use tempfile::TempDir;
 use crate::{
     PATIENCE,
     desk::{Desk, HARDWARE},
+    proxy::{Proxy, Request},
 };
 
 /// Size of the frames; another one than that of the models' tensors, so that resizing is part of every scenario.
@@ -212,6 +214,21 @@ impl Car {
         }
     }
 
+    /// Drives until the vehicle sends a report that `wanted` accepts, from now on, and returns it.
+    pub fn until_reported(&mut self, proxy: &Proxy, wanted: impl Fn(&Value) -> bool) -> Value {
+        let seen = proxy.requests().len();
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let requests = proxy.requests();
+            let mut reports = requests[seen..].iter().filter(|request| request.is_report()).map(report_in);
+            if let Some(report) = reports.find(&wanted) {
+                return report;
+            }
+            assert!(Instant::now() < end, "no such report; status {:#?}", self.vehicle.status());
+            self.frame();
+        }
+    }
+
     /// What the SDK says.
     pub fn status(&self) -> Status {
         self.vehicle.status()
@@ -221,4 +238,10 @@ impl Car {
     pub fn active(&self) -> Option<String> {
         self.status().active.map(|active| format!("{} {}", active.release.model, active.release.version))
     }
+}
+
+/// The Primary's own report within the vehicle version manifest that it sent (Uptane Standard, section 5.4.2.1).
+fn report_in(request: &Request) -> Value {
+    let manifest: Value = serde_json::from_slice(&request.body).unwrap();
+    manifest["signed"]["ecu_version_reports"][0]["signed"].clone()
 }

@@ -7,6 +7,10 @@ use std::{
 };
 
 use serde_json::Value;
+use switchback_signing::{
+    keys::file::parse_secret,
+    metadata::{Custom, Signed, TargetMeta, Targets, sign},
+};
 use tempfile::TempDir;
 
 use crate::{
@@ -89,6 +93,21 @@ impl Desk {
     /// One keyholder signs a bundle.
     pub fn sign(&self, key: &str, bundle: &Bundle) {
         self.succeed(&["sign", "--key", key], &[("--base", &self.base()), ("", &bundle.bundle)]);
+    }
+
+    /// Alice and bob sign a release with something in its metadata that `switchback sign` would not write.
+    pub fn sign_altered(&self, bundle: &Bundle, named: Named<'_>, alter: impl FnOnce(&mut Custom)) {
+        self.sign("alice", bundle);
+        let draft = self.base().join(format!("drafts/vla-{}.json", named.tier));
+        let bytes = std::fs::read(&draft).unwrap();
+        let mut targets = Signed::<Targets>::parse(&bytes, bytes.len()).unwrap().signed;
+        let path = format!("{}/{}-{}.index", named.tier, named.model, named.version);
+        let mut release = targets.targets[&path].release().unwrap();
+        alter(&mut release);
+        targets.targets.insert(path, TargetMeta::of_release(&std::fs::read(&bundle.index).unwrap(), &release));
+        let [alice, bob] = ["alice", "bob"].map(|name| self.base().join(format!("keys/release-{name}.json")));
+        let [alice, bob] = [alice, bob].map(|path| parse_secret(&std::fs::read(path).unwrap()).unwrap());
+        std::fs::write(&draft, sign(&targets, &[&alice, &bob]).unwrap()).unwrap();
     }
 
     /// Sends to the server what was signed.

@@ -24,6 +24,15 @@ pub struct Request {
     pub range_from: Option<u64>,
     /// Number of earlier requests with the same method and path.
     pub repeat: usize,
+    /// What was sent along: a vehicle's report, an enrollment.
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// Whether a vehicle reports to the server.
+    pub fn is_report(&self) -> bool {
+        self.method == "PUT" && self.path.ends_with("/manifest")
+    }
 }
 
 /// What happens to the answer of a request.
@@ -137,9 +146,9 @@ impl Shared {
     fn serve(&self, mut client: TcpStream) -> std::io::Result<()> {
         let mut reader = BufReader::new(client.try_clone()?);
         let head = read_head(&mut reader)?;
-        let Some(request) = self.note(&head) else { return Ok(()) };
         let mut body = vec![0; header(&head, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0)];
         reader.read_exact(&mut body)?;
+        let Some(request) = self.note(&head, body) else { return Ok(()) };
 
         let fate = (self.rule.lock().unwrap())(&request);
         match fate {
@@ -148,17 +157,19 @@ impl Shared {
                 write!(client, "HTTP/1.1 {code} Ordered\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
                 client.write_all(&body)
             }
-            Fate::Pass | Fate::CutBody(_) | Fate::FlipBit(_) => self.forward(&request.path, &[head.as_bytes(), &body], &fate, &mut client),
+            Fate::Pass | Fate::CutBody(_) | Fate::FlipBit(_) => {
+                self.forward(&request.path, &[head.as_bytes(), &request.body], &fate, &mut client)
+            }
         }
     }
 
-    fn note(&self, head: &str) -> Option<Request> {
+    fn note(&self, head: &str, body: Vec<u8>) -> Option<Request> {
         let mut words = head.lines().next()?.split(' ');
         let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
         let range_from = header(head, "range").and_then(|value| value.strip_prefix("bytes=")?.split('-').next()?.parse().ok());
         let mut log = self.log.lock().unwrap();
         let repeat = log.iter().filter(|earlier| earlier.method == method && earlier.path == path).count();
-        let request = Request { method, path, range_from, repeat };
+        let request = Request { method, path, range_from, repeat, body };
         log.push(request.clone());
         Some(request)
     }

@@ -40,6 +40,22 @@ impl Server {
         self.data.path()
     }
 
+    /// Where the bytes of a target lie, by the end of its name.
+    pub fn stored(&self, name: &str) -> PathBuf {
+        let mut folders = vec![self.data().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.to_string_lossy().ends_with(name) {
+                    return path;
+                }
+            }
+        }
+        panic!("the server keeps no {name}");
+    }
+
     /// Process number.
     pub fn pid(&self) -> u32 {
         self.child.id()
