@@ -62,12 +62,22 @@ impl RecordPair {
         Ok(Self { fs, names, newest: 1, generation: 0 })
     }
 
-    /// Reads both files and keeps the newest valid value.
+    /// Reads both files and keeps the newest valid value. One that the disk does not give back is as good as torn while the other one is
+    /// valid: it costs one step, where refusing would cost the model. Without a valid one it might hold all there is to know.
     pub(super) fn open<T: DeserializeOwned>(fs: Arc<dyn Fs>, names: [&'static str; 2]) -> Result<(Self, Found<T>), StoreError> {
         let mut pair = Self { fs, names, newest: 1, generation: 0 };
         let mut found = Found { value: None, torn: false };
+        let mut unreadable = None;
         for (number, name) in names.into_iter().enumerate() {
-            match pair.read(name)? {
+            let read = match pair.read(name) {
+                Err(error @ StoreError::Io { .. }) => {
+                    tracing::warn!(%error, "a record cannot be read");
+                    unreadable = Some(error);
+                    Read::Torn
+                }
+                read => read?,
+            };
+            match read {
                 Read::Nothing => {}
                 Read::Torn => found.torn = true,
                 Read::Record { generation, .. } if generation <= pair.generation => {}
@@ -76,7 +86,10 @@ impl RecordPair {
                 }
             }
         }
-        Ok((pair, found))
+        match unreadable {
+            Some(error) if found.value.is_none() => Err(error),
+            _ => Ok((pair, found)),
+        }
     }
 
     /// Generation of the newest record; 0 before the first.

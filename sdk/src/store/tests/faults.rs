@@ -5,7 +5,7 @@ use std::{io::ErrorKind, path::Path, sync::Arc};
 use super::{confirmed, download, failure, files, incoming, install, members, open};
 use crate::{
     store::{
-        Access, Fs, SPACE_RESERVE, SlotId, Store, StoreError, Verdict,
+        Access, Finding, Fs, SPACE_RESERVE, SlotId, Store, StoreError, Verdict,
         sim::{Fault, SimFs},
     },
     testing::release,
@@ -148,6 +148,25 @@ fn one_damaged_record_costs_nothing_and_two_are_never_taken_for_a_new_store() {
         (error.number(), error.to_string().as_str()),
         (310, "both state records are damaged; which model was confirmed is not known")
     );
+}
+
+#[test]
+fn a_record_that_cannot_be_read_costs_nothing_while_the_other_one_can() {
+    let (fs, _) = used_disk();
+    let make_unreadable = |fs: &SimFs, name: &str| {
+        fs.remove_file(Path::new(name)).unwrap();
+        fs.plant_link(Path::new(name)).unwrap();
+    };
+    for (broken, whole) in [("state.0", "state.1"), ("state.1", "state.0")] {
+        let fs = fs.settled();
+        make_unreadable(&fs, broken);
+        let (store, findings) = Store::open(Arc::new(fs.clone())).unwrap();
+        assert!(findings.contains(&Finding::RecordTorn), "{broken}: {findings:?}");
+        assert!(store.state().confirmed().or(store.state().pending()).is_some(), "{broken}: at most one step back");
+        make_unreadable(&fs, whole);
+        let error = Store::open(Arc::new(fs)).unwrap_err();
+        assert!(matches!(&error, StoreError::Io { .. }), "without either, it is not a new store: {error}");
+    }
 }
 
 #[test]
