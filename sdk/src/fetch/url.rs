@@ -1,6 +1,6 @@
 //! Addresses of servers.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use super::FetchError;
 
@@ -27,6 +27,16 @@ impl BaseUrl {
     /// Whether the connection is encrypted.
     pub fn is_https(&self) -> bool {
         self.origin.starts_with("https:")
+    }
+
+    /// Whether the server is on this very computer.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.origin.split_once("://").map_or("", |(_, host)| host);
+        let host = match host.strip_prefix('[') {
+            Some(literal) => literal.split(']').next().unwrap_or_default(),
+            None => host.split(':').next().unwrap_or_default(),
+        };
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
     /// The absolute address that `location` of a redirect means, if it is on this very server.
@@ -82,6 +92,22 @@ mod tests {
             ["", "ota.example", "ftp://h", "https://", "https://user@h", "https://h?x", "https://h/#x", "https://h/../x", "https://h /"]
         {
             assert!(url(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_addresses_of_this_computer_stay_on_it() {
+        for (text, expected) in [
+            ("http://127.0.0.1:8470", true),
+            ("http://127.9.9.9", true),
+            ("http://[::1]:1/x", true),
+            ("http://LOCALHOST:80", true),
+            ("http://localhost.evil.example", false),
+            ("http://127.0.0.1.evil.example", false),
+            ("http://10.0.0.1", false),
+            ("http://[2001:db8::1]", false),
+        ] {
+            assert_eq!(text.parse::<BaseUrl>().unwrap().is_loopback(), expected, "{text}");
         }
     }
 

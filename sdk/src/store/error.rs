@@ -11,6 +11,11 @@ use thiserror::Error;
 
 use super::SlotId;
 
+/// Numbers of the errors that say that nothing can be written for now.
+pub(crate) const DISK_FULL: u32 = 300;
+pub(crate) const SPACE_MISSING: u32 = 301;
+pub(crate) const READ_ONLY: u32 = 302;
+
 /// What went wrong on the vehicle's disk. Numbers are stable: 300 to 399 belong to the store.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -165,9 +170,9 @@ impl StoreError {
 
     fn code(&self) -> (u32, &'static str) {
         match self {
-            Self::DiskFull { .. } => (300, "disk_full"),
-            Self::SpaceMissing { .. } => (301, "space_missing"),
-            Self::ReadOnly { .. } => (302, "read_only"),
+            Self::DiskFull { .. } => (DISK_FULL, "disk_full"),
+            Self::SpaceMissing { .. } => (SPACE_MISSING, "space_missing"),
+            Self::ReadOnly { .. } => (READ_ONLY, "read_only"),
             Self::Io { .. } => (303, "io"),
             Self::SyncFailed { .. } => (304, "sync_failed"),
             Self::InUse { .. } => (305, "store_in_use"),

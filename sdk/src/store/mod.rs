@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use switchback_signing::digest::Sha256Digest;
 
 pub use documents::{DOCUMENT_BYTES_MAX, Folder};
+pub(crate) use error::{DISK_FULL, READ_ONLY, SPACE_MISSING};
 pub use error::{Operation, StoreError};
 pub use fs::{Access, DirEntry, EntryKind, File, Fs};
 pub use real::RealFs;
@@ -417,6 +418,14 @@ impl Store {
         documents::remove(self.fs.as_ref(), folder, name)
     }
 
+    /// Bytes that may still be written.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        self.fs.free_bytes().map_err(failed(Operation::Measure, Path::new("")))
+    }
+
     /// Makes the records of a new store. The slots are made afterwards: where they exist, records existed.
     fn create(fs: Arc<dyn Fs>) -> Result<Self, StoreError> {
         let base = Path::new("");
@@ -518,8 +527,7 @@ impl Store {
     }
 
     fn check_space(&self, slot: SlotId, tar_length: u64) -> Result<(), StoreError> {
-        let base = Path::new("");
-        let free = self.fs.free_bytes().map_err(failed(Operation::Measure, base))?;
+        let free = self.free_bytes()?;
         let free = free.saturating_add(slot::used_bytes(self.fs.as_ref(), slot)?);
         let needed = tar_length.saturating_add(SPACE_RESERVE);
         if free < needed { Err(StoreError::SpaceMissing { needed, free }) } else { Ok(()) }

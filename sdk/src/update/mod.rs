@@ -16,7 +16,7 @@
 //!
 //! let mut update = Update::new(ActivationPolicy::NextDisengaged);
 //! let release = ReleaseRef { model: "vla-2".into(), version: "2.0.0".into(), release_counter: 7 };
-//! update.handle(Input::Offered(Offer { release, quarantine: None }))?;
+//! update.handle(Input::Offered(Offer { release, refusal: None }))?;
 //! assert_eq!(update.poll_output(), Some(Output::Changed(UpdateState::Offered)));
 //! assert_eq!(update.poll_output(), Some(Output::AskConsent));
 //! update.handle(Input::Consent(Consent::Granted))?;
@@ -43,8 +43,9 @@ use state::{Proof, State, Takeover};
 pub struct Offer {
     /// The release.
     pub release: ReleaseRef,
-    /// Why the vehicle has given this very release up, if it has.
-    pub quarantine: Option<Reason>,
+    /// Why the vehicle does not take this very release, if that is known already: it has given it up, cannot run it, or does not want it
+    /// for now.
+    pub refusal: Option<Reason>,
 }
 
 /// What the OEM's software says about an offer.
@@ -233,7 +234,7 @@ impl Update {
                 }
                 Input::Consent(Consent::Later) => Some(State::Offered(release)),
                 // Told again at every check: the time to ask again.
-                Input::Offered(offer) if offer.release == release && offer.quarantine.is_none() => {
+                Input::Offered(offer) if offer.release == release && offer.refusal.is_none() => {
                     self.outputs.push_back(Output::AskConsent);
                     Some(State::Offered(release))
                 }
@@ -274,12 +275,12 @@ impl Update {
     /// Nothing is on its way.
     fn settled(&mut self, state: State, input: Input) -> Option<State> {
         match input {
-            Input::Offered(Offer { release, quarantine: None }) => Some(State::Offered(release)),
+            Input::Offered(Offer { release, refusal: None }) => Some(State::Offered(release)),
             // The reason for which it was given up says more than that it was.
-            Input::Offered(Offer { release, quarantine: Some(_) }) if state.reason().is_some() && state.release() == Some(&release) => {
+            Input::Offered(Offer { release, refusal: Some(_) }) if state.reason().is_some() && state.release() == Some(&release) => {
                 Some(state)
             }
-            Input::Offered(Offer { release, quarantine: Some(reason) }) => Some(State::Refused(Some(release), reason)),
+            Input::Offered(Offer { release, refusal: Some(reason) }) => Some(State::Refused(Some(release), reason)),
             Input::NotBelieved(reason) => Some(State::Refused(None, reason)),
             // What was refused is no longer asked for, so the vehicle is as it was before.
             Input::Withdrawn => Some(match state {
@@ -296,7 +297,7 @@ impl Update {
     fn interrupted(&mut self, state: State, input: Input) -> Option<State> {
         let release = state.release()?.clone();
         match input {
-            Input::Offered(offer) if offer.release == release && offer.quarantine.is_none() => Some(state),
+            Input::Offered(offer) if offer.release == release && offer.refusal.is_none() => Some(state),
             Input::Offered(offer) => {
                 self.abandon(&state, superseded(&offer.release), Blame::Nobody);
                 self.settled(State::Idle, Input::Offered(offer))
@@ -404,7 +405,7 @@ impl Update {
 }
 
 /// The OEM's software denied consent.
-const CONSENT_DENIED: u32 = 500;
+pub(crate) const CONSENT_DENIED: u32 = 500;
 /// The Director assigned another release before this one could drive.
 const SUPERSEDED: u32 = 501;
 /// The Director no longer assigns the release.

@@ -13,7 +13,7 @@ fn reason(number: u32) -> Reason {
 }
 
 fn offer(counter: u64) -> Input {
-    Input::Offered(Offer { release: release(counter), quarantine: None })
+    Input::Offered(Offer { release: release(counter), refusal: None })
 }
 
 const MAY_SWAP: VehicleState =
@@ -191,7 +191,7 @@ fn a_denied_release_is_refused_and_a_postponed_one_waits() {
 
 #[test]
 fn a_release_in_quarantine_is_refused_and_the_first_reason_is_kept() {
-    let offer = Input::Offered(Offer { release: release(7), quarantine: Some(reason(3)) });
+    let offer = Input::Offered(Offer { release: release(7), refusal: Some(reason(3)) });
     let mut update = Update::new(ActivationPolicy::Now);
     update.handle(offer.clone()).unwrap();
     assert_eq!((update.stage(), update.reason()), (UpdateState::Refused, Some(&reason(3))));
@@ -306,7 +306,7 @@ fn any_input() -> impl Strategy<Value = Input> {
     let blame = prop_oneof![Just(Blame::Release), Just(Blame::Circumstances), Just(Blame::Nobody)];
     prop_oneof![
         2 => (7..9_u64, any::<bool>()).prop_map(|(counter, bad)| {
-            Input::Offered(Offer { release: release(counter), quarantine: bad.then(|| reason(3)) })
+            Input::Offered(Offer { release: release(counter), refusal: bad.then(|| reason(3)) })
         }),
         4 => (0..12_usize).prop_map(|step| way()[step].0.clone()),
         1 => Just(Input::Withdrawn),

@@ -1,6 +1,9 @@
 //! One verification of both repositories' metadata, with the network and the disk that it asks for.
 
-use switchback_signing::trust::{Action, Installed, MetadataCache, MetadataCheck, Outcome, Repository, TrustAnchors, VehicleIdentity};
+use switchback_signing::{
+    metadata::{Custom, Signed, Targets, vehicle::ReleaseRef},
+    trust::{Action, Installed, MetadataCache, MetadataCheck, Outcome, Repository, TrustAnchors, VehicleIdentity},
+};
 
 use super::link::{Link, failure};
 use crate::{
@@ -35,7 +38,8 @@ pub(super) fn load_cache(store: &Store, anchors: &TrustAnchors) -> Result<Metada
     Ok(cache)
 }
 
-/// Asks both repositories, and believes what verifies. `cache` holds what is on the disk, before and after.
+/// Asks both repositories, and believes what verifies. `cache` holds what is on the disk, before and after; after an error of the disk
+/// it holds what was there before, which is believed no less.
 pub(super) fn run(
     cache: &mut MetadataCache,
     identity: &VehicleIdentity,
@@ -44,7 +48,7 @@ pub(super) fn run(
     store: &mut Store,
     key: RequestKey<'_>,
 ) -> Result<Checked, StoreError> {
-    let mut check = MetadataCheck::start(std::mem::take(cache), identity.clone(), installed, key.now);
+    let mut check = MetadataCheck::start(cache.clone(), identity.clone(), installed, key.now);
     let mut network = None;
     let outcome = loop {
         match check.next() {
@@ -69,4 +73,12 @@ pub(super) fn run(
     }
     *cache = check.into_cache();
     Ok(Checked { outcome, network })
+}
+
+/// The release that the verified metadata lists under this path.
+pub(super) fn release_at(cache: &MetadataCache, path: &str) -> Option<ReleaseRef> {
+    let bytes = cache.get(Repository::Director, "targets.json")?;
+    let targets = Signed::<Targets>::parse(bytes, bytes.len()).ok()?.signed;
+    let Custom { model, version, release_counter, .. } = targets.targets.get(path)?.release().ok()?;
+    Some(ReleaseRef { model, version, release_counter })
 }

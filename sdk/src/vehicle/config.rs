@@ -42,6 +42,10 @@ pub struct VehicleConfig {
     pub activation: ActivationPolicy,
     /// How models are run.
     pub engine: EngineConfig,
+    /// Whether addresses without encryption are taken that lead out of this computer. Only for a network that nobody else is on, such
+    /// as a test bench: whoever is on it reads the enrollment token and can enroll in the vehicle's place. What is installed is
+    /// verified all the same.
+    pub allow_plain_http: bool,
     /// Certificates of the authorities that the server's certificate may come from, PEM. Absent: those that the system trusts.
     pub tls_roots_pem: Option<Vec<u8>>,
     /// How long the network may take.
@@ -81,6 +85,7 @@ impl VehicleConfig {
             poll_interval: POLL_INTERVAL_DEFAULT,
             activation: ActivationPolicy::default(),
             engine: EngineConfig::default(),
+            allow_plain_http: false,
             tls_roots_pem: None,
             patience: Patience::default(),
             transport: None,

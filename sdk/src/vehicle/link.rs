@@ -37,6 +37,12 @@ impl Link {
     pub(super) fn new(config: &VehicleConfig, cancel: &Cancel) -> Result<Self, VehicleError> {
         let server: BaseUrl = config.server_url.parse()?;
         let image: BaseUrl = config.image_url.as_ref().map_or_else(|| Ok(server.clone()), |url| url.parse())?;
+        for (field, url) in [("server_url", &server), ("image_url", &image)] {
+            if !url.is_https() && !url.is_loopback() && !config.allow_plain_http {
+                let problem = format!("{url} is not encrypted and leads out of this computer; use https, or say allow_plain_http");
+                return Err(VehicleError::Config { field, problem });
+            }
+        }
         let transport = match &config.transport {
             Some(transport) => Arc::clone(transport),
             None => Arc::new(HttpTransport::new(&[&server, &image], config.tls_roots_pem.as_deref(), config.patience)?),

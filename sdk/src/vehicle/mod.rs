@@ -30,6 +30,7 @@
 //! ```
 
 mod check;
+mod clock;
 mod config;
 mod driver;
 mod error;

@@ -21,6 +21,8 @@ pub(super) const MANIFEST_DIFFERS: u32 = 504;
 
 /// The confirmed model did not load in time.
 pub(super) const LOAD_TIMEOUT: u32 = 610;
+/// The clock is behind what the vehicle has seen.
+pub(super) const CLOCK_BEHIND: u32 = 611;
 
 pub(super) fn reason(number: u32, name: &str, text: impl Into<String>) -> Reason {
     Reason { number, name: name.to_owned(), text: text.into().chars().take(TEXT_CHARS_MAX).collect() }

@@ -6,10 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use switchback_signing::metadata::vehicle::{Reason, ReleaseRef, UpdateState};
+use switchback_signing::metadata::vehicle::{Reason, UpdateState};
 
 use super::{
-    ActiveModel, Driver, Event, EventKind, Status, VehicleCallbacks, VehicleConfig, VehicleError, check, config,
+    ActiveModel, Driver, Event, EventKind, Status, VehicleCallbacks, VehicleConfig, VehicleError, check,
+    clock::Ratchet,
+    config,
     driver::Pulse,
     key,
     link::Link,
@@ -17,7 +19,7 @@ use super::{
     reason::{self, LOAD_TIMEOUT},
     report::release_of,
     status::Board,
-    worker::{Active, Parts, Worker, system_time},
+    worker::{Active, Lost, Parts, Worker, system_time},
 };
 use crate::{
     engine::{Engine, EngineEvent, Entry, ModelFiles, Phase},
@@ -56,7 +58,8 @@ pub(super) fn start(config: VehicleConfig, callbacks: VehicleCallbacks) -> Resul
         None => key::load_or_make(&mut store)?,
     };
     let cache = check::load_cache(&store, &config.anchors)?;
-    let time_s = callbacks.clock.as_ref().map_or_else(system_time, |clock| clock());
+    let ratchet = Ratchet::open(&store);
+    let time_s = ratchet.time(callbacks.clock.as_ref().map_or_else(system_time, |clock| clock())).seconds();
     let event = |kind, release, reason| Event { time_s, kind, release, reason };
 
     let board = Arc::new(Board::new(blank()));
@@ -64,13 +67,14 @@ pub(super) fn start(config: VehicleConfig, callbacks: VehicleCallbacks) -> Resul
         tracing::info!(?finding, "the start found what an orderly end would not have left");
         board.tell(event(EventKind::Recovered(finding), None, None), |_| {});
     }
-    let active = match load_confirmed(&mut store, &engine)? {
-        Confirmed::None => None,
-        Confirmed::Active(active) => Some(active),
-        Confirmed::Lost(release, reason) => {
+    let (active, lost) = match load_confirmed(&mut store, &engine)? {
+        Confirmed::None => (None, None),
+        Confirmed::Active(active) => (Some(active), None),
+        Confirmed::Lost(lost, reason) => {
             tracing::error!(%reason.name, %reason.text, "the confirmed model cannot be used");
-            board.tell(event(EventKind::ModelLost, Some(release), Some(reason)), |_| {});
-            None
+            let comes_back = store.state().confirmed().is_some().then(|| Lost::new(lost.clone(), &reason));
+            board.tell(event(EventKind::ModelLost, Some(release_of(&lost.occupant)), Some(reason)), |_| {});
+            (None, comes_back)
         }
     };
     let update = update_of(&store, &config, active.as_ref());
@@ -81,7 +85,7 @@ pub(super) fn start(config: VehicleConfig, callbacks: VehicleCallbacks) -> Resul
     let pulse = Arc::new(Pulse::default());
     let orders = Arc::new(Orders::default());
     let driver = Driver::new(driver, Arc::clone(&pulse));
-    let parts = Parts { store, engine, link, key, identity, cache, active, update };
+    let parts = Parts { store, engine, link, key, identity, cache, active, lost, update, ratchet };
     let worker = Worker::new(config, callbacks, parts, Arc::clone(&board), Arc::clone(&orders), pulse);
     Ok(Started { worker, driver, board, orders, cancel })
 }
@@ -95,6 +99,7 @@ fn blank() -> Status {
         reason: None,
         check_failure: None,
         checks: 0,
+        clock_behind_s: 0,
         enrolled: false,
         running: true,
     }
@@ -113,7 +118,8 @@ fn update_of(store: &Store, config: &VehicleConfig, active: Option<&Active>) -> 
 enum Confirmed {
     None,
     Active(Active),
-    Lost(ReleaseRef, Reason),
+    /// The engine knows it by its generation, if it got that far.
+    Lost(Active, Reason),
 }
 
 /// Reads the confirmed model back, has it loaded and tested, and hands it to the driver for its first frame.
@@ -132,12 +138,13 @@ fn load_confirmed(store: &mut Store, engine: &Engine) -> Result<Confirmed, Vehic
                 // Never loaded again, and fetched again: the Director still assigns it, and the floor allows the same release.
                 store.reject(slot, Failure { verdict: Verdict::Blameless, number: reason.number, name: &reason.name })?;
             }
-            // Otherwise nothing is known against it: a disk or a system that fails for the moment gives it back at the next start.
-            return Ok(Confirmed::Lost(release_of(&occupant), reason));
+            // Otherwise nothing is known against it: a disk or a system that fails for the moment gives it back when it is asked again.
+            return Ok(Confirmed::Lost(Active { slot, occupant, generation: 0, on_trial: false }, reason));
         }
     };
     let generation = store.generation() + 1;
     engine.load(model_files(&model, generation, Entry::Confirmed))?;
+    let active = Active { slot, occupant, generation, on_trial: false };
     let begun = Instant::now();
     while begun.elapsed() < LOAD_TIME_MAX {
         match engine.wait_event(LOAD_TICK) {
@@ -147,16 +154,16 @@ fn load_confirmed(store: &mut Store, engine: &Engine) -> Result<Confirmed, Vehic
                 while engine.status().phase == Phase::Armed && begun.elapsed() < LOAD_TIME_MAX {
                     thread::sleep(HAND_OVER_TICK);
                 }
-                return Ok(Confirmed::Active(Active { slot, occupant, generation, on_trial: false }));
+                return Ok(Confirmed::Active(active));
             }
             Some(EngineEvent::Refused { generation: refused, refusal }) if refused == generation => {
-                return Ok(Confirmed::Lost(release_of(&occupant), reason::of_refusal(&refusal)));
+                return Ok(Confirmed::Lost(active, reason::of_refusal(&refusal)));
             }
             _ => {}
         }
     }
     let text = format!("the model was not loaded within {} s", LOAD_TIME_MAX.as_secs());
-    Ok(Confirmed::Lost(release_of(&occupant), reason::reason(LOAD_TIMEOUT, "load_timeout", text)))
+    Ok(Confirmed::Lost(active, reason::reason(LOAD_TIMEOUT, "load_timeout", text)))
 }
 
 /// A model whose every byte was read back, in the engine's terms.

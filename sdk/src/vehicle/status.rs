@@ -33,6 +33,9 @@ pub struct Status {
     pub check_failure: Option<Reason>,
     /// Completed questions to the server.
     pub checks: u64,
+    /// Seconds by which the vehicle's clock is behind the latest time at which metadata was verified; 0 when it is not. While it is
+    /// behind, expiry is judged by that time.
+    pub clock_behind_s: u64,
     /// The vehicle is known to the server, as far as the vehicle knows.
     pub enrolled: bool,
     /// The update thread runs. It ends only when the vehicle is closed, or by a defect.
@@ -87,8 +90,12 @@ pub enum EventKind {
     EnrollmentFailed,
     /// The start found this on the disk.
     Recovered(Finding),
-    /// The confirmed model could not be used: nothing drives until there is another one.
+    /// The confirmed model could not be used: nothing drives until it can be, which is tried again, or until there is another one.
     ModelLost,
+    /// The confirmed model could be used after all, and drives.
+    ModelRestored,
+    /// The vehicle's clock is behind a time that the vehicle has seen, see [`Status::clock_behind_s`]. Told once until it is right again.
+    ClockBehind,
 }
 
 /// Status and events, shared by the update thread and whoever asks.

@@ -34,7 +34,7 @@ pub(crate) fn config(server: &Server, store: &Path) -> VehicleConfig {
         tier: known.tier.to_string(),
         region: known.region.to_string(),
     };
-    let mut config = VehicleConfig::new(store, "http://server", server.lock().repositories.anchors(), identity);
+    let mut config = VehicleConfig::new(store, "https://server", server.lock().repositories.anchors(), identity);
     config.transport = Some(Arc::new(server.clone()));
     config.enrollment_token = Some("one-time".into());
     config

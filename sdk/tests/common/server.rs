@@ -14,7 +14,7 @@ use switchback_signing::digest::Sha256Digest;
 use switchback_signing::keys::PublicKey;
 use switchback_signing::keys::http::{self, Headers, Request};
 use switchback_signing::metadata::vehicle::{EcuReport, EnrollmentRequest, EnrollmentResponse};
-use switchback_signing::metadata::{BundleRef, TargetMeta};
+use switchback_signing::metadata::{BundleRef, Custom, TargetMeta};
 use switchback_signing::testing::{NOW, TestRepositories, custom, identity};
 use switchback_signing::trust::report::{ReportError, VehicleInventory, verify_manifest};
 
@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) portal: bool,
     /// Pages that it has answered with.
     pub(crate) portal_pages: usize,
+    /// What vehicles are told about the time until they ask again.
+    pub(crate) poll_after_s: u64,
     /// Bytes of bundles that were sent.
     pub(crate) bundle_bytes: usize,
     /// First byte of each request for a bundle.
@@ -62,6 +64,7 @@ impl Default for Server {
             tampers: false,
             portal: false,
             portal_pages: 0,
+            poll_after_s: 3600,
             bundle_bytes: 0,
             ranges: Vec::new(),
         };
@@ -83,11 +86,17 @@ impl Server {
     /// Packs a model as a release with this counter, publishes it and assigns it to the vehicle. `weight_bytes` are added as external
     /// data that the graph does not use.
     pub(crate) fn release(&self, model: &Road, counter: u64, weight_bytes: usize) -> ChunkIndex {
+        self.release_as(model, counter, weight_bytes, |_| {})
+    }
+
+    /// As [`Server::release`], with other words in the metadata.
+    pub(crate) fn release_as(&self, model: &Road, counter: u64, weight_bytes: usize, change: impl FnOnce(&mut Custom)) -> ChunkIndex {
         let (index, bundle) = pack(model, counter, weight_bytes);
         let stem = format!("ultra/vla-{counter}-{counter}.0.0");
         let mut custom = custom(counter);
         custom.model = format!("vla-{counter}");
         custom.bundle = BundleRef { path: format!("{stem}.tar.zst"), length: bundle.len() as u64, sha256: Sha256Digest::of(&bundle) };
+        change(&mut custom);
         let index_path = format!("{stem}.index");
         let bytes = index.to_bytes();
         let mut state = self.lock();
@@ -155,7 +164,7 @@ impl Transport for Server {
         if state.down {
             return Err(TransportError::Broken { reason: "Connection refused (in a test)".into() });
         }
-        let target = request.url.strip_prefix("http://server").unwrap();
+        let target = request.url.strip_prefix("https://server").unwrap();
         let header = |name: &str| request.headers.iter().find(|(found, _)| *found == name).map(|(_, value)| value.clone());
         if let Some(name) = target.strip_prefix("/v1/image/metadata/") {
             let name = name.to_owned();
@@ -214,7 +223,7 @@ impl State {
             verified => verified.expect("the report is believed"),
         };
         self.reports.push(verified.report(&identity.ecu_serial).unwrap().clone());
-        answer(Some(br#"{"poll_after_s":3600}"#.to_vec()))
+        answer(Some(format!(r#"{{"poll_after_s":{}}}"#, self.poll_after_s).into_bytes()))
     }
 
     fn blob(&mut self, path: &str, range: Option<usize>) -> HttpResponse {

@@ -1,5 +1,6 @@
 //! A vehicle that was switched off, lost its power, or finds its disk in another state than it left it in.
 
+use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
@@ -7,8 +8,9 @@ use serde_json::json;
 use switchback_sdk::drive::{Faults, Mode};
 use switchback_sdk::store::{Finding, SlotState, Store, TRIES_MAX};
 use switchback_sdk::update::ActivationPolicy;
-use switchback_sdk::vehicle::EventKind;
+use switchback_sdk::vehicle::{EventKind, VehicleCallbacks};
 use switchback_signing::metadata::vehicle::UpdateState;
+use switchback_signing::testing::NOW;
 
 use super::{better, counted_callbacks, driving, pass};
 use crate::common::car::{Car, callbacks, config, power_cut};
@@ -162,22 +164,95 @@ fn a_first_model_waits_after_a_restart_until_the_server_still_assigns_it() {
     car.reach(UpdateState::Confirmed);
 }
 
-#[test]
-fn a_model_that_cannot_be_read_for_now_is_not_thrown_away() {
-    let (server, store, car) = driving();
-    drop(car);
-    let (graph, aside) = (store.path().join("slots/a/model.onnx"), store.path().join("aside"));
+/// Makes the graph in a slot unreadable, as a disk that fails does; gives back what makes it readable again.
+fn make_unreadable(store: &Path, slot: &str) -> impl FnOnce() + Send + 'static {
+    let (graph, aside) = (store.join("slots").join(slot).join("model.onnx"), store.join("aside"));
     std::fs::rename(&graph, &aside).unwrap();
     std::os::unix::fs::symlink("model.onnx", &graph).unwrap();
+    move || std::fs::rename(aside, graph).unwrap()
+}
+
+#[test]
+fn a_model_that_cannot_be_read_for_now_is_not_thrown_away_and_drives_when_it_can_be_read() {
+    let (server, store, car) = driving();
+    drop(car);
+    let restore = make_unreadable(store.path(), "a");
     server.lock().down = true;
     let mut car = Car::open(&server, store.path());
     let event = car.drive_until(|kind| *kind == EventKind::ModelLost, |_| {});
     assert_eq!(event.reason.unwrap().name, "io");
-    drop(car);
-    std::fs::rename(aside, graph).unwrap();
-    let mut car = Car::open(&server, store.path());
+    assert!(car.step().faults.contains(Faults::NO_MODEL));
+    restore();
+    // By itself: nobody asks for it, and no server is there.
+    car.drive_until(|kind| *kind == EventKind::ModelRestored, |_| {});
     assert!(car.step().control_valid);
     assert_eq!(car.model().as_deref(), Some("vla-1"));
+}
+
+#[test]
+fn a_model_that_stays_unreadable_is_fetched_anew_beside_what_is_left_of_it() {
+    let (server, store, car) = driving();
+    drop(car);
+    let _restore = make_unreadable(store.path(), "a");
+    let mut car = Car::open(&server, store.path());
+    // It is tried again at rising intervals; whoever asks for a check moves the next try up.
+    let begun = Instant::now();
+    while !car.states().contains(&UpdateState::Offered) {
+        assert!(begun.elapsed() < PATIENCE, "{:#?}", car.events);
+        car.vehicle.check_now();
+        car.drive_until(|kind| matches!(kind, EventKind::Checked | EventKind::ModelLost | EventKind::Update(_)), |_| {});
+    }
+    car.reach(UpdateState::Confirmed);
+    assert!(car.step().control_valid);
+    assert_eq!(car.model().as_deref(), Some("vla-1"));
+    assert_eq!(car.vehicle.status().active.unwrap().slot.name(), "b");
+}
+
+#[test]
+fn a_release_that_waits_for_its_trial_and_cannot_be_read_for_now_is_not_thrown_away() {
+    let (server, store, mut car) = driving();
+    server.release(&better(), 2, 0);
+    car.mode = Mode::Engaged;
+    car.step();
+    car.vehicle.check_now();
+    car.reach(UpdateState::Armed);
+    drop(car);
+    let bundle_bytes = server.lock().bundle_bytes;
+    let restore = make_unreadable(store.path(), "b");
+    when_said("reads-again", "the release cannot be read for now", restore);
+    let mut config = config(&server, store.path());
+    config.thread_name = "reads-again".into();
+    let mut car = Car::open_with(config, callbacks());
+    car.reach(UpdateState::Confirmed);
+    assert!(!car.states().contains(&UpdateState::Refused), "{:?}", car.events);
+    assert_eq!((car.model().as_deref(), server.lock().bundle_bytes), (Some("vla-2"), bundle_bytes), "not fetched again");
+}
+
+#[test]
+fn metadata_that_cannot_be_written_for_now_is_believed_later() {
+    let (server, store, mut car) = driving();
+    server.release(&better(), 2, 0);
+    let (folder, aside) = (store.path().join("metadata-director"), store.path().join("aside"));
+    std::fs::rename(&folder, &aside).unwrap();
+    car.vehicle.check_now();
+    let event = car.drive_until(|kind| *kind == EventKind::CheckFailed, |_| {});
+    assert_eq!(event.reason.unwrap().name, "io");
+    std::fs::rename(aside, folder).unwrap();
+    car.vehicle.check_now();
+    car.reach(UpdateState::Confirmed);
+    assert_eq!(car.model().as_deref(), Some("vla-2"));
+}
+
+#[test]
+fn a_clock_that_was_set_back_makes_no_metadata_fresh_and_is_told_of() {
+    let (server, store, car) = driving();
+    drop(car);
+    let callbacks = VehicleCallbacks { clock: Some(Box::new(|| 0)), ..VehicleCallbacks::default() };
+    let mut car = Car::open_with(config(&server, store.path()), callbacks);
+    let event = car.drive_until(|kind| *kind == EventKind::ClockBehind, |_| {});
+    assert_eq!((event.time_s, event.reason.unwrap().number), (NOW.seconds(), 611));
+    assert_eq!(car.vehicle.status().clock_behind_s, NOW.seconds() as u64);
+    car.drive_until(|kind| *kind == EventKind::Checked, |_| {});
 }
 
 #[test]

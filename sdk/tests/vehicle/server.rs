@@ -1,10 +1,15 @@
 //! What a vehicle makes of its server, its network and its configuration.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use switchback_sdk::store::Finding;
+use switchback_sdk::update::Consent;
 use switchback_sdk::vehicle::{EventKind, Vehicle, VehicleConfig};
 use switchback_signing::metadata::vehicle::UpdateState;
 
 use super::{better, driving};
+use crate::common::Road;
 use crate::common::car::{Car, callbacks, config};
 use crate::common::server::Server;
 
@@ -106,6 +111,47 @@ fn a_release_for_another_tier_is_refused_and_reported_as_an_attack() {
 }
 
 #[test]
+fn a_release_that_this_vehicle_is_too_old_for_is_refused_by_its_name() {
+    let (server, _store, mut car) = driving();
+    server.release_as(&better(), 2, 0, |custom| custom.sdk_min = "99.0".parse().unwrap());
+    car.vehicle.check_now();
+    let event = car.reach(UpdateState::Refused);
+    assert_eq!((event.reason.unwrap().number, event.release.unwrap().model.as_str()), (155, "vla-2"));
+    car.until_reported(&server, |state| state == UpdateState::Refused);
+    let report = server.reports().pop().unwrap();
+    assert_eq!((report.payload.candidate.unwrap().model.as_str(), report.payload.release.unwrap().model.as_str()), ("vla-2", "vla-1"));
+    assert!(report.attack_detected.is_none());
+}
+
+#[test]
+fn a_release_that_was_denied_is_not_asked_for_at_every_poll() {
+    let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
+    server.lock().poll_after_s = 1;
+    server.release(&Road::default(), 1, 0);
+    let asked = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&asked);
+    let mut callbacks = callbacks();
+    callbacks.consent = Some(Box::new(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Consent::Denied
+    }));
+    let mut car = Car::open_with(config(&server, store.path()), callbacks);
+    car.until_reported(&server, |state| state == UpdateState::Refused);
+    for _ in 0..3 {
+        car.drive_until(|kind| *kind == EventKind::Checked, |_| {});
+    }
+    assert_eq!((asked.load(Ordering::Relaxed), car.vehicle.status().update), (1, UpdateState::Refused));
+    let refusals = server.reports().iter().filter(|report| report.payload.update == UpdateState::Refused).count();
+    assert_eq!((refusals, server.lock().bundle_bytes), (1, 0));
+    // The program may ask for it.
+    car.vehicle.check_now();
+    car.drive_while(|| asked.load(Ordering::Relaxed) < 2);
+    // And another release is another question.
+    server.release(&better(), 2, 0);
+    car.drive_while(|| asked.load(Ordering::Relaxed) < 3);
+}
+
+#[test]
 fn a_vehicle_with_a_used_token_says_so_and_keeps_its_model() {
     let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
     server.lock().token = "another".into();
@@ -125,6 +171,10 @@ fn what_cannot_be_opened_says_why() {
         (error.number(), error.to_string())
     };
     assert_eq!(fails(&|config| config.server_url = "ota.example".into()).0, 411);
+    let (number, text) = fails(&|config| config.server_url = "http://ota.example".into());
+    assert_eq!(number, 600);
+    assert_eq!(text, "server_url: http://ota.example is not encrypted and leads out of this computer; use https, or say allow_plain_http");
+    assert_eq!(fails(&|config| config.image_url = Some("http://10.0.0.1".into())).1[..10], *"image_url:");
     assert_eq!(fails(&|config| config.engine.runtime_path = Some("/nowhere/libonnxruntime.so".into())).0 / 100, 40);
     let (number, text) = fails(&|config| config.identity.tier = "Ultra SE!".into());
     assert_eq!(number, 600);

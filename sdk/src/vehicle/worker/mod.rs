@@ -1,7 +1,9 @@
 //! The update thread: turns what the state machine says into calls, and what happened into its inputs. It holds no opinion of its
 //! own about what should happen next.
 
+mod hold;
 mod model;
+mod reload;
 mod server;
 mod task;
 
@@ -19,6 +21,7 @@ use switchback_signing::{
 
 use super::{
     Event, EventKind, Offer, Status, VehicleCallbacks, VehicleConfig,
+    clock::Ratchet,
     driver::Pulse,
     install::{Install, Setback, Step},
     link::Link,
@@ -32,8 +35,10 @@ use crate::{
     store::{Confirmation, InstalledModel, Occupant, SlotId, Store},
     update::{Consent, Input, Output, Update},
 };
+use hold::Hold;
 use task::Task;
 
+pub(super) use reload::Lost;
 pub(super) use task::system_time;
 
 /// Time between two looks at engine and vehicle while a model is on its way to driving: a frame at 50 Hz.
@@ -54,7 +59,10 @@ pub(super) struct Parts {
     pub(super) identity: VehicleIdentity,
     pub(super) cache: MetadataCache,
     pub(super) active: Option<Active>,
+    /// The confirmed model, when it did not load.
+    pub(super) lost: Option<Lost>,
     pub(super) update: Update,
+    pub(super) ratchet: Ratchet,
 }
 
 /// The model that answers steps.
@@ -100,6 +108,11 @@ pub(super) struct Worker {
     orders: Arc<Orders>,
     pulse: Arc<Pulse>,
     active: Option<Active>,
+    /// The confirmed model, while it is tried to load it again.
+    lost: Option<Lost>,
+    /// The confirmed model is installed anew, as if it were not here.
+    refetches: bool,
+    ratchet: Ratchet,
     /// What to go back to during a trial.
     previous: Option<Active>,
     /// What the Director assigned last and the update is about.
@@ -108,8 +121,11 @@ pub(super) struct Worker {
     candidate: Option<Candidate>,
     /// On record, until the engine has let the previous model go.
     confirmation: Option<Confirmation>,
-    /// The candidate waits for the engine to be free.
-    load_wanted: bool,
+    /// What the vehicle does not want for now.
+    hold: Option<Hold>,
+    /// When the candidate is to be given to the engine, which must be free then.
+    load: Task,
+    loads_failed: u32,
     enroll: Task,
     check: Task,
     consent: Task,
@@ -131,7 +147,7 @@ impl Worker {
         orders: Arc<Orders>,
         pulse: Arc<Pulse>,
     ) -> Self {
-        let Parts { store, engine, link, key, identity, cache, active, update } = parts;
+        let Parts { store, engine, link, key, identity, cache, active, lost, update, ratchet } = parts;
         let mut worker = Self {
             config,
             callbacks,
@@ -146,12 +162,17 @@ impl Worker {
             orders,
             pulse,
             active,
+            lost,
+            refetches: false,
+            ratchet,
             previous: None,
             target: None,
             install: None,
             candidate: None,
             confirmation: None,
-            load_wanted: false,
+            hold: None,
+            load: Task::never(),
+            loads_failed: 0,
             enroll: Task::never(),
             check: Task::due_now(),
             consent: Task::never(),
@@ -194,7 +215,10 @@ impl Worker {
 
     /// Does one thing that takes time; `false` when none is due.
     fn work(&mut self) -> bool {
-        if self.load_wanted && matches!(self.engine.status().phase, Phase::Idle | Phase::Settling) {
+        let engine_is_free = matches!(self.engine.status().phase, Phase::Idle | Phase::Settling);
+        if engine_is_free && self.lost.as_ref().is_some_and(Lost::is_due) {
+            self.reload();
+        } else if engine_is_free && self.lost.is_none() && self.load.is_due() {
             self.load();
         } else if self.enroll.due.is_some() {
             // Before it is known, the server answers nothing else.
@@ -219,7 +243,12 @@ impl Worker {
     /// Does now whatever waits for another try.
     fn hurry(&mut self) {
         self.check.after(Duration::ZERO);
-        for task in [&mut self.enroll, &mut self.download, &mut self.report] {
+        // Whoever asks may know that something has changed.
+        self.hold = None;
+        if let Some(lost) = &mut self.lost {
+            lost.hurry();
+        }
+        for task in [&mut self.enroll, &mut self.download, &mut self.report, &mut self.load] {
             if task.due.is_some() {
                 task.after(Duration::ZERO);
             }
@@ -227,7 +256,7 @@ impl Worker {
     }
 
     fn rest(&mut self) {
-        let model_moves = self.load_wanted || self.candidate.is_some();
+        let model_moves = self.candidate.is_some() || self.lost.as_ref().is_some_and(Lost::is_loading);
         if model_moves {
             if let Some(event) = self.engine.wait_event(TICK) {
                 self.engine_event(event);
@@ -235,8 +264,9 @@ impl Worker {
             return;
         }
         let tasks = [&self.check, &self.consent, &self.download, &self.report];
-        // Until the vehicle is known, nothing else can be done, however long it has been due.
+        // Until the vehicle is known, nothing else can be asked, however long it has been due.
         let next = self.enroll.due.or(tasks.into_iter().filter_map(|task| task.due).min());
+        let next = next.into_iter().chain(self.lost.as_ref().and_then(|lost| lost.task.due)).min();
         let wait = next.map_or(REST_MAX, |due| due.saturating_duration_since(Instant::now()));
         self.orders.rest(wait.clamp(Duration::from_millis(1), REST_MAX));
     }
@@ -265,7 +295,10 @@ impl Worker {
                 Output::Changed(stage) => self.changed(stage),
                 Output::AskConsent => self.ask_consent(),
                 Output::Download => self.download.after(Duration::ZERO),
-                Output::Load => self.load_wanted = true,
+                Output::Load => {
+                    self.loads_failed = 0;
+                    self.load = Task::due_now();
+                }
                 Output::Cancel => self.cancel(),
                 Output::RecordTry => self.record_try(),
                 Output::Swap => self.swap(),
@@ -313,15 +346,17 @@ impl Worker {
             | UpdateState::RolledBack
             | UpdateState::Refused => {
                 self.candidate = None;
-                self.load_wanted = false;
+                self.load = Task::never();
             }
         }
+        self.refetches &= stage != UpdateState::Confirmed;
         let (release, reason) = (self.update.release().cloned(), self.update.reason().cloned());
         let model = release.as_ref().map(|release| format!("{} {}", release.model, release.version)).unwrap_or_default();
         match &reason {
             Some(reason) => tracing::warn!(state = stage.name(), model, reason.number, reason.name, reason.text, "update"),
             None => tracing::info!(state = stage.name(), model, "update"),
         }
+        self.hold(stage, reason.as_ref());
         self.tell(EventKind::Update(stage), release, reason);
         self.report.after(Duration::ZERO);
     }
@@ -395,8 +430,13 @@ impl Worker {
         status.progress_permille = self.install.as_ref().map_or_else(|| done_permille(stage), Install::progress_permille);
     }
 
+    /// The time, never behind what the vehicle has seen.
     fn now(&self) -> UnixTime {
-        UnixTime::from_seconds(self.callbacks.clock.as_ref().map_or_else(system_time, |clock| clock()))
+        self.ratchet.time(self.clock_s())
+    }
+
+    fn clock_s(&self) -> i64 {
+        self.callbacks.clock.as_ref().map_or_else(system_time, |clock| clock())
     }
 }
 

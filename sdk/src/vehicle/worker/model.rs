@@ -2,13 +2,16 @@
 
 use switchback_signing::metadata::vehicle::Reason;
 
-use super::{Active, Candidate, Run, Worker};
+use super::{Active, Candidate, Run, Worker, task::Task};
 use crate::{
     engine::{EngineError, EngineEvent, Entry},
     store::Failure,
     update::{Blame, Input, VehicleState},
     vehicle::{reason, start::model_files},
 };
+
+/// How often a complete release may fail to be read, at intervals that double from a second on, before it is downloaded anew.
+const LOADS_FAILED_MAX: u32 = 6;
 
 impl Worker {
     pub(super) fn take_up_candidate(&mut self) {
@@ -22,7 +25,7 @@ impl Worker {
 
     /// Gives the staged release to the engine.
     pub(super) fn load(&mut self) {
-        self.load_wanted = false;
+        self.load.due = None;
         let Some(candidate) = &mut self.candidate else {
             return;
         };
@@ -41,6 +44,13 @@ impl Worker {
                 let files = model_files(&model, generation, Entry::Candidate);
                 self.engine.load(files).map_err(|error| (reason::of_engine(&error), Blame::Circumstances))
             }
+            Err(error) if !reason::is_about_content(&error) && self.loads_failed + 1 < LOADS_FAILED_MAX => {
+                tracing::warn!(error = %reason::story(&error), "the release cannot be read for now; it is tried again");
+                self.loads_failed += 1;
+                return self.load.failed(None);
+            }
+            // Content that does not come back: the disk may be dying, and trying for ever wears it down.
+            Err(error) if !reason::is_about_content(&error) => Err((reason::of_store(&error), Blame::Circumstances)),
             Err(error) => Err((reason::of_store(&error), reason::blame_of_store(&error))),
         };
         if let Err((reason, blame)) = result {
@@ -75,7 +85,7 @@ impl Worker {
     }
 
     pub(super) fn cancel(&mut self) {
-        self.load_wanted = false;
+        self.load = Task::never();
         let with_engine = self.candidate.as_ref().is_some_and(|candidate| candidate.generation > 0);
         if with_engine && let Err(error) = self.engine.cancel() {
             // It was refused or swapped meanwhile; its event says so and is not needed any more.
@@ -159,6 +169,9 @@ impl Worker {
     }
 
     pub(super) fn engine_event(&mut self, event: EngineEvent) {
+        let Some(event) = self.reload_event(event) else {
+            return;
+        };
         let candidate = self.candidate.as_ref().map_or(0, |candidate| candidate.generation);
         let is_ours = |generation: u64| generation == candidate && candidate > 0;
         match event {

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use switchback_signing::{
     metadata::vehicle::{EnrollmentRequest, Reason, ReleaseRef, UpdateState},
+    time::UnixTime,
     trust::{Attack, Installed, Outcome, ReleaseFloor, TrustError, VerifiedTarget},
 };
 
@@ -17,6 +18,7 @@ use crate::{
     update::{Input, Offer},
     vehicle::{
         Event, EventKind, check, reason,
+        reason::CLOCK_BEHIND,
         report::{self, Facts, release_of},
     },
 };
@@ -77,9 +79,11 @@ impl Worker {
 
     pub(super) fn run_check(&mut self) {
         let confirmed = self.store.state().confirmed().and_then(|slot| self.store.state().slot(slot).occupant());
-        let installed =
-            Installed { floor: ReleaseFloor(self.store.state().floor()), image_sha256: confirmed.map(|occupant| occupant.index_sha256) };
-        let key = RequestKey { signer: &*self.key, now: self.now() };
+        let image_sha256 = confirmed.filter(|_| !self.refetches).map(|occupant| occupant.index_sha256);
+        let installed = Installed { floor: ReleaseFloor(self.store.state().floor()), image_sha256 };
+        self.look_at_clock();
+        let now = self.now();
+        let key = RequestKey { signer: &*self.key, now };
         let checked = check::run(&mut self.cache, &self.identity, installed, &mut self.link, &mut self.store, key);
         let checked = match checked {
             Ok(checked) => checked,
@@ -101,8 +105,15 @@ impl Worker {
                 return;
             }
             (Outcome::Refused(error), _) => self.not_believed(&error),
-            (Outcome::NothingNew, _) => self.input(Input::Withdrawn),
-            (Outcome::Install(target), _) => self.offered(target),
+            (Outcome::NothingNew, _) => {
+                self.verified(now);
+                self.hold = None;
+                self.input(Input::Withdrawn);
+            }
+            (Outcome::Install(target), _) => {
+                self.verified(now);
+                self.offered(target);
+            }
         }
         // First what follows from the answer, then the word that there is one.
         self.act();
@@ -113,6 +124,24 @@ impl Worker {
             status.check_failure = None;
             status.checks += 1;
         });
+    }
+
+    fn verified(&mut self, at: UnixTime) {
+        if let Err(error) = self.ratchet.verified(at, &mut self.store) {
+            tracing::warn!(%error, "the time of this check was not recorded");
+        }
+    }
+
+    /// Says so when the clock is behind what the vehicle has seen, once until it is right again.
+    fn look_at_clock(&mut self) {
+        let behind_s = self.ratchet.behind_s(self.clock_s());
+        let told = self.board.status().clock_behind_s > 0;
+        self.board.change(|status| status.clock_behind_s = behind_s);
+        if behind_s > 0 && !told {
+            let text = format!("the clock is {behind_s} s behind the time at which metadata was verified last; that time counts");
+            tracing::warn!(behind_s, "{text}");
+            self.tell(EventKind::ClockBehind, None, Some(reason::reason(CLOCK_BEHIND, "clock_behind", text)));
+        }
     }
 
     pub(super) fn offered(&mut self, target: VerifiedTarget) {
@@ -127,14 +156,23 @@ impl Worker {
             self.act();
         }
         let quarantine = self.store.state().quarantine(&target.sha256()).map(reason::of_quarantine);
+        let refusal = quarantine.or(self.held(&target));
         self.target = Some(target);
-        self.input(Input::Offered(Offer { release, quarantine }));
+        self.input(Input::Offered(Offer { release, refusal }));
     }
 
     pub(super) fn not_believed(&mut self, error: &TrustError) {
         let reason = reason::of_trust(error);
         if error.attack().is_some_and(|attack| attack != Attack::DropRequest) {
             self.attack = Some(reason.clone());
+        }
+        if let TrustError::ContractUnknown { path, .. } | TrustError::SdkTooOld { path, .. } | TrustError::RuntimeTooOld { path, .. } =
+            error
+            && let Some(release) = check::release_at(&self.cache, path)
+        {
+            // All of it is believed, and assigned to this vehicle: the rollout shall hear that the vehicle is too old for it.
+            self.target = None;
+            return self.input(Input::Offered(Offer { release, refusal: Some(reason) }));
         }
         self.report.after(Duration::ZERO);
         if matches!(error, TrustError::FileMissing { .. }) || self.update.is_under_way() {

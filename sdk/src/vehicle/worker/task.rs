@@ -41,7 +41,7 @@ impl Task {
 /// Seconds since 1970-01-01 UTC by the system's clock.
 pub(in crate::vehicle) fn system_time() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
-    // A clock before 1970 was never set; time zero makes all metadata look fresh, and the OEM's clock callback is there for that.
+    // A clock before 1970 was never set; what the vehicle has seen counts then.
     elapsed.map_or(0, |elapsed| i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX))
 }
 
