@@ -56,7 +56,7 @@ impl FailureLimit {
 pub struct Tally {
     /// Vehicles that confirmed the release.
     pub confirmed: u64,
-    /// Vehicles that refused the release or rolled it back for a reason that [`blames_release`].
+    /// Vehicles that refused the release or rolled it back for a reason that [`blame`]s it.
     pub failed: u64,
 }
 
@@ -97,18 +97,60 @@ pub fn evaluate(limit: &FailureLimit, tally: Tally) -> Option<Stop> {
     (failed > 0 && reached).then_some(Stop::Percent { failed, reported, limit: percent })
 }
 
-/// Whether a vehicle that refused a release or rolled it back for this reason is a failure of the release.
-///
-/// A gate that stops for what somebody in the network, a full disk or a driver can bring about stops good rollouts, and people learn to
-/// resume without looking. So the reasons that say nothing about the release are listed, by the stable numbers of the vehicle's side.
-/// Every other reason counts, also none and one that this server does not know: what nobody has judged must stop the rollout.
+/// What a report says about an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// No update is going on.
+    Nothing,
+    /// One is on its way.
+    Underway,
+    /// The release drives for good.
+    Confirmed,
+    /// The release was refused or rolled back.
+    GaveUp,
+}
+
+/// What a report with this state says.
 #[must_use]
-pub const fn blames_release(reason_number: Option<u32>) -> bool {
-    let Some(number) = reason_number else { return true };
-    !matches!(
-        number,
-        // Trust: metadata that is altered, old, missing or for another vehicle. Not 154 to 156: the release asks for a contract, an SDK
-        // or a runtime that this vehicle lacks, and so will the others.
+pub const fn said(update: UpdateState) -> Said {
+    match update {
+        UpdateState::Idle => Said::Nothing,
+        UpdateState::Offered
+        | UpdateState::Consented
+        | UpdateState::Downloading
+        | UpdateState::Staged
+        | UpdateState::SelfTested
+        | UpdateState::Shadow
+        | UpdateState::Armed
+        | UpdateState::Trial => Said::Underway,
+        UpdateState::Confirmed => Said::Confirmed,
+        UpdateState::RolledBack | UpdateState::Refused => Said::GaveUp,
+    }
+}
+
+/// Who is to blame when a vehicle gives a release up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The release: a failure, by which a rollout stops.
+    Release,
+    /// The release asks for a contract, an SDK or a runtime that the vehicle lacks. Nothing was tried, so that nothing failed; an
+    /// operator must see how many there are, and a rollout to the others goes on.
+    NotInstallable,
+    /// What somebody in the network, a full disk, a driver or the vehicle's own software brought about.
+    Circumstances,
+}
+
+/// Who is to blame for a refusal or a roll back with this reason: the one place where that is decided, for the gate and for people.
+///
+/// A gate that stops for circumstances stops good rollouts, and people learn to resume without looking. So the reasons that say nothing
+/// about the release are listed, by the stable numbers of the vehicle's side. Every other reason blames the release, also none and one
+/// that this server does not know: what nobody has judged must stop the rollout.
+#[must_use]
+pub const fn blame(reason_number: Option<u32>) -> Blame {
+    let Some(number) = reason_number else { return Blame::Release };
+    match number {
+        154..=156 => Blame::NotInstallable,
+        // Trust: metadata that is altered, old, missing or for another vehicle.
         100..=153
         // An index that is not the signed one. Not 162 and 163: it is the signed one, and wrong.
         | 160..=161
@@ -127,9 +169,14 @@ pub const fn blames_release(reason_number: Option<u32>) -> bool {
         | 500..=502
         // The vehicle could not be opened. Not 610, a model that does not load in time.
         | 600..=609
+        // ONNX Runtime is not there, is another library, too old, or does not start: no model of any release would run.
+        | 4001..=4005
+        // The engine has no thread, is gone, busy, or not at that step: nobody has looked at the model yet.
+        | 4101..=4104
         // The engine was told to stop. A roll back that the OEM's software asks for counts: it may have seen how the model drives.
-        | 4124
-    )
+        | 4124 => Blame::Circumstances,
+        _ => Blame::Release,
+    }
 }
 
 /// Whether a report only tells again of a failure that the vehicle reported before, when `reported` was the last that it had said of the
@@ -211,12 +258,14 @@ mod tests {
             (501, "superseded"),
             (502, "withdrawn"),
             (600, "config"),
+            (4001, "runtime_not_opened"),
+            (4005, "runtime_not_started"),
+            (4101, "thread"),
+            (4104, "wrong_phase"),
             (4124, "canceled"),
         ];
+        let not_installable = [(154, "contract_unknown"), (155, "sdk_too_old"), (156, "runtime_too_old")];
         let blaming = [
-            (154, "contract_unknown"),
-            (155, "sdk_too_old"),
-            (156, "runtime_too_old"),
             (162, "index_malformed"),
             (163, "index_of_other_bundle"),
             (200, "index_length"),
@@ -235,13 +284,13 @@ mod tests {
             (0, "unknown"),
             (u32::MAX, "unknown"),
         ];
-        for (number, name) in blameless {
-            assert!(!blames_release(Some(number)), "{number} {name}");
+        let judged = [(&blameless[..], Blame::Circumstances), (&not_installable, Blame::NotInstallable), (&blaming, Blame::Release)];
+        for (reasons, expected) in judged {
+            for (number, name) in reasons {
+                assert_eq!(blame(Some(*number)), expected, "{number} {name}");
+            }
         }
-        for (number, name) in blaming {
-            assert!(blames_release(Some(number)), "{number} {name}");
-        }
-        assert!(blames_release(None));
+        assert_eq!(blame(None), Blame::Release);
     }
 
     #[test]

@@ -12,7 +12,10 @@ use switchback_signing::{
     },
 };
 
-use crate::{registry::StoredMetadata, rollout::Release};
+use crate::{
+    registry::StoredMetadata,
+    rollout::{Content, Release, ReleaseName},
+};
 
 /// Name of the top-level role that delegates.
 pub const TARGETS: &str = "targets";
@@ -75,6 +78,11 @@ impl ImageRepository {
     #[must_use]
     pub fn releases(&self) -> &[Arc<Release>] {
         &self.releases
+    }
+
+    /// The bytes that a release consists of, one entry for each of its targets.
+    pub fn contents(&self, name: &ReleaseName) -> impl Iterator<Item = Content> {
+        self.releases.iter().filter(move |release| release.name == *name).map(|release| release.content())
     }
 
     /// Roles that `targets` delegates to but whose metadata a vehicle would refuse, with the reason.

@@ -122,8 +122,13 @@ pub(super) async fn act(
         }
         _ => return Err(Problem::not_found("a rollout can be told to start, pause, resume or advance")),
     };
+    let starts = act == Act::Start;
     let rollout = server.act(RolloutId(number(&id)?), act).await?;
-    Ok(Json(wire::rollout(&rollout)))
+    let mut answer = wire::rollout(&rollout);
+    if starts {
+        answer["warnings"] = json!(server.start_warnings(&rollout));
+    }
+    Ok(Json(answer))
 }
 
 fn number(id: &str) -> Result<i64, Problem> {

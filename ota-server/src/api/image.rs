@@ -176,6 +176,8 @@ impl From<PublishError> for Problem {
             PublishError::TargetMissing { .. } => {
                 Self::conflict("target_missing", error).hint("upload the bytes of all targets before the metadata that lists them")
             }
+            PublishError::OtherContent { .. } => Self::conflict("release_content_differs", error)
+                .hint("give the new bundle a version of its own; what was approved is this content and no other"),
             PublishError::TargetUnusable { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "target_unusable", error),
             PublishError::Storage(_) | PublishError::Registry(_) | PublishError::Signer(_) => Self::internal(&error),
         }

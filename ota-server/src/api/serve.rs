@@ -97,7 +97,7 @@ fn spawn(stream: TcpStream, slot: Slot, app: &Router, limits: ConnectionLimits, 
 /// Ends when no request was complete in time; never, when one was.
 async fn nothing_comes(requested: &Notify, first_request: Duration) {
     if tokio::time::timeout(first_request, requested.notified()).await.is_ok() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -156,6 +156,7 @@ impl ApprovalRequest {
         Ok(Approval {
             id: ApprovalId(0),
             release: ReleaseName { model: text("model", self.model)?, version: text("version", self.version)? },
+            contents: Vec::new(),
             region: self.region,
             model_lines: self.model_lines,
             authority: text("authority", self.authority)?,
@@ -233,6 +234,7 @@ pub(super) fn release(release: &Release) -> Value {
         "regions": release.regions,
         "release_counter": release.counter,
         "path": release.assigned.path,
+        "sha256": release.sha256,
     })
 }
 
@@ -241,6 +243,7 @@ pub(super) fn approval(approval: &Approval) -> Value {
         "id": approval.id.0,
         "model": approval.release.model,
         "version": approval.release.version,
+        "contents": approval.contents,
         "region": approval.region,
         "model_lines": approval.model_lines,
         "authority": approval.authority,
@@ -280,14 +283,16 @@ pub(super) fn rollout_view(view: &RolloutView) -> Value {
 }
 
 fn wave_view(wave: &Wave, progress: &WaveProgress) -> Value {
-    let count = |stages: &[&str]| stages.iter().filter_map(|stage| progress.stages.get(*stage)).sum::<u64>();
     let mut value = json!(WaveJson::from(wave));
     value["selected"] = json!(progress.selected);
     value["reached"] = json!(progress.reached);
     // Everybody who was told of the release, however far they came since.
     value["offered"] = json!(progress.stages.values().sum::<u64>());
-    value["confirmed"] = json!(count(&["confirmed"]));
-    value["failed"] = json!(count(&["rolled_back", "refused"]));
+    value["confirmed"] = json!(progress.confirmed);
+    value["failed"] = json!(progress.failed);
+    value["not_installable"] = json!(progress.not_installable);
+    value["not_blamed"] = json!(progress.not_blamed);
+    value["withheld"] = json!(progress.withheld);
     value["stages"] = json!(progress.stages);
     value["reasons"] = json!(progress.reasons);
     value

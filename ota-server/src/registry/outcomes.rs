@@ -13,9 +13,11 @@ pub struct Outcome {
     /// The vehicle.
     pub vehicle_id: String,
     /// Last stage that it reported, or `offered`.
-    pub stage: String,
+    pub stage: UpdateState,
+    /// As what the gate counted it last, in whichever epoch.
+    pub counted: Option<Counted>,
     /// Stable number of the reason it gave.
-    pub reason_number: Option<i64>,
+    pub reason_number: Option<u32>,
     /// Name of the reason.
     pub reason_name: Option<String>,
     /// Text of the reason.
@@ -75,7 +77,7 @@ impl Registry {
     pub async fn outcomes(&self, id: RolloutId) -> Result<Vec<Outcome>, RegistryError> {
         let sql = "SELECT * FROM outcomes WHERE rollout_id = ? ORDER BY vehicle_id";
         let rows = sqlx::query(sql).bind(id.0).fetch_all(&self.readers).await?;
-        Ok(rows.iter().map(outcome).collect())
+        rows.iter().map(outcome).collect()
     }
 
     /// The newest events of a rollout, oldest first.
@@ -120,19 +122,13 @@ impl Change {
     pub async fn reported(&mut self, id: RolloutId, vehicle_id: &str) -> Result<Option<UpdateState>, RegistryError> {
         let sql = "SELECT stage FROM outcomes WHERE rollout_id = ? AND vehicle_id = ?";
         let stage: Option<String> = sqlx::query_scalar(sql).bind(id.0).bind(vehicle_id).fetch_optional(&mut *self.transaction).await?;
-        stage.map(|stage| stage.parse().map_err(|error: MetadataError| RegistryError::corrupt("outcomes", error))).transpose()
+        stage.map(|stage| stage_of(&stage)).transpose()
     }
 
     /// Notes how far a vehicle came. A terminal stage is counted for the gate; within one epoch each vehicle counts once, with its
     /// latest outcome.
-    pub async fn note_outcome(
-        &mut self,
-        id: RolloutId,
-        outcome: &Outcome,
-        counted: Option<Counted>,
-        now: UnixTime,
-    ) -> Result<(), RegistryError> {
-        if let Some(counted) = counted {
+    pub async fn note_outcome(&mut self, id: RolloutId, outcome: &Outcome, now: UnixTime) -> Result<(), RegistryError> {
+        if let Some(counted) = outcome.counted {
             self.recount(id, &outcome.vehicle_id, counted).await?;
         }
         let sql = "INSERT INTO outcomes (rollout_id, vehicle_id, stage, reason_number, reason_name, reason_text, updated_at,
@@ -144,12 +140,12 @@ impl Change {
         sqlx::query(sql)
             .bind(id.0)
             .bind(&outcome.vehicle_id)
-            .bind(&outcome.stage)
+            .bind(outcome.stage.name())
             .bind(outcome.reason_number)
             .bind(&outcome.reason_name)
             .bind(&outcome.reason_text)
             .bind(now.seconds())
-            .bind(counted.map(Counted::name))
+            .bind(outcome.counted.map(Counted::name))
             .execute(&mut *self.transaction)
             .await?;
         Ok(())
@@ -172,12 +168,18 @@ impl Change {
     }
 }
 
-fn outcome(row: &SqliteRow) -> Outcome {
-    Outcome {
+fn outcome(row: &SqliteRow) -> Result<Outcome, RegistryError> {
+    let counted: Option<String> = row.get("counted_as");
+    Ok(Outcome {
         vehicle_id: row.get("vehicle_id"),
-        stage: row.get("stage"),
+        stage: stage_of(row.get("stage"))?,
+        counted: counted.and_then(|name| Counted::from_name(&name)),
         reason_number: row.get("reason_number"),
         reason_name: row.get("reason_name"),
         reason_text: row.get("reason_text"),
-    }
+    })
+}
+
+fn stage_of(name: &str) -> Result<UpdateState, RegistryError> {
+    name.parse().map_err(|error: MetadataError| RegistryError::corrupt("outcomes", error))
 }

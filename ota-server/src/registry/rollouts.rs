@@ -79,6 +79,13 @@ impl Registry {
         let sql = "SELECT * FROM approvals WHERE revoked_at IS NULL ORDER BY approval_id";
         sqlx::query(sql).fetch_all(&self.readers).await?.iter().map(approval).collect()
     }
+
+    /// All approvals that there ever were of one release, the revoked ones too.
+    pub async fn approvals_ever(&self, release: &ReleaseName) -> Result<Vec<Approval>, RegistryError> {
+        let sql = "SELECT * FROM approvals WHERE model = ? AND version = ?";
+        let query = sqlx::query(sql).bind(&release.model).bind(&release.version);
+        query.fetch_all(&self.readers).await?.iter().map(approval).collect()
+    }
 }
 
 impl Change {
@@ -132,11 +139,13 @@ impl Change {
 
     /// Writes an approval down; its `id` is ignored, the one it gets is returned.
     pub async fn add_approval(&mut self, new: &Approval, now: UnixTime) -> Result<ApprovalId, RegistryError> {
-        let sql = "INSERT INTO approvals (model, version, region, model_lines, authority, number, valid_from, valid_until, created_at)
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING approval_id";
+        let sql = "INSERT INTO approvals (model, version, contents, region, model_lines, authority, number, valid_from, valid_until,
+                                          created_at)
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING approval_id";
         let row = sqlx::query(sql)
             .bind(&new.release.model)
             .bind(&new.release.version)
+            .bind(to_json(&new.contents)?)
             .bind(&new.region)
             .bind(to_json(&new.model_lines)?)
             .bind(&new.authority)
@@ -159,28 +168,28 @@ impl Change {
 
 fn rollout(row: &SqliteRow) -> Result<Rollout, RegistryError> {
     let started_at: Option<i64> = row.get("started_at");
-    let waves: Vec<StoredWave> = from_json(row, "waves")?;
+    let waves: Vec<StoredWave> = from_json(row, "rollouts", "waves")?;
     Ok(Rollout {
         id: RolloutId(row.get("rollout_id")),
         name: row.get("name"),
         release: ReleaseName { model: row.get("model"), version: row.get("version") },
-        selector: from_json(row, "selector")?,
+        selector: from_json(row, "rollouts", "selector")?,
         waves: waves.into_iter().map(Wave::from).collect(),
         salt: row.get("salt"),
-        state: from_json(row, "state")?,
+        state: from_json(row, "rollouts", "state")?,
         started_at: started_at.map(UnixTime::from_seconds),
-        failure_limit: from_json(row, "failure_limit")?,
+        failure_limit: from_json(row, "rollouts", "failure_limit")?,
     })
 }
 
 fn approval(row: &SqliteRow) -> Result<Approval, RegistryError> {
     let valid_until: Option<i64> = row.get("valid_until");
-    let model_lines: String = row.get("model_lines");
     Ok(Approval {
         id: ApprovalId(row.get("approval_id")),
         release: ReleaseName { model: row.get("model"), version: row.get("version") },
+        contents: from_json(row, "approvals", "contents")?,
         region: row.get("region"),
-        model_lines: serde_json::from_str(&model_lines).map_err(|error| RegistryError::corrupt("approvals", error))?,
+        model_lines: from_json(row, "approvals", "model_lines")?,
         authority: row.get("authority"),
         number: row.get("number"),
         valid_from: UnixTime::from_seconds(row.get("valid_from")),
@@ -200,7 +209,7 @@ fn to_json(value: &impl Serialize) -> Result<String, RegistryError> {
     serde_json::to_string(value).map_err(|error| RegistryError::corrupt("rollouts", error))
 }
 
-fn from_json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, RegistryError> {
+fn from_json<T: DeserializeOwned>(row: &SqliteRow, table: &'static str, column: &str) -> Result<T, RegistryError> {
     let text: String = row.get(column);
-    serde_json::from_str(&text).map_err(|error| RegistryError::corrupt("rollouts", format!("{column}: {error}")))
+    serde_json::from_str(&text).map_err(|error| RegistryError::corrupt(table, format!("{column}: {error}")))
 }

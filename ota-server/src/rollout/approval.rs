@@ -2,7 +2,7 @@
 
 use switchback_signing::time::UnixTime;
 
-use super::{Release, ReleaseName, Vehicle, selector::allows};
+use super::{Content, Release, ReleaseName, Vehicle, selector::allows};
 
 /// Number of an approval in this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +15,8 @@ pub struct Approval {
     pub id: ApprovalId,
     /// What is approved.
     pub release: ReleaseName,
+    /// The bytes that the release consisted of when it was approved. The name alone would let anybody who can publish swap them.
+    pub contents: Vec<Content>,
     /// Where.
     pub region: String,
     /// Model lines in its scope; empty: all.
@@ -30,13 +32,21 @@ pub struct Approval {
 }
 
 impl Approval {
-    /// Whether `vehicle` may be offered `release` at `now` because of this approval.
+    /// Whether the decision is about the release of this name in `region` and in force at `now`.
     #[must_use]
-    pub fn covers(&self, release: &Release, vehicle: &Vehicle, now: UnixTime) -> bool {
-        self.release == release.name
-            && *self.region == *vehicle.region
-            && allows(&self.model_lines, &vehicle.model_line)
-            && self.valid_from <= now
-            && self.valid_until.is_none_or(|end| now < end)
+    pub fn is_in_force(&self, release: &ReleaseName, region: &str, now: UnixTime) -> bool {
+        self.release == *release && self.region == region && self.valid_from <= now && self.valid_until.is_none_or(|end| now < end)
+    }
+
+    /// Whether the decision is about vehicles like `vehicle`, whatever bytes they get.
+    #[must_use]
+    pub fn concerns(&self, release: &ReleaseName, vehicle: &Vehicle, now: UnixTime) -> bool {
+        self.is_in_force(release, &vehicle.region, now) && allows(&self.model_lines, &vehicle.model_line)
+    }
+
+    /// Whether these are the bytes that were approved.
+    #[must_use]
+    pub fn binds(&self, release: &Release) -> bool {
+        self.contents.iter().any(|content| content.path == release.assigned.path && content.sha256 == release.sha256)
     }
 }

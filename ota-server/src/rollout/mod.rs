@@ -14,11 +14,11 @@ pub(crate) mod tests;
 
 pub use approval::{Approval, ApprovalId};
 pub use lifecycle::{Act, IllegalMove, PausedBy, RolloutState};
-pub use release::{Release, ReleaseName};
+pub use release::{Content, Release, ReleaseName};
 pub use selector::Selector;
 pub use wave::{Share, ShareError, Wave, bucket};
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use switchback_signing::time::UnixTime;
 
@@ -111,12 +111,28 @@ pub enum Withheld {
     /// The authority of the vehicle's market has not approved the release.
     #[error("no approval of this release is valid in the vehicle's region")]
     NotApproved,
+    /// The approval is about other bytes.
+    #[error("the approval in the vehicle's region is of other content than what is published for its tier and hardware")]
+    OtherContent,
     /// The vehicle already runs something newer.
     #[error("the vehicle has confirmed a newer release")]
     OlderThanConfirmed,
     /// No wave has reached the vehicle yet.
     #[error("no wave has reached the vehicle yet")]
     NotYet,
+}
+
+impl Withheld {
+    /// The same for many vehicles like `vehicle`: what an operator has to know of them.
+    #[must_use]
+    pub fn of_vehicles_like(self, vehicle: &Vehicle) -> String {
+        let region = &vehicle.region;
+        match self {
+            Self::NotApproved => format!("no approval in {region}"),
+            Self::OtherContent => format!("the approval in {region} is of other content than what is published"),
+            Self::NotRunning | Self::NotSelected | Self::NotPublished | Self::OlderThanConfirmed | Self::NotYet => self.to_string(),
+        }
+    }
 }
 
 /// The release that `vehicle` shall have at `now`: the newest one that any rollout brings it.
@@ -136,6 +152,13 @@ pub fn verdict<'a>(vehicle: &Vehicle, rollout: &Rollout, rules: &'a Rules, now: 
     if !matches!(rollout.state, RolloutState::Running) {
         return Err(Withheld::NotRunning);
     }
+    let release = permitted(vehicle, rollout, rules, now)?;
+    rollout.wave_of(vehicle, now).ok_or(Withheld::NotYet)?;
+    Ok(release)
+}
+
+/// The release that `rollout` may bring to `vehicle` at `now`, whether or not it runs and has reached it.
+pub fn permitted<'a>(vehicle: &Vehicle, rollout: &Rollout, rules: &'a Rules, now: UnixTime) -> Result<&'a Arc<Release>, Withheld> {
     if !rollout.selector.selects(vehicle) {
         return Err(Withheld::NotSelected);
     }
@@ -143,14 +166,34 @@ pub fn verdict<'a>(vehicle: &Vehicle, rollout: &Rollout, rules: &'a Rules, now: 
     let release = releases
         .find(|release| release.name == rollout.release && release.fits(vehicle) && now < release.expires)
         .ok_or(Withheld::NotPublished)?;
-    if !rules.approvals.iter().any(|approval| approval.covers(release, vehicle, now)) {
-        return Err(Withheld::NotApproved);
+    let mut approvals = rules.approvals.iter().filter(|approval| approval.concerns(&release.name, vehicle, now)).peekable();
+    approvals.peek().ok_or(Withheld::NotApproved)?;
+    if !approvals.any(|approval| approval.binds(release)) {
+        return Err(Withheld::OtherContent);
     }
     if release.counter < vehicle.confirmed_counter {
         return Err(Withheld::OlderThanConfirmed);
     }
-    rollout.wave_of(vehicle, now).ok_or(Withheld::NotYet)?;
     Ok(release)
+}
+
+/// The regions that `rollout` selects and in which it may bring nothing for want of an approval, with the vehicles that this holds up.
+pub fn unapproved<'a>(
+    rollout: &Rollout,
+    vehicles: impl Iterator<Item = &'a Vehicle>,
+    rules: &Rules,
+    now: UnixTime,
+) -> BTreeMap<String, u64> {
+    let approved = |region: &str| rules.approvals.iter().any(|approval| approval.is_in_force(&rollout.release, region, now));
+    // Regions without a vehicle yet as well: the first one there would be held up.
+    let named = rollout.selector.regions.iter().filter(|region| !approved(region));
+    let mut regions: BTreeMap<String, u64> = named.map(|region| (region.clone(), 0)).collect();
+    for vehicle in vehicles {
+        if let Err(Withheld::NotApproved | Withheld::OtherContent) = permitted(vehicle, rollout, rules, now) {
+            *regions.entry(vehicle.region.to_string()).or_default() += 1;
+        }
+    }
+    regions
 }
 
 impl Rollout {

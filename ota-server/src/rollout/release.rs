@@ -26,6 +26,30 @@ impl core::fmt::Display for ReleaseName {
     }
 }
 
+/// The bytes that a release consists of for some vehicles. Everything else hangs from the chunk index: it holds the digests of the
+/// bundle, of its manifest and of every chunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Content {
+    /// Path of the chunk index in the Image repository.
+    pub path: String,
+    /// SHA-256 of the chunk index, hexadecimal.
+    pub sha256: String,
+    /// Tier that it was built for.
+    pub tier: String,
+    /// Driving computers that it was built for.
+    pub hardware_ids: Vec<String>,
+}
+
+impl Content {
+    /// Whether the two are different bytes for the same vehicles, or under the same path.
+    #[must_use]
+    pub fn contradicts(&self, other: &Self) -> bool {
+        let same_vehicles = self.tier == other.tier && self.hardware_ids.iter().any(|id| other.hardware_ids.contains(id));
+        self.sha256 != other.sha256 && (self.path == other.path || same_vehicles)
+    }
+}
+
 /// One signed target of a release: the chunk index for the vehicles of one tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
@@ -41,6 +65,8 @@ pub struct Release {
     pub counter: u64,
     /// Path and digest, as the Director remembers what it assigned.
     pub assigned: Assigned,
+    /// SHA-256 of the chunk index, hexadecimal.
+    pub sha256: String,
     /// When the metadata that lists it expires; afterwards a vehicle would refuse it.
     pub expires: UnixTime,
     /// The target as the offline keys signed it; the Director repeats it word for word.
@@ -49,14 +75,14 @@ pub struct Release {
 
 impl Release {
     /// The release that a target of the Image repository is. A target without the block that both repositories must agree on is
-    /// none: the bundles' bytes, for instance.
+    /// none: the bundles' bytes, for instance. Neither is one without SHA-256, by which people and vehicles know its bytes.
     pub fn from_target(path: &str, target: &TargetMeta, expires: UnixTime) -> Result<Option<Self>, MetadataError> {
-        let Some(block) = target.shall_match() else { return Ok(None) };
+        let (Some(block), Some(sha256)) = (target.shall_match(), target.hashes.sha256) else { return Ok(None) };
         let custom = target.release()?;
         // Everything that the Director repeats goes into the digest: a change of any of it must reach the vehicles.
         let mut described = canonical(block);
         described.extend(target.length.to_le_bytes());
-        described.extend(target.hashes.sha256.iter().flat_map(|sha256| *sha256.as_bytes()));
+        described.extend(sha256.as_bytes());
         let digest = Sha256Digest::of(&described).to_hex();
         Ok(Some(Self {
             name: ReleaseName { model: custom.model, version: custom.version },
@@ -65,9 +91,21 @@ impl Release {
             regions: custom.regions.iter().map(ToString::to_string).collect(),
             counter: custom.release_counter,
             assigned: Assigned { path: path.to_owned(), digest },
+            sha256: sha256.to_hex(),
             expires,
             target: target.clone(),
         }))
+    }
+
+    /// Its bytes, as approvals remember them.
+    #[must_use]
+    pub fn content(&self) -> Content {
+        Content {
+            path: self.assigned.path.clone(),
+            sha256: self.sha256.clone(),
+            tier: self.tier.clone(),
+            hardware_ids: self.hardware_ids.clone(),
+        }
     }
 
     /// Whether the signed metadata allows the release on `vehicle`.

@@ -29,7 +29,7 @@ fn release_in(model: &str, version: &str, tier: &str, counter: u64, regions: &[&
         model: model.to_owned(),
         version: version.to_owned(),
         bundle: BundleRef { path: format!("{tier}/{model}-{version}.tar.zst"), length: 10, sha256: Sha256Digest::of(b"bundle") },
-        extra: std::collections::BTreeMap::new(),
+        extra: BTreeMap::new(),
     };
     let path = format!("{tier}/{model}-{version}.index");
     Release::from_target(&path, &TargetMeta::of_release(b"index", &custom), START.plus_days(365)).unwrap().unwrap()
@@ -75,6 +75,7 @@ fn approval(version: &str) -> Approval {
     Approval {
         id: ApprovalId(1),
         release: ReleaseName { model: "vla".to_owned(), version: version.to_owned() },
+        contents: vec![release("vla", version, "ultra", 1).content()],
         region: "eu".to_owned(),
         model_lines: Vec::new(),
         authority: "KBA".to_owned(),
@@ -95,6 +96,42 @@ fn rules() -> Rules {
 
 fn assigned_version(vehicle: &Vehicle, rules: &Rules, now: UnixTime) -> Option<String> {
     Some(assignment(vehicle, rules, now)?.release.name.version.clone())
+}
+
+#[test]
+fn an_approval_is_of_bytes_and_not_of_a_name() {
+    let mut rules = rules();
+    let (vehicle, rollout) = (vehicle("v-1"), rules.rollouts[1].clone());
+    assert!(verdict(&vehicle, &rollout, &rules, START).is_ok());
+    rules.approvals[1].contents[0].sha256 = Sha256Digest::of(b"another index").to_hex();
+    assert_eq!(verdict(&vehicle, &rollout, &rules, START), Err(Withheld::OtherContent));
+    assert_eq!(unapproved(&rollout, [&vehicle].into_iter(), &rules, START), BTreeMap::from([("eu".to_owned(), 1)]));
+    // One more approval, of what is there, lets it through.
+    rules.approvals.push(approval("2.0.0"));
+    assert!(verdict(&vehicle, &rollout, &rules, START).is_ok());
+    rules.approvals.clear();
+    assert_eq!(verdict(&vehicle, &rollout, &rules, START), Err(Withheld::NotApproved));
+}
+
+#[test]
+fn a_region_is_missed_before_its_first_vehicle() {
+    let rules = rules();
+    let mut rollout = rules.rollouts[0].clone();
+    rollout.selector.regions = vec!["eu".to_owned(), "cn".to_owned()];
+    assert_eq!(unapproved(&rollout, std::iter::empty(), &rules, START), BTreeMap::from([("cn".to_owned(), 0)]));
+}
+
+#[test]
+fn contents_contradict_when_the_same_vehicles_would_get_other_bytes() {
+    let one = release("vla", "1.0.0", "ultra", 1).content();
+    let other = Content { sha256: Sha256Digest::of(b"another index").to_hex(), ..one.clone() };
+    assert!(one.contradicts(&other) && !one.contradicts(&one));
+    let elsewhere = Content { path: "ultra/vla-1.0.0-b.index".to_owned(), ..other.clone() };
+    assert!(one.contradicts(&elsewhere));
+    assert!(!one.contradicts(&Content { hardware_ids: vec!["thor".to_owned()], ..elsewhere.clone() }));
+    assert!(!one.contradicts(&Content { tier: "ultra-se".to_owned(), ..elsewhere }));
+    // The path is the same, whoever it is for.
+    assert!(one.contradicts(&Content { tier: "ultra-se".to_owned(), ..other }));
 }
 
 /// Ids of those of 10,000 vehicles that a wave has reached.

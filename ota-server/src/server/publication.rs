@@ -19,6 +19,7 @@ use crate::{
     image::{ImageFile, ImageRepository, TARGETS},
     keys::role_not_certified,
     registry::{NewEvent, RegistryError, StoredMetadata, StoredRoot},
+    rollout::Content,
     storage::{StorageError, TargetFile},
 };
 
@@ -76,6 +77,21 @@ pub enum PublishError {
         path: String,
         /// Why not.
         reason: &'static str,
+    },
+    /// Other bytes under a name that people decided about.
+    #[error(
+        "{path}: release {release} has the chunk index {listed} here, and is known with {known}; its content was approved or rolled out \
+         and cannot change"
+    )]
+    OtherContent {
+        /// The release.
+        release: String,
+        /// The target in the new file.
+        path: String,
+        /// SHA-256 of its chunk index.
+        listed: String,
+        /// SHA-256 of the chunk index that is known.
+        known: String,
     },
     /// The store failed.
     #[error(transparent)]
@@ -147,6 +163,7 @@ impl Server {
         same_version(role, found, named)?;
         let mut files = vec![StoredMetadata { role: role.to_owned(), version: found, bytes }];
         let staged = image.with(&files).map_err(|(_, error)| error)?;
+        self.check_contents(&image, &staged).await?;
         if role != "root" {
             let online = self.online_roles(&staged, Some(role), now)?;
             files.extend(online);
@@ -224,6 +241,25 @@ impl Server {
             if target.shall_match().is_some() {
                 let bundle = target.release()?.bundle;
                 self.check_target(&bundle.path, &TargetMeta::of_digest(bundle.length, bundle.sha256)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was approved or rolled out keeps its bytes: an approval of "2.0.0" must not come to mean another 2.0.0.
+    async fn check_contents(&self, image: &ImageRepository, staged: &ImageRepository) -> Result<(), PublishError> {
+        let rules = self.rules.load();
+        for release in staged.releases() {
+            let name = &release.name;
+            let mut known: Vec<Content> = staged.contents(name).collect();
+            known.extend(self.registry.approvals_ever(name).await?.into_iter().flat_map(|approval| approval.contents));
+            if rules.rollouts.iter().any(|rollout| rollout.release == *name) {
+                known.extend(image.contents(name));
+            }
+            let listed = release.content();
+            if let Some(known) = known.into_iter().find(|known| known.contradicts(&listed)) {
+                let Content { path, sha256: listed, .. } = listed;
+                return Err(PublishError::OtherContent { release: name.to_string(), path, listed, known: known.sha256 });
             }
         }
         Ok(())

@@ -19,7 +19,7 @@ use super::{PollError, Server};
 use crate::{
     director::{self, Held, Installed, SignedSet},
     fleet::{FleetVehicle, VehicleState},
-    gate,
+    gate::{self, Blame, Said},
     metadata_cache::CacheKey,
     registry::{Change, Counted, NewEvent, Outcome, RegistryError, StoredMetadata},
     rollout::{Act, Assignment, PausedBy, Release, ReleaseName, RolloutId, RolloutState, Rules, assignment},
@@ -184,33 +184,53 @@ impl Batch {
             update: report.payload.update.name().to_owned(),
             release: report.payload.release.as_ref().map(release_name),
         });
-        state.vehicle.confirmed_counter = state.vehicle.confirmed_counter.max(confirmed_counter(report));
+        state.vehicle.confirmed_counter = state.vehicle.confirmed_counter.max(confirmed_counter(&report.payload));
         let (reported, state) = (state.vehicle.clone(), state.clone());
         change.add_report(&reported.id, counter, body, now).await?;
         let confirmed = reported.confirmed_counter;
         change.save_reported(&reported.id, counter, state.installed.as_ref(), confirmed).await?;
-        let Some(outcome) = outcome(&reported.id, report) else { return Ok(Ok(())) };
         let Some(rollout) = self.rollout_of(&state, report) else { return Ok(Ok(())) };
-        let mut counted = counted(&report.payload);
-        if counted == Some(Counted::Failed) {
+        let mut outcome = outcome(&reported.id, &report.payload);
+        if outcome.counted == Some(Counted::Failed) {
             let before = change.reported(rollout, &outcome.vehicle_id).await?;
-            counted = counted.filter(|_| !gate::is_told_again(reason_number(&report.payload), before));
+            outcome.counted = outcome.counted.filter(|_| !gate::is_told_again(outcome.reason_number, before));
         }
-        change.note_outcome(rollout, &outcome, counted, now).await?;
-        if let Some(counted) = counted {
+        change.note_outcome(rollout, &outcome, now).await?;
+        if outcome.counted.is_some() {
             self.reported.insert(rollout);
-            self.events.extend(failure_event(rollout, &outcome, counted));
         }
+        self.events.extend(failure_event(rollout, &outcome));
         Ok(Ok(()))
     }
 
-    /// The newest rollout that may have brought the release that the report is about.
+    /// The rollout that brought the release which the report is about.
     fn rollout_of(&self, state: &VehicleState, report: &EcuReport) -> Option<RolloutId> {
-        let release = release_name(subject(report)?);
+        let ReportPayload { update, candidate, release, reason, .. } = &report.payload;
+        let subject = match gate::said(*update) {
+            Said::Nothing => None,
+            Said::Underway | Said::Confirmed => candidate.as_ref().or(release.as_ref()),
+            // Without a candidate the vehicle refused metadata, not a release. What drives is not to blame: otherwise anybody who
+            // alters metadata on its way makes failures of vehicles that confirmed, and stops a good rollout. What the vehicle lacks
+            // it finds in the metadata of what we assigned, before there is a candidate.
+            Said::GaveUp if candidate.is_none() => {
+                let lacks = gate::blame(reason.as_ref().map(|reason| reason.number)) == Blame::NotInstallable;
+                return lacks.then(|| self.rollout_behind(state)).flatten();
+            }
+            Said::GaveUp => candidate.as_ref(),
+        };
+        let release = release_name(subject?);
+        // The newest one that may have brought it.
         let mut rollouts = self.rules.rollouts.iter().rev();
         let rollout =
             rollouts.find(|rollout| rollout.started_at.is_some() && rollout.release == release && rollout.selector.selects(&state.vehicle));
         rollout.map(|rollout| rollout.id)
+    }
+
+    /// The rollout behind what the vehicle is assigned by the metadata that it holds.
+    fn rollout_behind(&self, state: &VehicleState) -> Option<RolloutId> {
+        let held = state.held.as_ref()?.assigned.as_ref()?;
+        let assignment = assignment(&state.vehicle, &self.rules, self.now)?;
+        (assignment.release.assigned == *held).then_some(assignment.rollout)
     }
 
     async fn run_gates(&mut self, change: &mut Change) -> Result<(), BatchError> {
@@ -311,95 +331,42 @@ fn files(signed: SignedSet) -> Vec<(&'static str, u64, Vec<u8>)> {
     files
 }
 
-/// The release that the report is about.
-fn subject(report: &EcuReport) -> Option<&ReleaseRef> {
-    let payload = &report.payload;
-    match payload.update {
-        // Without a candidate the vehicle refused metadata, not a release. What drives is not to blame: otherwise anybody who alters
-        // metadata on its way makes failures of vehicles that confirmed, and stops a good rollout.
-        UpdateState::RolledBack | UpdateState::Refused => payload.candidate.as_ref(),
-        UpdateState::Idle
-        | UpdateState::Offered
-        | UpdateState::Consented
-        | UpdateState::Downloading
-        | UpdateState::Staged
-        | UpdateState::SelfTested
-        | UpdateState::Shadow
-        | UpdateState::Armed
-        | UpdateState::Trial
-        | UpdateState::Confirmed => payload.candidate.as_ref().or(payload.release.as_ref()),
-    }
-}
-
 fn release_name(release: &ReleaseRef) -> ReleaseName {
     ReleaseName { model: release.model.clone(), version: release.version.clone() }
 }
 
 /// The counter below which the vehicle will install nothing. The release that drives counts unless it is on trial.
-fn confirmed_counter(report: &EcuReport) -> u64 {
-    match report.payload.update {
-        UpdateState::Trial => 0,
-        UpdateState::Idle
-        | UpdateState::Offered
-        | UpdateState::Consented
-        | UpdateState::Downloading
-        | UpdateState::Staged
-        | UpdateState::SelfTested
-        | UpdateState::Shadow
-        | UpdateState::Armed
-        | UpdateState::Confirmed
-        | UpdateState::RolledBack
-        | UpdateState::Refused => report.payload.release.as_ref().map_or(0, |release| release.release_counter),
-    }
+fn confirmed_counter(payload: &ReportPayload) -> u64 {
+    let release = payload.release.as_ref().filter(|_| payload.update != UpdateState::Trial);
+    release.map_or(0, |release| release.release_counter)
 }
 
-fn reason_number(payload: &ReportPayload) -> Option<u32> {
-    payload.reason.as_ref().map(|reason| reason.number)
-}
-
-/// As what the gate counts the report. A failure that is not the release's is noted, and not counted.
-fn counted(payload: &ReportPayload) -> Option<Counted> {
-    match payload.update {
-        UpdateState::Confirmed => Some(Counted::Confirmed),
-        UpdateState::RolledBack | UpdateState::Refused => gate::blames_release(reason_number(payload)).then_some(Counted::Failed),
-        UpdateState::Idle
-        | UpdateState::Offered
-        | UpdateState::Consented
-        | UpdateState::Downloading
-        | UpdateState::Staged
-        | UpdateState::SelfTested
-        | UpdateState::Shadow
-        | UpdateState::Armed
-        | UpdateState::Trial => None,
-    }
-}
-
-/// What the report says about its release; nothing when no update is going on.
-fn outcome(vehicle_id: &str, report: &EcuReport) -> Option<Outcome> {
-    if report.payload.update == UpdateState::Idle {
-        return None;
-    }
-    let reason = report.payload.reason.as_ref();
-    Some(Outcome {
+/// What the report says about its release, and as what the gate counts it. A failure that is not the release's is noted only.
+fn outcome(vehicle_id: &str, payload: &ReportPayload) -> Outcome {
+    let reason = payload.reason.as_ref();
+    let reason_number = reason.map(|reason| reason.number);
+    let counted = match gate::said(payload.update) {
+        Said::Confirmed => Some(Counted::Confirmed),
+        Said::GaveUp => (gate::blame(reason_number) == Blame::Release).then_some(Counted::Failed),
+        Said::Nothing | Said::Underway => None,
+    };
+    Outcome {
         vehicle_id: vehicle_id.to_owned(),
-        stage: report.payload.update.name().to_owned(),
-        reason_number: reason.map(|reason| i64::from(reason.number)),
+        stage: payload.update,
+        counted,
+        reason_number,
         reason_name: reason.map(|reason| reason.name.clone()),
         reason_text: reason.map(|reason| reason.text.clone()),
-    })
+    }
 }
 
-fn failure_event(rollout: RolloutId, outcome: &Outcome, counted: Counted) -> Option<NewEvent> {
-    let failed = counted == Counted::Failed;
+fn failure_event(rollout: RolloutId, outcome: &Outcome) -> Option<NewEvent> {
+    let failed = outcome.counted == Some(Counted::Failed);
+    let (vehicle, stage) = (&outcome.vehicle_id, outcome.stage.name());
     failed.then(|| NewEvent {
         kind: "vehicle_failed",
         rollout: Some(rollout),
-        vehicle_id: Some(outcome.vehicle_id.clone()),
-        text: format!(
-            "vehicle {} reports {}: {}",
-            outcome.vehicle_id,
-            outcome.stage,
-            outcome.reason_text.as_deref().unwrap_or("no reason given")
-        ),
+        vehicle_id: Some(vehicle.clone()),
+        text: format!("vehicle {vehicle} reports {stage}: {}", outcome.reason_text.as_deref().unwrap_or("no reason given")),
     })
 }

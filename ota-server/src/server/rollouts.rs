@@ -5,10 +5,10 @@ use switchback_signing::time::UnixTime;
 use super::{Server, to_the_end};
 use crate::{
     fleet::FleetVehicle,
-    gate::{LimitError, Tally},
+    gate::{Blame, LimitError, Said, Tally, blame, said},
     keys::KeyError,
-    registry::{Change, Event, NewEvent, NewRollout, Outcome, RegistryError},
-    rollout::{Act, Approval, ApprovalId, IllegalMove, PausedBy, Rollout, RolloutId, Rules, Withheld, verdict},
+    registry::{Change, Counted, Event, NewEvent, NewRollout, Outcome, RegistryError},
+    rollout::{Act, Approval, ApprovalId, IllegalMove, PausedBy, Rollout, RolloutId, Rules, Withheld, unapproved, verdict},
 };
 
 /// Events of a rollout that are shown.
@@ -58,8 +58,18 @@ pub struct WaveProgress {
     pub reached: u64,
     /// Vehicles by the last stage that they reported, `offered` first.
     pub stages: BTreeMap<String, u64>,
-    /// Failed vehicles by the name of the reason.
+    /// Vehicles that gave a reason, by its name.
     pub reasons: BTreeMap<String, u64>,
+    /// Vehicles that run the release, as the gate counts them, since the beginning.
+    pub confirmed: u64,
+    /// Vehicles that failed for a reason that blames the release, as the gate counts them, since the beginning.
+    pub failed: u64,
+    /// Vehicles that lack what the release asks for.
+    pub not_installable: u64,
+    /// Vehicles that refused the release or rolled it back for what it is not to blame for.
+    pub not_blamed: u64,
+    /// Vehicles that are not offered the release, by why.
+    pub withheld: BTreeMap<String, u64>,
 }
 
 /// A rollout with all that is known about it.
@@ -97,7 +107,20 @@ impl Server {
         to_the_end(async move { server.move_rollout(id, act).await }).await
     }
 
-    /// Writes an approval down; its `id` is ignored.
+    /// What somebody who starts `rollout` should know.
+    #[must_use]
+    pub fn start_warnings(&self, rollout: &Rollout) -> Vec<String> {
+        let (rules, now, fleet) = (self.rules.load(), self.now(), self.fleet.all());
+        let vehicles: Vec<_> = fleet.iter().map(|vehicle| vehicle.state.load_full()).collect();
+        let regions = unapproved(rollout, vehicles.iter().map(|state| &state.vehicle), &rules, now);
+        let release = &rollout.release;
+        let warning = |(region, vehicles): (&String, &u64)| {
+            format!("no approval of {release} is valid in {region} now: it is offered to nobody there ({vehicles} vehicles wait)")
+        };
+        regions.iter().map(warning).collect()
+    }
+
+    /// Writes an approval down; its `id` and `contents` are ignored: it binds what is published now.
     pub async fn approve(self: &Arc<Self>, new: Approval) -> Result<Approval, RolloutError> {
         let server = Arc::clone(self);
         to_the_end(async move { server.add_approval(new).await }).await
@@ -154,12 +177,18 @@ impl Server {
         Ok(next)
     }
 
-    async fn add_approval(&self, new: Approval) -> Result<Approval, RolloutError> {
+    async fn add_approval(&self, mut new: Approval) -> Result<Approval, RolloutError> {
         let _control = self.control.lock().await;
+        // An approval of what nobody has seen yet would be an approval of whatever comes.
+        new.contents = self.image.load().contents(&new.release).collect();
+        if new.contents.is_empty() {
+            return Err(RolloutError::NotPublished(new.release.to_string()));
+        }
         let (mut change, now) = (self.registry.change().await?, self.now());
         let approval = Approval { id: change.add_approval(&new, now).await?, ..new };
         let Approval { release, region, authority, number, .. } = &approval;
-        let text = format!("{release} approved in {region} by {authority}, number {number}");
+        let contents: Vec<String> = approval.contents.iter().map(|content| format!("{} sha256 {}", content.path, content.sha256)).collect();
+        let text = format!("{release} approved in {region} by {authority}, number {number}: {}", contents.join(", "));
         self.note_for_release(&mut change, &approval, "approval_added", &text, now).await?;
         change.commit().await?;
         self.change_rules(|rules| rules.approvals.push(approval.clone()));
@@ -194,7 +223,7 @@ impl Server {
         let outcomes = self.registry.outcomes(id).await?;
         let tally = self.registry.tallies().await?.remove(&id).unwrap_or_default();
         let events = self.registry.events(id, EVENTS_MAX).await?;
-        let waves = progress(&rollout, &self.fleet.all(), &outcomes, self.now());
+        let waves = progress(&rollout, &self.fleet.all(), &outcomes, &self.rules.load(), self.now());
         Ok(RolloutView { rollout, tally, waves, events })
     }
 
@@ -253,29 +282,42 @@ fn describe(act: &Act) -> (&'static str, String) {
     }
 }
 
-fn progress(rollout: &Rollout, fleet: &[Arc<FleetVehicle>], outcomes: &[Outcome], now: UnixTime) -> Vec<WaveProgress> {
+fn progress(rollout: &Rollout, fleet: &[Arc<FleetVehicle>], outcomes: &[Outcome], rules: &Rules, now: UnixTime) -> Vec<WaveProgress> {
     let by_vehicle: BTreeMap<&str, &Outcome> = outcomes.iter().map(|outcome| (outcome.vehicle_id.as_str(), outcome)).collect();
-    let mut members: Vec<Vec<&Outcome>> = vec![Vec::new(); rollout.waves.len()];
     let mut waves = vec![WaveProgress::default(); rollout.waves.len()];
     for vehicle in fleet {
         let vehicle = &vehicle.state.load().vehicle;
         let wave = rollout.wave_for(vehicle).filter(|_| rollout.selector.selects(vehicle));
-        let Some(wave) = wave else { continue };
-        waves[wave].selected += 1;
-        waves[wave].reached += u64::from(rollout.wave_of(vehicle, now).is_some());
-        members[wave].extend(by_vehicle.get(&*vehicle.id));
-    }
-    for (wave, outcomes) in waves.iter_mut().zip(&members) {
-        wave.stages = count_by(outcomes.iter().map(|outcome| outcome.stage.as_str()));
-        wave.reasons = count_by(outcomes.iter().filter_map(|outcome| outcome.reason_name.as_deref()));
+        let Some(wave) = wave.map(|wave| &mut waves[wave]) else { continue };
+        wave.selected += 1;
+        wave.reached += u64::from(rollout.wave_of(vehicle, now).is_some());
+        if let Err(withheld) = verdict(vehicle, rollout, rules, now) {
+            *wave.withheld.entry(withheld.of_vehicles_like(vehicle)).or_default() += 1;
+        }
+        if let Some(outcome) = by_vehicle.get(&*vehicle.id) {
+            wave.count(outcome);
+        }
     }
     waves
 }
 
-/// Stages of a rollout's vehicles, counted for people.
-fn count_by<'a>(words: impl Iterator<Item = &'a str>) -> BTreeMap<String, u64> {
-    words.fold(BTreeMap::new(), |mut counts, word| {
-        *counts.entry(word.to_owned()).or_default() += 1;
-        counts
-    })
+impl WaveProgress {
+    fn count(&mut self, outcome: &Outcome) {
+        *self.stages.entry(outcome.stage.name().to_owned()).or_default() += 1;
+        if let Some(reason) = &outcome.reason_name {
+            *self.reasons.entry(reason.clone()).or_default() += 1;
+        }
+        match outcome.counted {
+            Some(Counted::Confirmed) => self.confirmed += 1,
+            Some(Counted::Failed) => self.failed += 1,
+            None => {}
+        }
+        if said(outcome.stage) == Said::GaveUp && outcome.counted != Some(Counted::Failed) {
+            match blame(outcome.reason_number) {
+                Blame::NotInstallable => self.not_installable += 1,
+                // The release, not counted: told again, by a vehicle whose first failure was not the release's.
+                Blame::Circumstances | Blame::Release => self.not_blamed += 1,
+            }
+        }
+    }
 }

@@ -133,3 +133,63 @@ fn a_download_goes_on_where_it_stopped() {
     let head = http::request(server.address(), "HEAD", &path, &[], &[]);
     assert_eq!((head.status, head.headers["content-length"].as_str(), head.body.len()), (200, "3000000", 0));
 }
+
+#[test]
+fn what_was_approved_or_rolled_out_keeps_its_bytes() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let mut ceremony = published(&server);
+    let index = Ceremony::index("1.0.0", "ultra");
+    let mut put = |text: &str| {
+        let other = text.as_bytes();
+        assert_eq!(Ceremony::upload(&server, "ultra/vla-1.0.0.index", other).status, 201);
+        let (path, bytes) = ceremony.sign_content("1.0.0", "ultra", 1, &[0, 1], other);
+        (Sha256Digest::of(other), server.control_bytes("PUT", &path, &bytes))
+    };
+    // Nobody has decided anything about it: a mistake can be mended.
+    let (mended, response) = put("mended index");
+    assert_eq!(response.status, 200, "{}", response.text());
+    let approval = server.approve("1.0.0");
+    let listed = server.ask("GET", "/v1/approvals", None)["approvals"][0]["contents"].clone();
+    let content = json!({"path": "ultra/vla-1.0.0.index", "sha256": mended.to_hex(), "tier": "ultra", "hardware_ids": ["orin"]});
+    assert_eq!(listed, json!([content]));
+    let refused = |(other, response): (Sha256Digest, crate::support::Response)| {
+        assert_eq!((response.status, response.problem().as_str()), (409, "release_content_differs"));
+        let expected = format!(
+            "ultra/vla-1.0.0.index: release vla 1.0.0 has the chunk index {other} here, and is known with {mended}; its content was \
+             approved or rolled out and cannot change"
+        );
+        assert_eq!(response.json()["detail"], expected);
+    };
+    refused(put("another index"));
+    // An approval that was revoked was given all the same.
+    server.ask("DELETE", &format!("/v1/approvals/{approval}"), None);
+    refused(put("a third index"));
+    assert_ne!(Sha256Digest::of(&index), mended);
+}
+
+#[test]
+fn a_rollout_binds_the_bytes_too() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let mut ceremony = published(&server);
+    server.draft("1.0.0", &json!([{"name": "all", "percent": 100}]), 1);
+    let other = b"another index";
+    assert_eq!(Ceremony::upload(&server, "ultra/vla-1.0.0.index", other).status, 201);
+    let (path, bytes) = ceremony.sign_content("1.0.0", "ultra", 1, &[0, 1], other);
+    assert_eq!(server.control_bytes("PUT", &path, &bytes).problem(), "release_content_differs");
+}
+
+#[test]
+fn what_nobody_has_seen_cannot_be_approved() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    published(&server);
+    let approval = json!({"model": "vla", "version": "9.0.0", "region": "eu", "authority": "KBA", "number": "1",
+        "valid_from": "2026-01-01T00:00:00Z"});
+    let refused = server.control("POST", "/v1/approvals", Some(&approval));
+    assert_eq!((refused.status, refused.problem().as_str()), (409, "release_not_published"));
+    assert_eq!(refused.json()["detail"], "the Image repository holds no release vla 9.0.0");
+    assert!(refused.json()["hint"].as_str().unwrap().starts_with("publish the signed metadata of the release first"));
+    assert_eq!(server.ask("GET", "/v1/approvals", None), json!({"approvals": []}));
+}

@@ -60,6 +60,52 @@ fn nobody_is_offered_a_release_that_is_not_approved_for_their_market() {
 }
 
 #[test]
+fn an_operator_learns_who_waits_for_what() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let ceremony = published(&server);
+    for name in ["v-eu-1", "v-eu-2"] {
+        TestVehicle::enroll(&server, name);
+    }
+    let mut chinese = TestVehicle::enroll_as(&server, "v-cn", "ultra", "P7", "cn");
+    server.approve("1.0.0");
+    let waves = json!([{"name": "P7", "percent": 100}, {"name": "rest", "percent": 100, "starts_at": "2099-01-01T00:00:00Z"}]);
+    let id = server.draft("1.0.0", &waves, 1);
+    assert_eq!(server.rollout(id)["waves"][0]["withheld"], json!({"the rollout is not running": 3}));
+    let started = server.ask("POST", &format!("/v1/rollouts/{id}/start"), None);
+    let warning = "no approval of vla 1.0.0 is valid in cn now: it is offered to nobody there (1 vehicles wait)";
+    assert_eq!(started["warnings"], json!([warning]));
+    assert_eq!(server.rollout(id)["waves"][0]["withheld"], json!({"no approval in cn": 1}));
+    let approval = json!({"model": "vla", "version": "1.0.0", "region": "cn", "authority": "MIIT", "number": "1",
+        "valid_from": "2026-01-01T00:00:00Z"});
+    server.ask("POST", "/v1/approvals", Some(&approval));
+    assert_eq!(server.rollout(id)["waves"][0]["withheld"], json!({}));
+    assert_eq!(chinese.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+}
+
+#[test]
+fn a_vehicle_that_lacks_what_the_release_asks_for_is_counted_and_stops_nothing() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let mut ceremony = published(&server);
+    ceremony.publish(&server, "2.0.0", "ultra", 2);
+    server.approve("2.0.0");
+    let id = server.roll_out("2.0.0", 1);
+    let mut old = TestVehicle::enroll(&server, "v-1");
+    // It has not been told of the release; what it refuses is something else.
+    old.refuse(&server, START, None, 155, "sdk_too_old");
+    assert_eq!(server.rollout(id)["waves"][0]["not_installable"], 0);
+    assert_eq!(old.offered(&server, &ceremony, START).as_deref(), Some("2.0.0"));
+    // It finds out before it has a candidate.
+    old.refuse(&server, START, None, 155, "sdk_too_old");
+    let rollout = server.rollout(id);
+    assert_eq!((&rollout["state"], &rollout["gate"]), (&json!("running"), &json!({"confirmed": 0, "failed": 0})));
+    let wave = &rollout["waves"][0];
+    assert_eq!((&wave["not_installable"], &wave["failed"], &wave["not_blamed"]), (&json!(1), &json!(0), &json!(0)));
+    assert_eq!(wave["reasons"], json!({"sdk_too_old": 1}));
+}
+
+#[test]
 fn a_vehicle_of_another_tier_is_never_offered_the_release() {
     let data = folder();
     let server = TestServer::start(data.path());
@@ -70,6 +116,12 @@ fn a_vehicle_of_another_tier_is_never_offered_the_release() {
     assert_eq!(small.offered(&server, &ceremony, START), None);
     // One name, one rollout, one target for each tier.
     ceremony.publish(&server, "1.0.0", "ultra-se", 1);
+    // The authority has not seen these bytes.
+    assert_eq!(small.offered(&server, &ceremony, START), None);
+    let view = server.ask("GET", "/v1/vehicles/v-se", None);
+    let reason = "the approval in the vehicle's region is of other content than what is published for its tier and hardware";
+    assert_eq!(view["rollouts"][0]["withheld"], reason);
+    server.approve("1.0.0");
     let Outcome::Install(target) = small.check(&server, &ceremony, START, Installed::default()) else { panic!() };
     assert_eq!(target.path(), "ultra-se/vla-1.0.0.index");
 }
@@ -163,6 +215,12 @@ fn what_the_release_is_not_to_blame_for_pauses_no_rollout() {
     vehicle.refuse(&server, START, Some("2.0.0"), 301, "space_missing");
     assert_eq!(gates(), [running(1, 0), running(0, 0)]);
     assert_eq!(server.rollout(coming)["waves"][0]["reasons"], json!({"space_missing": 1}));
+
+    // Its ONNX Runtime does not start: no other model would run either.
+    vehicle.refuse(&server, START, Some("2.0.0"), 4005, "not_started");
+    assert_eq!(gates(), [running(1, 0), running(0, 0)]);
+    let wave = server.rollout(coming)["waves"][0].clone();
+    assert_eq!((&wave["failed"], &wave["not_blamed"]), (&json!(0), &json!(1)));
 
     vehicle.refuse(&server, START, Some("2.0.0"), 4136, "self_test_failed");
     assert_eq!(gates(), [running(1, 0), paused.clone()]);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{PATIENCE, SIGNERS, TAMPERED};
 use crate::fleet::{APPROVED, Spec, Tier};
-use crate::stage::{Package, Stage, Watch};
+use crate::stage::{Package, Stage, Watch, Wave};
 use crate::vehicle::{Event, Vehicle};
 
 pub(super) fn tell(stage: &mut Stage) -> Result<()> {
@@ -31,13 +31,14 @@ fn tampered_bundle(stage: &mut Stage) -> Result<()> {
     let id = stage.create_rollout("vla-2 2.0.1", &draft, &options)?;
     stage.desk.run(&["rollout", "start", &id])?;
     let mut watch = Watch::new(&id);
+    let refused = |wave: &Wave| wave.at(&["refused"]);
     // The release is not to blame for what somebody did to the server's disk, so no gate pauses it: a person does.
-    let rollout = stage.watch(&mut watch, "refusal of the tampered bundle", PATIENCE, |rollout| rollout.sum(|wave| wave.failed) > 0)?;
+    let rollout = stage.watch(&mut watch, "refusal of the tampered bundle", PATIENCE, |rollout| rollout.sum(refused) > 0)?;
     stage.desk.run(&["rollout", "pause", &id, "--reason", "the server's copy of its bundle is damaged"])?;
     let refusal = stage.wait_for("refusal in a vehicle's own words", PATIENCE, |vehicles| {
         vehicles.iter().flat_map(Vehicle::events).find(|event| event.version == version && event.is_refusal())
     })?;
-    let counts = (rollout.sum(|wave| wave.failed), rollout.sum(|wave| wave.confirmed));
+    let counts = (rollout.sum(refused), rollout.sum(|wave| wave.confirmed));
     let measured = format!("{} refused it, {} run it: \"{}\"", counts.0, counts.1, refusal.text);
     let holds = counts.0 > 0 && counts.1 == 0 && refusal.text.contains("SHA-256") && driven_by(stage, version)? == 0;
     stage.ledger.claim("One flipped bit is refused before anything of it is decoded", &measured, holds)

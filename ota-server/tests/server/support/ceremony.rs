@@ -106,6 +106,11 @@ impl Ceremony {
 
     /// Adds a release to its tier's role and returns the role's next file, signed by `engineers`.
     pub(crate) fn sign_release(&mut self, version: &str, tier: &str, counter: u64, engineers: &[usize]) -> (String, Vec<u8>) {
+        self.sign_content(version, tier, counter, engineers, &Self::index(version, tier))
+    }
+
+    /// As [`Self::sign_release`], with any chunk index.
+    pub(crate) fn sign_content(&mut self, version: &str, tier: &str, counter: u64, engineers: &[usize], index: &[u8]) -> (String, Vec<u8>) {
         let bundle = format!("bundle of vla {version} for {tier}").into_bytes();
         let bundle_path = format!("{tier}/vla-{version}.tar.zst");
         let custom = Custom {
@@ -125,7 +130,7 @@ impl Ceremony {
         let role_version = self.role_versions.entry(role.clone()).or_default();
         *role_version += 1;
         let listed = self.listed.entry(role.clone()).or_default();
-        let target = TargetMeta::of_release(&Self::index(version, tier), &custom);
+        let target = TargetMeta::of_release(index, &custom);
         listed.insert(format!("{tier}/vla-{version}.index"), target);
         listed.insert(bundle_path, TargetMeta::of_digest(bundle.len() as u64, Sha256Digest::of(&bundle)));
         let mut targets = Targets::new(*role_version, self.expires);

@@ -1,8 +1,10 @@
 //! `switchback approval add|list|revoke`.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use switchback_signing::{metadata::Region, time::UnixTime};
 
 use crate::{
@@ -14,7 +16,7 @@ use crate::{
 /// Record what the authorities have approved; no vehicle is offered a release that is not approved in its region
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Record an approval
+    /// Record an approval, of the content that is published now under the name
     ///
     /// Example: switchback approval add --model vla-2 --version 2.0.0 --region eu --authority KBA --number E1-2027-4711
     Add(Add),
@@ -68,6 +70,9 @@ struct Approval {
     id: u64,
     model: String,
     version: String,
+    /// The bytes that were approved.
+    #[serde(default)]
+    contents: Vec<Content>,
     region: String,
     #[serde(default)]
     model_lines: Vec<String>,
@@ -75,6 +80,14 @@ struct Approval {
     number: String,
     valid_from: String,
     valid_until: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Content {
+    tier: String,
+    sha256: String,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -123,7 +136,11 @@ fn describe(approvals: &[Approval]) -> String {
             approval.number.clone(),
             approval.valid_from.clone(),
             approval.valid_until.clone().unwrap_or_else(|| "open".into()),
+            approval.contents.iter().map(|content| format!("{} {}", content.tier, content.sha256)).collect::<Vec<_>>().join(", "),
         ]
     };
-    table(&["ID", "RELEASE", "REGION", "LINES", "AUTHORITY", "NUMBER", "FROM", "UNTIL"], &approvals.iter().map(row).collect::<Vec<_>>())
+    table(
+        &["ID", "RELEASE", "REGION", "LINES", "AUTHORITY", "NUMBER", "FROM", "UNTIL", "CHUNK INDEX"],
+        &approvals.iter().map(row).collect::<Vec<_>>(),
+    )
 }

@@ -164,6 +164,12 @@ struct Rollout {
     paused_reason: Option<String>,
     #[serde(default)]
     started_at: Option<String>,
+    /// What to know of a rollout that was just started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    warnings: Option<Vec<String>>,
+    /// What the gate counts, since the start or the last resume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gate: Option<Gate>,
     #[serde(default)]
     waves: Vec<WaveStatus>,
     #[serde(default)]
@@ -176,6 +182,12 @@ struct Rollout {
 struct Release {
     model: String,
     version: String,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Gate {
+    confirmed: u64,
+    failed: u64,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -193,7 +205,13 @@ struct WaveStatus {
     #[serde(default)]
     failed: u64,
     #[serde(default)]
+    not_installable: u64,
+    #[serde(default)]
+    not_blamed: u64,
+    #[serde(default)]
     reasons: BTreeMap<String, u64>,
+    #[serde(default)]
+    withheld: BTreeMap<String, u64>,
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
 }
@@ -269,7 +287,10 @@ fn request(arguments: &Create) -> Value {
 
 fn act(target: &Target, act: &str, body: &Value, output: &Output) -> anyhow::Result<()> {
     let rollout: Rollout = Client::new(&target.server)?.post(&format!("/v1/rollouts/{}/{act}", target.id), body)?;
-    output.show(&rollout, |rollout| format!("rollout {} ({}) is {}", rollout.id, rollout.name, state(rollout)))
+    output.show(&rollout, |rollout| {
+        let done = format!("rollout {} ({}) is {}", rollout.id, rollout.name, state(rollout));
+        rollout.warnings.iter().flatten().fold(done, |text, warning| format!("{text}\nwarning: {warning}"))
+    })
 }
 
 fn list(rollouts: &[Rollout]) -> String {
@@ -293,6 +314,7 @@ fn status(rollout: &Rollout) -> String {
         ("release", format!("{} {}", rollout.release.model, rollout.release.version)),
         ("state", state(rollout)),
         ("started", rollout.started_at.clone().unwrap_or_else(|| "-".into())),
+        ("gate", rollout.gate.as_ref().map_or_else(|| "-".into(), gate)),
     ]);
     let row = |wave: &WaveStatus| {
         let counts = [wave.selected, wave.reached, wave.offered, wave.confirmed, wave.failed].map(|count| count.to_string());
@@ -302,6 +324,9 @@ fn status(rollout: &Rollout) -> String {
     };
     let header = ["WAVE", "SHARE", "PROGRESS", "SELECTED", "REACHED", "OFFERED", "CONFIRMED", "FAILED", "REASONS"];
     let _ = write!(text, "\n{}", table(&header, &rollout.waves.iter().map(row).collect::<Vec<_>>()));
+    for line in left_out(&rollout.waves) {
+        let _ = writeln!(text, "{line}");
+    }
     let recent = rollout.events.len().saturating_sub(EVENTS);
     if !rollout.events.is_empty() {
         text.push('\n');
@@ -310,6 +335,26 @@ fn status(rollout: &Rollout) -> String {
         let _ = writeln!(text, "{}  {}", event.at, event.text);
     }
     text
+}
+
+fn gate(gate: &Gate) -> String {
+    format!("{} confirmed, {} failed since the start or the last resume", gate.confirmed, gate.failed)
+}
+
+/// The vehicles that the columns do not explain: those that are offered nothing, and those that gave up for what the release is not to
+/// blame for.
+fn left_out(waves: &[WaveStatus]) -> Vec<String> {
+    let mut withheld: BTreeMap<&str, u64> = BTreeMap::new();
+    for (reason, count) in waves.iter().flat_map(|wave| &wave.withheld) {
+        *withheld.entry(reason).or_default() += count;
+    }
+    let mut lines: Vec<String> = withheld.iter().map(|(reason, count)| format!("withheld: {reason} ({count})")).collect();
+    let kinds = [
+        ("not installable: the vehicle lacks a contract, SDK or runtime", waves.iter().map(|wave| wave.not_installable).sum::<u64>()),
+        ("given up for what the release is not to blame for", waves.iter().map(|wave| wave.not_blamed).sum()),
+    ];
+    lines.extend(kinds.iter().filter(|(_, count)| *count > 0).map(|(kind, count)| format!("{kind} ({count})")));
+    lines
 }
 
 /// `=` for confirmed vehicles, `!` for failed ones, `.` for the others.

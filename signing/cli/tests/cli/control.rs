@@ -144,7 +144,8 @@ fn approvals_are_added_listed_and_revoked() {
     let server = Server::start();
     let desk = Desk::with_server(&server.url);
     let approval = json!({"id": 4, "model": "vla-2", "version": "2.0.0", "region": "eu", "model_lines": [], "authority": "KBA",
-        "number": "E1-7", "valid_from": "2027-01-01T00:00:00Z", "valid_until": null});
+        "number": "E1-7", "valid_from": "2027-01-01T00:00:00Z", "valid_until": null,
+        "contents": [{"path": "ultra/vla-2-2.0.0.index", "tier": "ultra", "sha256": "ab12", "hardware_ids": ["drive-a"]}]});
     server.answer("POST /v1/approvals", 201, &approval.to_string());
     server.answer("GET /v1/approvals", 200, &json!({"approvals": [approval]}).to_string());
     server.answer("DELETE /v1/approvals/4", 204, "");
@@ -154,7 +155,9 @@ fn approvals_are_added_listed_and_revoked() {
     let expected = json!({"model": "vla-2", "version": "2.0.0", "region": "eu", "model_lines": [], "authority": "KBA", "number": "E1-7",
         "valid_from": "2027-01-01T00:00:00Z", "valid_until": null});
     assert_eq!(sent, expected);
-    assert!(desk.succeed("approval list").contains("KBA"));
+    let listed = desk.succeed("approval list");
+    assert!(listed.contains("KBA") && listed.contains("ultra ab12"), "{listed}");
+    assert_eq!(desk.ask("approval list")["approvals"][0]["contents"][0]["path"], "ultra/vla-2-2.0.0.index");
     assert_eq!(desk.ask("approval revoke 4"), json!({"revoked": 4}));
 }
 
@@ -187,18 +190,32 @@ fn a_rollout_is_created_moved_and_watched() {
         server.answer(&format!("POST /v1/rollouts/1/{act}"), 200, &rollout.to_string());
     }
     desk.succeed("rollout start 1");
+    rollout["warnings"] = json!(["no approval of vla-2 2.0.0 is valid in cn now"]);
+    server.answer("POST /v1/rollouts/1/start", 200, &rollout.to_string());
+    let started = desk.succeed("rollout start 1");
+    assert!(started.contains("\nwarning: no approval of vla-2 2.0.0 is valid in cn now"), "{started}");
+    assert_eq!(desk.ask("rollout start 1")["warnings"][0], "no approval of vla-2 2.0.0 is valid in cn now");
     desk.succeed("rollout pause 1 --reason snow");
     desk.succeed("rollout resume 1 --note thawed");
-    let bodies: Vec<String> = server.seen()[2..].iter().map(|seen| String::from_utf8(seen.body.clone()).unwrap()).collect();
+    let bodies: Vec<String> = server.seen()[4..].iter().map(|seen| String::from_utf8(seen.body.clone()).unwrap()).collect();
     assert_eq!(bodies, ["{}", r#"{"reason":"snow"}"#, r#"{"note":"thawed"}"#]);
 
     rollout["waves"] = json!([{"name": "canary", "percent": 5.0, "selected": 20, "reached": 20, "offered": 18, "confirmed": 10, "failed": 3,
-        "reasons": {"self_test": 3}}]);
+        "reasons": {"self_test": 3}, "withheld": {"no approval in cn": 2}, "not_installable": 4, "not_blamed": 5}]);
     rollout["events"] = json!([{"at": "2027-03-01T06:00:00Z", "text": "paused by the gate: 3 vehicles failed, the limit is 3"}]);
     rollout["gate"] = json!({"confirmed": 10, "failed": 3});
     server.answer("GET /v1/rollouts/1", 200, &rollout.to_string());
     let status = desk.succeed("rollout status 1");
-    for part in ["paused by the gate: 3 vehicles failed", "[==========!!!.......]", "self_test 3", "2027-03-01T06:00:00Z"] {
+    for part in [
+        "paused by the gate: 3 vehicles failed",
+        "[==========!!!.......]",
+        "self_test 3",
+        "2027-03-01T06:00:00Z",
+        "gate     10 confirmed, 3 failed since",
+        "\nwithheld: no approval in cn (2)\n",
+        "\nnot installable: the vehicle lacks",
+        "to blame for (5)",
+    ] {
         assert!(status.contains(part), "{part}\n{status}");
     }
     assert_eq!(desk.ask("rollout status 1")["gate"]["failed"], 3, "what the program does not know is passed on");
