@@ -65,7 +65,7 @@ fn a_full_disk_is_told_as_the_reason_and_once_there_is_room_the_update_completes
     // Room enough, and then somebody else takes it in the middle of the download.
     proxy.set_rule(|request| if of_second(request) { Fate::CutBody(700_000) } else { Fate::Pass });
     disk.clear();
-    vehicle.until("downloadpaused", "vla-2 2.0.0");
+    vehicle.until("download-paused", "vla-2 2.0.0");
     disk.fill(usize::MAX);
     proxy.set_rule(|_| Fate::Pass);
     vehicle.until("refused", "the disk is full: cannot");

@@ -31,10 +31,21 @@ use trip::Trip;
 /// As the C example: the drive ended before `--until-version` was confirmed.
 const NOT_REACHED: u8 = 3;
 
+/// The server does not know the vehicle: nothing will ever be assigned to it.
+const NOT_ENROLLED: u8 = 4;
+
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(NOT_REACHED),
+    let options = Options::parse();
+    match run(&options) {
+        Ok(End::NotEnrolled) => {
+            eprintln!(
+                "rust-vehicle: {} did not enroll at {}; is the --token unused, and for this --vehicle-id?",
+                options.vehicle_id, options.server
+            );
+            ExitCode::from(NOT_ENROLLED)
+        }
+        Ok(End::Time) if options.until_version.is_some() => ExitCode::from(NOT_REACHED),
+        Ok(End::Time | End::Stopped | End::Confirmed) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rust-vehicle: {error:#}");
             ExitCode::FAILURE
@@ -42,7 +53,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<bool> {
+fn run(options: &Options) -> Result<End> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
@@ -53,7 +64,7 @@ fn run(options: &Options) -> Result<bool> {
         Drive { vehicle, driver, log, trip: Trip::new(options.seed, options.night), tally: Tally::default(), started: Instant::now() };
     let end = drive.run(options, &stop)?;
     println!("{}", drive.summary(options, end));
-    Ok(end != End::Time || options.until_version.is_none())
+    Ok(end)
 }
 
 /// A vehicle is opened with what the factory gave it: who it is, whom it trusts, and where the server is.
@@ -86,6 +97,18 @@ enum End {
     Stopped,
     Time,
     Confirmed,
+    NotEnrolled,
+}
+
+impl End {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Time => "time",
+            Self::Confirmed => "confirmed",
+            Self::NotEnrolled => "not-enrolled",
+        }
+    }
 }
 
 struct Drive {
@@ -118,7 +141,10 @@ impl Drive {
         let mut due = Instant::now();
         loop {
             self.frame(due, period)?;
-            self.tell_events();
+            let is_enrolled = self.tell_events();
+            if !is_enrolled {
+                return Ok(End::NotEnrolled);
+            }
             if stop.load(Ordering::Relaxed) {
                 return Ok(End::Stopped);
             }
@@ -126,7 +152,8 @@ impl Drive {
                 return Ok(End::Confirmed);
             }
             if options.seconds.is_some_and(|seconds| self.started.elapsed().as_secs_f64() >= seconds) {
-                return Ok(End::Time);
+                // Refused or never reached: either way the server does not know the vehicle.
+                return Ok(if self.vehicle.status().enrolled { End::Time } else { End::NotEnrolled });
             }
             // The next frame is due one period after this one was, however long this one took. Late frames are dropped, not queued.
             due += period;
@@ -161,16 +188,20 @@ impl Drive {
         Ok(())
     }
 
-    /// One line for everything that became of an update.
-    fn tell_events(&mut self) {
+    /// One line for everything that became of an update; `false` when the server refused the token. A real vehicle would drive on with
+    /// the model that it has and be enrolled at the workshop; here there is nothing more to see.
+    fn tell_events(&mut self) -> bool {
+        let mut is_enrolled = true;
         while let Some(event) = self.vehicle.next_event() {
             if let (EventKind::Update(UpdateState::Confirmed), Some(release)) = (&event.kind, &event.release) {
                 self.tally.confirmed = Some(release.version.clone());
             }
+            is_enrolled &= event.kind != EventKind::EnrollmentFailed;
             if event.kind != EventKind::Checked {
                 let _ = writeln!(std::io::stdout(), "{:8.2} s  {}", self.started.elapsed().as_secs_f64(), line(&event));
             }
         }
+        is_enrolled
     }
 
     fn summary(&self, options: &Options, end: End) -> serde_json::Value {
@@ -179,7 +210,7 @@ impl Drive {
             "vehicle": options.vehicle_id,
             "tier": options.tier,
             "model_line": options.model_line,
-            "end": format!("{end:?}").to_lowercase(),
+            "end": end.name(),
             "seconds": (self.started.elapsed().as_secs_f64() * 100.0).round() / 100.0,
             "roads": self.trip.roads(),
             "frames": tally.frames,
@@ -211,11 +242,30 @@ impl Tally {
 
 /// `shadow       vla-2 2.0.0  why, if it failed`, as the C example prints it.
 fn line(event: &Event) -> String {
-    let name = match &event.kind {
-        EventKind::Update(state) => state.name().replace('_', "-"),
-        other => format!("{other:?}").to_lowercase(),
-    };
+    let name = name(&event.kind);
     let (model, version) = event.release.as_ref().map_or(("-", "-"), |release| (release.model.as_str(), release.version.as_str()));
-    let reason = event.reason.as_ref().map_or("", |reason| reason.text.as_str());
+    let reason = match &event.kind {
+        EventKind::Recovered(finding) => format!("{finding:?}"),
+        _ => event.reason.as_ref().map(|reason| reason.text.clone()).unwrap_or_default(),
+    };
     format!("{name:<12} {model} {version}  {reason}").trim_end().to_owned()
+}
+
+/// The names that the C library gives them.
+fn name(kind: &EventKind) -> String {
+    match kind {
+        EventKind::Update(state) => return state.name().replace('_', "-"),
+        EventKind::Checked => "checked",
+        EventKind::CheckFailed => "check-failed",
+        EventKind::NotBelieved => "not-believed",
+        EventKind::DownloadPaused => "download-paused",
+        EventKind::Enrolled => "enrolled",
+        EventKind::EnrollmentFailed => "enrollment-failed",
+        EventKind::Recovered(_) => "recovered",
+        EventKind::ModelLost => "model-lost",
+        EventKind::ModelRestored => "model-restored",
+        EventKind::ClockBehind => "clock-behind",
+        _ => "other",
+    }
+    .to_owned()
 }

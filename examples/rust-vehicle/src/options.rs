@@ -6,7 +6,7 @@ use clap::{Parser, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "rust-vehicle")]
 pub(crate) struct Options {
-    /// Address of the server, such as http://127.0.0.1:8080
+    /// Address of the server, such as http://127.0.0.1:8470; https unless it is on this computer
     #[arg(long)]
     pub(crate) server: String,
     /// Folder in which the vehicle keeps its models, its metadata and its key
@@ -22,17 +22,19 @@ pub(crate) struct Options {
     // A token is random and may begin with a hyphen.
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) token: Option<String>,
+    /// Name of the vehicle, the one that the token was made for
     #[arg(long)]
     pub(crate) vehicle_id: String,
     /// Serial number of the driving computer
     #[arg(long)]
     pub(crate) ecu_serial: String,
-    /// Kind of the driving computer
+    /// Kind of the driving computer, such as drive-a
     #[arg(long)]
     pub(crate) hardware_id: String,
     /// Product level, such as ultra
     #[arg(long)]
     pub(crate) tier: String,
+    /// Region in which the vehicle is approved, such as eu
     #[arg(long)]
     pub(crate) region: String,
     /// Shown in the output; the server has its own record of it
@@ -50,7 +52,7 @@ pub(crate) struct Options {
     /// Steps per second of wall time; a step is always 50 ms of simulated time
     #[arg(long, default_value_t = 20.0)]
     pub(crate) hz: f64,
-    /// Time between two questions to the server, milliseconds
+    /// Time between two questions to the server until it answers, milliseconds: its own number (`--poll-after-s` there) counts from then on
     #[arg(long, default_value_t = 1000)]
     pub(crate) poll_ms: u64,
     /// When a new model may take over
