@@ -38,6 +38,8 @@ pub(super) struct RecordPair {
     /// Which of the two holds the newest valid record; the other one is written next.
     newest: usize,
     generation: u64,
+    /// The disk does not give the other one back; it is made anew before it is written.
+    other_is_unreadable: bool,
 }
 
 /// What the two files held.
@@ -52,20 +54,15 @@ impl RecordPair {
     /// state it is in. The names are durable only after the directory is synced, which is left to the caller.
     pub(super) fn create(fs: Arc<dyn Fs>, names: [&'static str; 2]) -> Result<Self, StoreError> {
         for name in names.map(Path::new) {
-            match fs.remove_file(name) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(Operation::Remove, name)(error)),
-                _ => {}
-            }
-            let mut file = fs.create(name).map_err(failed(Operation::Create, name))?;
-            file.allocate(RECORD_BYTES as u64).map_err(failed(Operation::Allocate, name))?;
+            make_anew(fs.as_ref(), name)?;
         }
-        Ok(Self { fs, names, newest: 1, generation: 0 })
+        Ok(Self { fs, names, newest: 1, generation: 0, other_is_unreadable: false })
     }
 
     /// Reads both files and keeps the newest valid value. One that the disk does not give back is as good as torn while the other one is
     /// valid: it costs one step, where refusing would cost the model. Without a valid one it might hold all there is to know.
     pub(super) fn open<T: DeserializeOwned>(fs: Arc<dyn Fs>, names: [&'static str; 2]) -> Result<(Self, Found<T>), StoreError> {
-        let mut pair = Self { fs, names, newest: 1, generation: 0 };
+        let mut pair = Self { fs, names, newest: 1, generation: 0, other_is_unreadable: false };
         let mut found = Found { value: None, torn: false };
         let mut unreadable = None;
         for (number, name) in names.into_iter().enumerate() {
@@ -88,7 +85,10 @@ impl RecordPair {
         }
         match unreadable {
             Some(error) if found.value.is_none() => Err(error),
-            _ => Ok((pair, found)),
+            unreadable => {
+                pair.other_is_unreadable = unreadable.is_some();
+                Ok((pair, found))
+            }
         }
     }
 
@@ -104,6 +104,13 @@ impl RecordPair {
         let name = self.names[target];
         let record = encode(name, self.generation + 1, value)?;
         let path = Path::new(name);
+        if self.other_is_unreadable {
+            // Elsewhere on the disk, then. The valid record is not touched, so that a crash here leaves what there was.
+            make_anew(self.fs.as_ref(), path)?;
+            let base = Path::new("");
+            self.fs.sync_dir(base).map_err(sync_failed(base))?;
+            self.other_is_unreadable = false;
+        }
         let mut file = self.fs.open(path, Access::ReadWrite).map_err(failed(Operation::Open, path))?;
         file.write_at(0, &record).map_err(failed(Operation::Write, path))?;
         file.sync().map_err(sync_failed(path))?;
@@ -124,6 +131,16 @@ impl RecordPair {
         }
         if count < RECORD_BYTES { Ok(Read::Torn) } else { decode(&record) }
     }
+}
+
+/// An empty record, its space reserved. The name is durable only after the directory is synced.
+fn make_anew(fs: &dyn Fs, name: &Path) -> Result<(), StoreError> {
+    match fs.remove_file(name) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(Operation::Remove, name)(error)),
+        _ => {}
+    }
+    let mut file = fs.create(name).map_err(failed(Operation::Create, name))?;
+    file.allocate(RECORD_BYTES as u64).map_err(failed(Operation::Allocate, name))
 }
 
 enum Read<T> {

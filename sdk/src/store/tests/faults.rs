@@ -163,6 +163,13 @@ fn a_record_that_cannot_be_read_costs_nothing_while_the_other_one_can() {
         let (store, findings) = Store::open(Arc::new(fs.clone())).unwrap();
         assert!(findings.contains(&Finding::RecordTorn), "{broken}: {findings:?}");
         assert!(store.state().confirmed().or(store.state().pending()).is_some(), "{broken}: at most one step back");
+        drop(store);
+        // It is made anew by the next write, and the store is what it was.
+        let shared: Arc<dyn Fs> = Arc::new(fs.clone());
+        install(&mut open(&shared), &release(2, 1500)).unwrap();
+        let (store, findings) = Store::open(shared).unwrap();
+        assert_eq!((findings, store.state().floor()), (vec![], 2), "{broken}");
+        make_unreadable(&fs, broken);
         make_unreadable(&fs, whole);
         let error = Store::open(Arc::new(fs)).unwrap_err();
         assert!(matches!(&error, StoreError::Io { .. }), "without either, it is not a new store: {error}");
