@@ -18,6 +18,15 @@ use crate::common::server::Server;
 use crate::common::watch::when_said;
 use crate::common::{PATIENCE, Road};
 
+/// A better release 2 is armed, and waits because the driving function is engaged, when the vehicle is switched off.
+fn switch_off_when_armed(server: &Server, mut car: Car) {
+    server.release(&better(), 2, 0);
+    car.mode = Mode::Engaged;
+    car.step();
+    car.vehicle.check_now();
+    car.reach(UpdateState::Armed);
+}
+
 #[test]
 fn a_power_cut_at_any_state_of_an_update_leaves_a_vehicle_that_drives_and_updates() {
     let (server, store, mut car) = driving();
@@ -54,13 +63,8 @@ fn loads_begun(store: &Store) -> u8 {
 
 #[test]
 fn a_release_that_takes_the_process_down_while_it_is_loaded_is_left_alone_after_three_times() {
-    let (server, mut store, mut car) = driving();
-    server.release(&better(), 2, 0);
-    car.mode = Mode::Engaged;
-    car.step();
-    car.vehicle.check_now();
-    car.reach(UpdateState::Armed);
-    drop(car);
+    let (server, mut store, car) = driving();
+    switch_off_when_armed(&server, car);
     server.lock().down = true;
     for load in 1..=TRIES_MAX {
         let (on_disk, _) = Store::open_dir(store.path()).unwrap();
@@ -119,13 +123,8 @@ fn a_release_that_takes_the_process_down_in_its_shadow_run_is_left_alone_after_t
 
 #[test]
 fn a_release_that_was_withdrawn_while_the_vehicle_was_switched_off_never_drives() {
-    let (server, store, mut car) = driving();
-    server.release(&better(), 2, 0);
-    car.mode = Mode::Engaged;
-    car.step();
-    car.vehicle.check_now();
-    car.reach(UpdateState::Armed);
-    drop(car);
+    let (server, store, car) = driving();
+    switch_off_when_armed(&server, car);
     server.lock().down = true;
     let mut config = config(&server, store.path());
     config.activation = ActivationPolicy::Now;
@@ -210,13 +209,8 @@ fn a_model_that_stays_unreadable_is_fetched_anew_beside_what_is_left_of_it() {
 
 #[test]
 fn a_release_that_waits_for_its_trial_and_cannot_be_read_for_now_is_not_thrown_away() {
-    let (server, store, mut car) = driving();
-    server.release(&better(), 2, 0);
-    car.mode = Mode::Engaged;
-    car.step();
-    car.vehicle.check_now();
-    car.reach(UpdateState::Armed);
-    drop(car);
+    let (server, store, car) = driving();
+    switch_off_when_armed(&server, car);
     let bundle_bytes = server.lock().bundle_bytes;
     let restore = make_unreadable(store.path(), "b");
     when_said("reads-again", "the release cannot be read for now", restore);
