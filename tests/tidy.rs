@@ -125,6 +125,17 @@ fn the_core_depends_on_nothing_but_this_list() {
     assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
 }
 
+/// A folder of its own, because other features in the common one would build everything else twice.
+#[test]
+fn the_core_builds_with_alloc_only() {
+    let output = Command::new(env!("CARGO"))
+        .args(["check", "--quiet", "--package", "switchback-signing", "--no-default-features", "--target-dir", "target/alloc-only"])
+        .current_dir(base())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn the_core_has_no_clock_file_socket_thread_or_environment() {
     refuse(
@@ -243,6 +254,22 @@ fn the_top_level_shows_the_system() {
 fn the_architecture_fits_on_a_page() {
     let text = fs::read_to_string(base().join("ARCHITECTURE.md")).unwrap();
     assert!(text.lines().count() < 150);
+}
+
+/// A table that maps requirements to tests is worth nothing once a test has another name.
+#[test]
+fn every_test_that_a_table_names_exists() {
+    let all: String = ["signing", "sdk", "ota-server", "tests"].iter().flat_map(|folder| sources(folder)).map(|(_, text)| text).collect();
+    let table = fs::read_to_string(base().join("docs/uptane.md")).unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| U")).collect();
+    assert_eq!(rows.len(), 60);
+    for row in rows {
+        let [_, number, _, state, code, tests, _] = row.split('|').map(str::trim).collect::<Vec<_>>()[..] else { panic!("{row}") };
+        assert_eq!(state.starts_with("missing"), code.is_empty() && tests.is_empty(), "{number}");
+        for test in tests.split(", ").filter(|test| !test.is_empty()) {
+            assert!(all.contains(&format!("fn {}(", test.trim_matches('`'))), "{number}: there is no test {test}");
+        }
+    }
 }
 
 #[test]

@@ -33,20 +33,26 @@
 pub mod archive;
 pub mod chunk;
 pub mod contract;
+#[cfg(feature = "std")]
+pub mod decoder;
 pub mod error;
 pub mod index;
 mod json;
 pub mod manifest;
 mod ustar;
+#[cfg(feature = "std")]
 pub mod writer;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "std"))]
 mod tests;
 
 pub use archive::{Event, TarReader};
-pub use chunk::{ChunkDecoder, RawChunk, VerifiedChunk};
+pub use chunk::{RawChunk, VerifiedChunk};
 pub use contract::Contract;
+#[cfg(feature = "std")]
+pub use decoder::ChunkDecoder;
 pub use error::BundleError;
 pub use index::{ChunkIndex, ChunkRow, Filter};
 pub use manifest::Manifest;
+#[cfg(feature = "std")]
 pub use writer::BundleWriter;

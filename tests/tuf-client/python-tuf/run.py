@@ -1,12 +1,16 @@
 """Runs the client tests of python-tuf, the reference implementation of TUF, against another client.
 
-    run.py CLIENT SUITE [pytest arguments]
+    run.py CLIENT SUITE KEYS [pytest arguments]
 
-CLIENT is a program that speaks the protocol of tuf-conformance, SUITE an unpacked source distribution of python-tuf. Its tests drive
+CLIENT is a program that speaks the protocol of tuf-conformance, SUITE an unpacked source distribution of python-tuf, KEYS the kind of
+keys with which the simulated repository signs: ed25519, ecdsa or rsa. Python-tuf's tests drive
 `tuf.ngclient.Updater` over a simulated repository. Here a class of the same name serves that repository over HTTP on the loopback
-interface and runs CLIENT in the place of python-tuf's own client. The tests themselves are not changed.
+interface and runs CLIENT in the place of python-tuf's own client. The tests themselves are not changed. `test_client.py` beside
+this file asks what they do not.
 """
 
+import functools
+import itertools
 import os
 import re
 import subprocess
@@ -21,10 +25,12 @@ from urllib import parse
 import freezegun.api
 import pytest
 import tuf.ngclient
+from securesystemslib.signer import CryptoSigner
 from tuf.api import exceptions
 from tuf.ngclient.config import UpdaterConfig
 
-CLIENT, SUITE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+CLIENT, SUITE, KEYS = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), sys.argv[3]
+OURS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "test_client.py")
 
 # The client's errors by name, as python-tuf calls them. What is missing here is a RepositoryError to both.
 EXCEPTIONS = {
@@ -142,8 +148,9 @@ class Updater:
         return filepath or found
 
     def _download(self, target_path, folder):
+        paths = [target_path] if isinstance(target_path, str) else target_path
         urls = ["--metadata-url", BASE + "/metadata/", "--target-base-url", BASE + "/targets/"]
-        self._checked(*urls, "--target-dir", folder, f"--target-name={target_path}", "download")
+        self._checked(*urls, "--target-dir", folder, *(f"--target-name={path}" for path in paths), "download")
 
     def _checked(self, *arguments):
         result = self._run(*arguments)
@@ -184,8 +191,21 @@ class LeaveOut:
                         cases.pop(case, None)
 
 
+def use_other_keys(generate):
+    """Lets python-tuf's simulated repository, which makes Ed25519 keys, sign with keys of another kind."""
+    # More keys than a test has, made once: an RSA key takes a while.
+    keys = itertools.cycle([generate() for _ in range(32)])
+    CryptoSigner.generate_ed25519 = staticmethod(lambda: next(keys))
+    # The simulated repository signs a file whenever it is asked for and expects the same bytes; these schemes take random numbers.
+    sign = CryptoSigner.sign
+    CryptoSigner.sign = functools.cache(lambda signer, payload: sign(signer, payload))
+
+
 tuf.ngclient.Updater = Updater
+if KEYS != "ed25519":
+    use_other_keys({"ecdsa": CryptoSigner.generate_ecdsa, "rsa": CryptoSigner.generate_rsa}[KEYS])
 os.chdir(SUITE)
 sys.path.insert(0, SUITE)
-files = [f"tests/test_updater_{name}.py" for name in FILES]
-sys.exit(pytest.main(["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestCollectionWarning", *sys.argv[3:], *files], plugins=[LeaveOut()]))
+files = [*(f"tests/test_updater_{name}.py" for name in FILES), OURS]
+options = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestCollectionWarning", "--rootdir", SUITE]
+sys.exit(pytest.main([*options, *sys.argv[4:], *files], plugins=[LeaveOut()]))
