@@ -23,6 +23,11 @@ use crate::{
 /// Locks that enrollments and polls share; enough that two cores rarely meet.
 const SHARDS: usize = 64;
 
+/// Reports that a vehicle may send in a row; then one a second. An update takes about twelve, and a workshop tries several.
+const REPORTS_IN_A_ROW: i64 = 120;
+/// How long a vehicle that sent too many waits, seconds: half of its budget is there again then.
+const TOO_MANY_WAIT_S: u64 = 60;
+
 /// One enrolled vehicle.
 #[derive(Debug)]
 pub struct FleetVehicle {
@@ -38,6 +43,8 @@ pub struct FleetVehicle {
     pub state: ArcSwap<VehicleState>,
     last_seen: AtomicI64,
     unsaved: AtomicBool,
+    /// When the budget of reports is full again, seconds.
+    reports_due: AtomicI64,
 }
 
 /// What changes about a vehicle.
@@ -72,7 +79,21 @@ impl FleetVehicle {
             state: ArcSwap::from_pointee(state),
             last_seen: AtomicI64::new(last_seen.seconds()),
             unsaved: AtomicBool::new(false),
+            reports_due: AtomicI64::new(0),
         }
+    }
+
+    /// Takes one report from the vehicle's budget; when there is none left, the error is how long it waits, seconds.
+    ///
+    /// Per vehicle and not per address: a carrier's gateway is one address for a hundred thousand vehicles.
+    pub fn take_report(&self, now: UnixTime) -> Result<(), u64> {
+        let (now, full) = (now.seconds(), now.seconds().saturating_add(REPORTS_IN_A_ROW));
+        let take = |due: i64| {
+            // Beyond what anybody could have used up, the clock was set back.
+            let due = if (now..=full).contains(&due) { due } else { now };
+            (due < full).then_some(due + 1)
+        };
+        self.reports_due.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).map(drop).map_err(|_| TOO_MANY_WAIT_S)
     }
 
     /// When the vehicle was last heard of.

@@ -1,9 +1,12 @@
 //! The Image repository's newest metadata, and the releases that it holds. Pure: what is published is checked and made elsewhere.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use switchback_signing::{
-    metadata::{Delegations, MetadataError, Role, Signed, Targets},
+    metadata::{Delegations, MetadataError, PathSet, Role, Signed, Targets},
     time::UnixTime,
     trust::{
         Repository,
@@ -83,6 +86,23 @@ impl ImageRepository {
     /// The bytes that a release consists of, one entry for each of its targets.
     pub fn contents(&self, name: &ReleaseName) -> impl Iterator<Item = Content> {
         self.releases.iter().filter(move |release| release.name == *name).map(|release| release.content())
+    }
+
+    /// The tiers for which there can be a release: the folders that the top-level Targets metadata delegates. Nothing when there is no
+    /// such metadata yet, or when its patterns do not say.
+    #[must_use]
+    pub fn tiers(&self) -> Option<BTreeSet<String>> {
+        let delegations = self.targets().ok()??.delegations?;
+        let patterns = delegations.roles.iter().map(|role| match &role.paths {
+            PathSet::Patterns(patterns) => Some(patterns),
+            PathSet::HashPrefixes(_) => None,
+        });
+        let patterns = patterns.collect::<Option<Vec<_>>>()?;
+        let folder = |pattern: &String| {
+            let (folder, _) = pattern.split_once('/')?;
+            (!folder.contains(['*', '?'])).then(|| folder.to_owned())
+        };
+        patterns.into_iter().flatten().map(folder).collect()
     }
 
     /// Roles that `targets` delegates to but whose metadata a vehicle would refuse, with the reason.

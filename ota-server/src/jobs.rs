@@ -19,12 +19,18 @@ const LAST_SEEN_PERIOD: Duration = Duration::from_secs(1);
 /// How often the age of the Image repository's Timestamp is looked at.
 const REFRESH_PERIOD: Duration = Duration::from_secs(10);
 
+/// How often records that are older than they are kept are looked for.
+const FORGET_PERIOD: Duration = Duration::from_secs(3600);
+/// Old records of one transaction; reports of vehicles wait no longer for it than for each other.
+const FORGET_MAX: u32 = 1_000;
+
 /// Starts all jobs. They end, with their work done, when `stop` turns true.
 pub fn start(server: &Arc<Server>, work: mpsc::Receiver<WriterWork>, stop: &watch::Receiver<bool>) -> JoinSet<()> {
     let mut jobs = JoinSet::new();
     jobs.spawn(writer(Arc::clone(server), work, stop.clone()));
     jobs.spawn(last_seen(Arc::clone(server), stop.clone()));
     jobs.spawn(refresh(Arc::clone(server), stop.clone()));
+    jobs.spawn(forget(Arc::clone(server), stop.clone()));
     jobs
 }
 
@@ -83,6 +89,25 @@ async fn refresh(server: Arc<Server>, mut stop: watch::Receiver<bool>) {
         }
         if let Err(error) = server.refresh_image_metadata().await {
             tracing::error!(%error, "the Image repository's metadata could not be renewed");
+        }
+    }
+}
+
+/// Forgets records that are older than they are kept, a few at a time.
+async fn forget(server: Arc<Server>, mut stop: watch::Receiver<bool>) {
+    let mut period = interval(FORGET_PERIOD);
+    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = period.tick() => {}
+            () = stopped(&mut stop) => return,
+        }
+        let mut more = true;
+        while more && !*stop.borrow() {
+            more = server.forget_old_records(FORGET_MAX).await.unwrap_or_else(|error| {
+                tracing::error!(%error, "old records could not be forgotten");
+                false
+            });
         }
     }
 }

@@ -54,6 +54,12 @@ struct Serve {
     /// How long vehicles wait between two polls, seconds.
     #[arg(long, default_value_t = 60, env = "SWITCHBACK_POLL_AFTER_S", value_parser = clap::value_parser!(u32).range(1..))]
     poll_after_s: u32,
+    /// Reports of one vehicle that are kept as evidence, the newest ones.
+    #[arg(long, value_name = "N", default_value_t = 1_000, env = "SWITCHBACK_REPORTS_PER_VEHICLE", value_parser = clap::value_parser!(u32).range(1..))]
+    reports_per_vehicle: u32,
+    /// How long vehicles' reports and failures are kept, days; what people and gates decided is kept for ever.
+    #[arg(long, value_name = "DAYS", default_value_t = 3_653, env = "SWITCHBACK_RECORDS_DAYS", value_parser = clap::value_parser!(u32).range(1..))]
+    records_days: u32,
     /// Connections of all peers together. Beyond them the control plane alone gets through.
     #[arg(long, value_name = "N", default_value_t = CONNECTIONS_MAX, env = "SWITCHBACK_CONNECTIONS", value_parser = positive)]
     connections: usize,
@@ -84,6 +90,8 @@ async fn serve(options: Serve) -> anyhow::Result<()> {
     log_to_stderr(options.log_json);
     let mut config = Config::new(options.data.data_dir);
     config.poll_after_s = options.poll_after_s;
+    config.reports_per_vehicle = options.reports_per_vehicle;
+    config.records_days = options.records_days;
     let (server, work) = Server::open(config).await?;
     let listener = TcpListener::bind(options.listen).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", options.listen))?;

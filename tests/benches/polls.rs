@@ -10,7 +10,7 @@ use switchback_signing::{
     digest::Sha256Digest,
     keys::{
         Ed25519Signer, Signer,
-        http::{Request, SIGNATURE, SIGNATURE_INPUT, sign_request},
+        http::{CONTENT_DIGEST, Request, SIGNATURE, SIGNATURE_INPUT, sign_request},
     },
     metadata::{EcuSerial, HardwareId, VehicleId, Version, vehicle::EnrollmentRequest},
     time::UnixTime,
@@ -84,19 +84,26 @@ fn enroll(connection: &mut Connection, desk: &Desk, id: &str, key: &Ed25519Signe
         sdk_version: Version::new(0, 1, 0),
     };
     let body = request.to_bytes();
+    let target = "/v1/vehicles/enroll";
+    let signed = sign_request(key, &Request { method: "POST", target, body: Some(Sha256Digest::of(&body)) }, now()).unwrap();
+    let (input, signature, digest) = (signed.signature_input, signed.signature, signed.content_digest.unwrap());
     let head = format!(
-        "POST /v1/vehicles/enroll HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST {target} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{SIGNATURE_INPUT}: {input}\r\n\
+         {SIGNATURE}: {signature}\r\n{CONTENT_DIGEST}: {digest}\r\n\r\n",
         body.len()
     );
     connection.send(&[head.into_bytes(), body].concat());
     connection.answer();
 }
 
+fn now() -> UnixTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    UnixTime::from_seconds(i64::try_from(since.as_secs()).unwrap())
+}
+
 /// A signed request; the signature covers method, path and second, so it may be sent again for some minutes.
 fn get(key: &Ed25519Signer, target: &str, etag: Option<&str>) -> Vec<u8> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let now = UnixTime::from_seconds(i64::try_from(now).unwrap());
-    let signed = sign_request(key, &Request { method: "GET", target, body: None::<Sha256Digest> }, now).unwrap();
+    let signed = sign_request(key, &Request { method: "GET", target, body: None::<Sha256Digest> }, now()).unwrap();
     let condition = etag.map(|etag| format!("if-none-match: {etag}\r\n")).unwrap_or_default();
     let (input, signature) = (signed.signature_input, signed.signature);
     format!("GET {target} HTTP/1.1\r\nhost: bench\r\n{SIGNATURE_INPUT}: {input}\r\n{SIGNATURE}: {signature}\r\n{condition}\r\n")

@@ -9,9 +9,12 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use switchback_signing::keys::{
-    Sha256Digest,
-    http::{self, CONTENT_DIGEST, SIGNATURE, SIGNATURE_INPUT},
+use switchback_signing::{
+    keys::{
+        PublicKey, Sha256Digest,
+        http::{self, CONTENT_DIGEST, RequestVerifier, SIGNATURE, SIGNATURE_INPUT},
+    },
+    time::UnixTime,
 };
 
 use super::{Problem, admission::Lane};
@@ -55,22 +58,44 @@ fn same(one: &[u8; 32], other: &[u8; 32]) -> bool {
 
 /// The vehicle that signed this request with the key it enrolled with.
 pub(super) fn vehicle(server: &Server, vehicle_id: &str, parts: &Parts, body: Option<&Bytes>) -> Result<Arc<FleetVehicle>, Problem> {
-    let refuse = |detail: String| {
-        Problem::unauthorized("signature_invalid", detail)
-            .hint("sign method, target and body as RFC 9421 says, with the enrolled key and a clock that is right to 5 minutes")
-    };
-    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let signature = http::BorrowedHeaders {
-        signature_input: text(SIGNATURE_INPUT).ok_or_else(|| refuse(format!("the header {SIGNATURE_INPUT} is missing")))?,
-        signature: text(SIGNATURE).ok_or_else(|| refuse(format!("the header {SIGNATURE} is missing")))?,
-        content_digest: text(CONTENT_DIGEST),
-    };
+    let signature = signature(parts)?;
     let vehicle = server.fleet.find(vehicle_id).ok_or_else(|| {
         Problem::unauthorized("vehicle_unknown", format!("no vehicle {vehicle_id} is enrolled here"))
             .hint("a vehicle enrolls once, with the token that the fleet operator issued for it")
     })?;
+    verify(&vehicle.requests, &signature, parts, body, server.now())?;
+    Ok(vehicle)
+}
+
+/// Whether whoever sends this request holds the private half of `key`: otherwise somebody with a token could enroll a key that is not
+/// his, and have another vehicle's reports count as those of his own.
+pub(super) fn possession(key: &PublicKey, parts: &Parts, body: &Bytes, now: UnixTime) -> Result<(), Problem> {
+    verify(&RequestVerifier::new(key.clone()), &signature(parts)?, parts, Some(body), now)
+}
+
+fn verify(
+    key: &RequestVerifier,
+    signature: &http::BorrowedHeaders<'_>,
+    parts: &Parts,
+    body: Option<&Bytes>,
+    now: UnixTime,
+) -> Result<(), Problem> {
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let request = http::Request { method: parts.method.as_str(), target, body: body.map(|body| Sha256Digest::of(body)) };
-    vehicle.requests.verify(&request, &signature, server.now()).map_err(|error| refuse(error.to_string()))?;
-    Ok(vehicle)
+    key.verify(&request, signature, now).map_err(|error| not_signed(error.to_string()))
+}
+
+fn signature(parts: &Parts) -> Result<http::BorrowedHeaders<'_>, Problem> {
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let needed = |name: &str| text(name).ok_or_else(|| not_signed(format!("the header {name} is missing")));
+    Ok(http::BorrowedHeaders {
+        signature_input: needed(SIGNATURE_INPUT)?,
+        signature: needed(SIGNATURE)?,
+        content_digest: text(CONTENT_DIGEST),
+    })
+}
+
+fn not_signed(detail: String) -> Problem {
+    Problem::unauthorized("signature_invalid", detail)
+        .hint("sign method, target and body as RFC 9421 says, with the enrolled key and a clock that is right to 5 minutes")
 }

@@ -25,8 +25,13 @@ pub(super) async fn online_keys(State(server): State<Arc<Server>>) -> Json<Value
 /// `POST /v1/enrollment-tokens`.
 pub(super) async fn issue_token(State(server): State<Arc<Server>>, body: Body) -> Result<Response, Problem> {
     let request: wire::TokenRequest = wire::parse(&read(body, wire::REQUEST_BYTES_MAX).await?)?;
-    let (token, expires_at) = server.issue_token(request.into_token()).await?;
-    let answer = json!({"token": token, "expires_at": expires_at.to_string()});
+    let issued = server.issue_token(request.into_token()).await?;
+    let answer = json!({
+        "token": issued.token,
+        "expires_at": issued.expires_at.to_string(),
+        "replaced": issued.replaced,
+        "warnings": issued.warnings,
+    });
     Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
 

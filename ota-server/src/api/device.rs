@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Body,
     extract::{Path, Request, State},
     http::{
         StatusCode,
@@ -33,10 +32,12 @@ use crate::{
 /// Metadata of one vehicle: nobody in between may keep it.
 const PRIVATE: &str = "private, no-cache";
 
-/// `POST /v1/vehicles/enroll`.
-pub(super) async fn enroll(State(server): State<Arc<Server>>, body: Body) -> Result<Response, Problem> {
+/// `POST /v1/vehicles/enroll`, signed with the key that is enrolled.
+pub(super) async fn enroll(State(server): State<Arc<Server>>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
     let body = read(body, ENROLLMENT_BYTES_MAX).await?;
     let request = EnrollmentRequest::parse(&body).map_err(|error| Problem::bad_request("enrollment_malformed", error))?;
+    auth::possession(&request.public_key, &parts, &body, server.now())?;
     server.enroll(&request).await?;
     let answer = EnrollmentResponse { vehicle_id: request.vehicle_id };
     Ok(([(CONTENT_TYPE, wire::JSON)], answer.to_bytes()).into_response())
@@ -79,6 +80,10 @@ pub(super) async fn manifest(
     let (parts, body) = request.into_parts();
     let body = read(body, MANIFEST_BYTES_MAX).await?;
     let vehicle = auth::vehicle(&server, &vehicle_id, &parts, Some(&body))?;
+    vehicle.take_report(server.now()).map_err(|wait_s| {
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_reports", "the vehicle reports more than once a second for too long")
+            .retry_after(wait_s)
+    })?;
     let report = verify(&server, &vehicle, &body)?;
     server.fleet.note_seen(&vehicle, server.now());
     server.report(Arc::clone(&vehicle), report, body.to_vec()).await?;
@@ -111,6 +116,8 @@ impl From<EnrollError> for Problem {
     fn from(error: EnrollError) -> Self {
         match &error {
             EnrollError::Name(_) | EnrollError::Reserved => Self::bad_request("name_malformed", error),
+            EnrollError::UnknownTier { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "tier_unknown", error)
+                .hint("tiers are those that the targets metadata of the Image repository delegates"),
             EnrollError::AlreadyEnrolled(_) => Self::conflict("already_enrolled", error),
             EnrollError::EcuTaken(_) => Self::conflict("ecu_taken", error),
             EnrollError::TokenInvalid => Self::new(StatusCode::FORBIDDEN, "token_invalid", error)

@@ -169,4 +169,50 @@ mod tests {
         let written: Vec<String> = sqlx::query_scalar("SELECT text FROM events").fetch_all(&registry.readers).await.unwrap();
         assert_eq!(written, ["there is space again", "there is space again"]);
     }
+
+    #[tokio::test]
+    async fn what_vehicles_report_is_kept_for_a_time_and_in_bounds() {
+        let data = tempfile::tempdir().unwrap();
+        let registry = Registry::open(&data.path().join("registry.db")).await.unwrap();
+        let word = |text: &str| text.to_owned();
+        let mut change = registry.change().await.unwrap();
+        for vehicle in ["v-1", "v-2"] {
+            let row = VehicleRow {
+                vehicle_id: word(vehicle),
+                tenant: word("oem"),
+                tier: word("ultra"),
+                hardware_id: word("orin"),
+                model_line: word("P7"),
+                region: word("eu"),
+                ecu_serial: format!("ecu-{vehicle}"),
+                public_key: String::new(),
+                sdk_version: word("0.1.0"),
+                enrolled_at: NOW,
+                last_seen: NOW,
+                report_counter: 0,
+                installed: None,
+                confirmed_counter: 0,
+                held: None,
+            };
+            change.add_vehicle(&row).await.unwrap();
+            for counter in 1..=10 {
+                let at = NOW.plus_days(i64::try_from(counter).unwrap());
+                change.add_report(vehicle, counter, b"signed", 4, at).await.unwrap();
+            }
+        }
+        for kind in ["vehicle_failed", "rollout_paused"] {
+            change.add_event(&NewEvent { kind, rollout: None, vehicle_id: None, text: word(kind) }, NOW).await.unwrap();
+        }
+        assert_eq!(change.newest_report().await.unwrap(), Some(NOW.plus_days(10)));
+        // 7 and 8 of both vehicles are too old, and the failure; a person's decision is not a matter of age.
+        assert_eq!(change.forget_before(NOW.plus_days(9), 3).await.unwrap(), 3);
+        assert_eq!(change.forget_before(NOW.plus_days(9), 3).await.unwrap(), 1);
+        assert_eq!(change.forget_before(NOW.plus_days(9), 3).await.unwrap(), 0);
+        change.commit().await.unwrap();
+        let sql = "SELECT vehicle_id || ' ' || counter FROM reports ORDER BY vehicle_id, counter";
+        let kept: Vec<String> = sqlx::query_scalar(sql).fetch_all(&registry.readers).await.unwrap();
+        assert_eq!(kept, ["v-1 9", "v-1 10", "v-2 9", "v-2 10"]);
+        let events: Vec<String> = sqlx::query_scalar("SELECT text FROM events").fetch_all(&registry.readers).await.unwrap();
+        assert_eq!(events, ["rollout_paused"]);
+    }
 }

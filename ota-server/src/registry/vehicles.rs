@@ -76,8 +76,11 @@ impl Registry {
 }
 
 impl Change {
-    /// Adds a token. The older unused tokens of the same vehicle become worthless.
-    pub async fn add_token(&mut self, new: &NewToken, now: UnixTime) -> Result<(), RegistryError> {
+    /// Adds a token. The older unused tokens of the same vehicle become worthless. Returns whether there was one that was still good.
+    pub async fn add_token(&mut self, new: &NewToken, now: UnixTime) -> Result<bool, RegistryError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM enrollment_tokens WHERE vehicle_id = ? AND used_at IS NULL AND expires_at > ?)";
+        let query = sqlx::query_scalar(sql).bind(&new.token.vehicle_id).bind(now.seconds());
+        let replaces: bool = query.fetch_one(&mut *self.transaction).await?;
         let withdraw = "DELETE FROM enrollment_tokens WHERE vehicle_id = ? AND used_at IS NULL";
         sqlx::query(withdraw).bind(&new.token.vehicle_id).execute(&mut *self.transaction).await?;
         let sql = "INSERT INTO enrollment_tokens
@@ -95,7 +98,7 @@ impl Change {
             .bind(new.expires_at.seconds())
             .execute(&mut *self.transaction)
             .await?;
-        Ok(())
+        Ok(replaces)
     }
 
     /// The unused, unexpired token with this hash.
@@ -183,11 +186,42 @@ impl Change {
         Ok(())
     }
 
-    /// Keeps a signed vehicle version manifest as evidence.
-    pub async fn add_report(&mut self, vehicle_id: &str, counter: u64, body: &[u8], now: UnixTime) -> Result<(), RegistryError> {
+    /// Keeps a signed vehicle version manifest as evidence, and of the vehicle's older ones as many as make `count_max` with it: a
+    /// vehicle that reports without end fills no disk.
+    pub async fn add_report(
+        &mut self,
+        vehicle_id: &str,
+        counter: u64,
+        body: &[u8],
+        count_max: u32,
+        now: UnixTime,
+    ) -> Result<(), RegistryError> {
         let sql = "INSERT INTO reports (vehicle_id, counter, received_at, body) VALUES (?, ?, ?, ?)";
         sqlx::query(sql).bind(vehicle_id).bind(to_sql(counter)).bind(now.seconds()).bind(body).execute(&mut *self.transaction).await?;
+        let forget = "DELETE FROM reports WHERE vehicle_id = ?1 AND counter <=
+                      (SELECT counter FROM reports WHERE vehicle_id = ?1 ORDER BY counter DESC LIMIT 1 OFFSET ?2)";
+        sqlx::query(forget).bind(vehicle_id).bind(count_max).execute(&mut *self.transaction).await?;
         Ok(())
+    }
+
+    /// When the newest report came.
+    pub async fn newest_report(&mut self) -> Result<Option<UnixTime>, RegistryError> {
+        let newest: Option<i64> = sqlx::query_scalar("SELECT MAX(received_at) FROM reports").fetch_one(&mut *self.transaction).await?;
+        Ok(newest.map(UnixTime::from_seconds))
+    }
+
+    /// Forgets at most `count_max` reports and as many of the events that vehicles brought about, from before `before`. Returns how
+    /// many of the kind that had more.
+    pub async fn forget_before(&mut self, before: UnixTime, count_max: u32) -> Result<u64, RegistryError> {
+        let reports = "DELETE FROM reports WHERE report_id IN (SELECT report_id FROM reports WHERE received_at < ? LIMIT ?)";
+        let events = "DELETE FROM events WHERE event_id IN
+                      (SELECT event_id FROM events WHERE kind = 'vehicle_failed' AND at < ? LIMIT ?)";
+        let mut most = 0;
+        for sql in [reports, events] {
+            let query = sqlx::query(sql).bind(before.seconds()).bind(count_max);
+            most = most.max(query.execute(&mut *self.transaction).await?.rows_affected());
+        }
+        Ok(most)
     }
 }
 

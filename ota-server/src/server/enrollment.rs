@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use switchback_signing::{
     keys::file::public_to_bytes,
@@ -10,6 +10,7 @@ use super::{Server, fleet_vehicle, random_token, to_the_end, token_sha256};
 use crate::{
     keys::KeyError,
     registry::{NewEvent, NewToken, RegistryError, Token, VehicleRow},
+    rollout::Rules,
 };
 
 /// A token is used within this time or never.
@@ -31,6 +32,14 @@ pub enum EnrollError {
     /// A vehicle of that id exists.
     #[error("vehicle {0} is enrolled already")]
     AlreadyEnrolled(String),
+    /// No release can ever fit the vehicle.
+    #[error("the Image repository knows no tier {tier}; it knows {}", known.join(", "))]
+    UnknownTier {
+        /// The tier.
+        tier: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
     /// Another vehicle has that ECU.
     #[error("ECU {0} belongs to another vehicle")]
     EcuTaken(String),
@@ -53,9 +62,22 @@ pub enum EnrollError {
     Registry(#[from] RegistryError),
 }
 
+/// A token for one vehicle, and what to know of it.
+#[derive(Clone, Debug)]
+pub struct IssuedToken {
+    /// Shown once and kept nowhere.
+    pub token: String,
+    /// After this it is worthless.
+    pub expires_at: UnixTime,
+    /// Whether an older token of the vehicle, unused and still good, became worthless.
+    pub replaced: bool,
+    /// What is legal but probably not meant.
+    pub warnings: Vec<String>,
+}
+
 impl Server {
     /// Makes a one-time token for one vehicle. An older unused one of the same vehicle becomes worthless.
-    pub async fn issue_token(&self, token: Token) -> Result<(String, UnixTime), EnrollError> {
+    pub async fn issue_token(&self, token: Token) -> Result<IssuedToken, EnrollError> {
         check_names(&token)?;
         if token.vehicle_id == RESERVED_ID {
             return Err(EnrollError::Reserved);
@@ -63,13 +85,21 @@ impl Server {
         if self.fleet.find(&token.vehicle_id).is_some() {
             return Err(EnrollError::AlreadyEnrolled(token.vehicle_id));
         }
+        if let Some(known) = self.image.load().tiers().filter(|known| !known.contains(&token.tier)) {
+            return Err(EnrollError::UnknownTier { tier: token.tier, known: known.into_iter().collect() });
+        }
+        let mut warnings = unknown_words(&token, &self.rules.load());
         let (text, now) = (random_token()?, self.now());
         let expires_at = now.plus_seconds(TOKEN_LIFE_S);
         let _control = self.control.lock().await;
         let mut change = self.registry.change().await?;
-        change.add_token(&NewToken { sha256: token_sha256(&text), token, expires_at }, now).await?;
+        let vehicle_id = token.vehicle_id.clone();
+        let replaced = change.add_token(&NewToken { sha256: token_sha256(&text), token, expires_at }, now).await?;
         change.commit().await?;
-        Ok((text, expires_at))
+        if replaced {
+            warnings.push(format!("an older token of {vehicle_id} that was still good is worthless now"));
+        }
+        Ok(IssuedToken { token: text, expires_at, replaced, warnings })
     }
 
     /// Binds a vehicle's key to the description that its token stands for.
@@ -126,6 +156,34 @@ fn check_names(token: &Token) -> Result<(), NameError> {
     VehicleId::new(&token.tenant)?;
     VehicleId::new(&token.model_line)?;
     Ok(())
+}
+
+/// Words of a vehicle's description that nothing else has: slips of the pen, as a rule, by which the vehicle is never offered anything.
+/// A word is only missed when others of its kind are known.
+fn unknown_words(token: &Token, rules: &Rules) -> Vec<String> {
+    let (releases, rollouts, approvals) = (&rules.releases, &rules.rollouts, &rules.approvals);
+    let hardware_ids = releases.iter().flat_map(|release| &release.hardware_ids);
+    let regions = releases.iter().flat_map(|release| &release.regions).chain(approvals.iter().map(|approval| &approval.region));
+    let lines = approvals.iter().flat_map(|approval| &approval.model_lines);
+    let waves = rollouts.iter().flat_map(|rollout| &rollout.waves);
+    let known: [(&str, &str, BTreeSet<&String>); 3] = [
+        ("hardware", &token.hardware_id, hardware_ids.chain(rollouts.iter().flat_map(|rollout| &rollout.selector.hardware_ids)).collect()),
+        ("region", &token.region, regions.chain(rollouts.iter().flat_map(|rollout| &rollout.selector.regions)).collect()),
+        (
+            "model line",
+            &token.model_line,
+            lines
+                .chain(rollouts.iter().flat_map(|rollout| &rollout.selector.model_lines))
+                .chain(waves.flat_map(|wave| &wave.model_lines))
+                .collect(),
+        ),
+    ];
+    let missed = known.iter().filter(|(_, word, known)| !known.is_empty() && !known.iter().any(|known| known == word));
+    let warning = |(kind, word, known): &(&str, &str, BTreeSet<&String>)| {
+        let known: Vec<&str> = known.iter().map(|word| word.as_str()).collect();
+        format!("no release, approval or rollout knows the {kind} {word}; they know {}", known.join(", "))
+    };
+    missed.map(warning).collect()
 }
 
 fn check_vehicle(token: &Token, request: &EnrollmentRequest) -> Result<(), EnrollError> {

@@ -10,7 +10,7 @@ mod publication;
 mod reports;
 mod rollouts;
 
-pub use enrollment::EnrollError;
+pub use enrollment::{EnrollError, IssuedToken};
 pub use polls::{DirectorFile, PollError};
 pub use publication::{METADATA_BYTES_MAX, PublishError, Published};
 pub use reports::{ReportError, Work as WriterWork};
@@ -25,7 +25,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use switchback_signing::{
-    keys::file::parse_public,
+    keys::{Sha256Digest, file::parse_public},
     metadata::{EcuSerial, HardwareId, VehicleId},
     time::UnixTime,
 };
@@ -58,6 +58,10 @@ pub struct Config {
     pub poll_after_s: u32,
     /// How long signed metadata lives.
     pub lifetimes: Lifetimes,
+    /// Reports of one vehicle that are kept as evidence, the newest ones.
+    pub reports_per_vehicle: u32,
+    /// How long reports are kept, and events that vehicles brought about; what people and gates decided is kept for ever.
+    pub records_days: u32,
     /// Longest target, bytes.
     pub target_bytes_max: u64,
     /// What time it is.
@@ -73,6 +77,9 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8470)),
             poll_after_s: 60,
             lifetimes: Lifetimes::default(),
+            reports_per_vehicle: 1_000,
+            // Ten years: what GB 44496-2024 asks for after a model line has ended, and as much as a daily report fills.
+            records_days: 3_653,
             target_bytes_max: 16 << 30,
             clock: Clock::system(),
         }
@@ -240,6 +247,21 @@ impl Server {
         Ok(Some(vehicles.len()))
     }
 
+    /// Forgets at most `count_max` of the reports and of the vehicles' events that are older than they are kept. Returns whether
+    /// there may be more.
+    ///
+    /// Their age is looked at from the newest report: a clock that jumps ahead must not delete all evidence, and while it is wrong no
+    /// report is accepted.
+    pub async fn forget_old_records(&self, count_max: u32) -> Result<bool, RegistryError> {
+        let _control = self.control.lock().await;
+        let mut change = self.registry.change().await?;
+        let Some(newest) = change.newest_report().await? else { return Ok(false) };
+        let before = newest.min(self.now()).plus_days(-i64::from(self.config.records_days));
+        let forgotten = change.forget_before(before, count_max).await?;
+        change.commit().await?;
+        Ok(forgotten >= u64::from(count_max))
+    }
+
     /// Closes the database. Afterwards every request fails.
     pub async fn close(&self) {
         self.registry.close().await;
@@ -302,16 +324,16 @@ fn admin_token(path: &Path) -> Result<[u8; 32], OpenError> {
 
 /// A token that nobody can guess.
 pub(crate) fn random_token() -> Result<String, KeyError> {
-    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
     let mut bytes = [0; TOKEN_BYTES];
     getrandom::fill(&mut bytes)?;
-    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+    // Hexadecimal: a token that begins with a dash would be taken for an option wherever it is typed.
+    Ok(Sha256Digest::from_bytes(bytes).to_hex())
 }
 
 /// Tokens are kept and compared as hashes.
 #[must_use]
 pub fn token_sha256(token: &str) -> [u8; 32] {
-    *switchback_signing::keys::Sha256Digest::of(token.as_bytes()).as_bytes()
+    *Sha256Digest::of(token.as_bytes()).as_bytes()
 }
 
 /// A row of the database as polls need it.
@@ -409,7 +431,7 @@ mod tests {
                 model_line: word("P7"),
                 region: word("eu"),
             };
-            let (token, _) = server.issue_token(token).await.unwrap();
+            let token = server.issue_token(token).await.unwrap().token;
             let request = EnrollmentRequest {
                 token,
                 vehicle_id: VehicleId::new("v-1").unwrap(),

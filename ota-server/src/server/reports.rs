@@ -77,6 +77,7 @@ enum BatchError {
 /// What will be visible once the transaction is durable.
 struct Batch {
     now: UnixTime,
+    reports_per_vehicle: u32,
     rules: Rules,
     rules_changed: bool,
     states: HashMap<Arc<str>, (Arc<FleetVehicle>, VehicleState)>,
@@ -104,7 +105,7 @@ impl Server {
             }
         }
         let _control = self.control.lock().await;
-        let mut batch = Batch::new(self.now(), Rules::clone(&self.rules.load()));
+        let mut batch = Batch::new(self, Rules::clone(&self.rules.load()));
         let report_refs = reports.iter().map(|(vehicle, report, body, _)| (vehicle, &**report, body.as_slice()));
         let renewal_refs = renewals.iter().map(|(vehicle, _)| vehicle);
         let written = self.write_batch(&mut batch, report_refs, renewal_refs).await;
@@ -151,8 +152,18 @@ impl Server {
 }
 
 impl Batch {
-    fn new(now: UnixTime, rules: Rules) -> Self {
-        Self { now, rules, rules_changed: false, states: HashMap::new(), files: Vec::new(), reported: BTreeSet::new(), events: Vec::new() }
+    fn new(server: &Server, rules: Rules) -> Self {
+        let (now, reports_per_vehicle) = (server.now(), server.config.reports_per_vehicle);
+        Self {
+            now,
+            reports_per_vehicle,
+            rules,
+            rules_changed: false,
+            states: HashMap::new(),
+            files: Vec::new(),
+            reported: BTreeSet::new(),
+            events: Vec::new(),
+        }
     }
 
     /// The vehicle's state as this batch leaves it so far.
@@ -186,7 +197,7 @@ impl Batch {
         });
         state.vehicle.confirmed_counter = state.vehicle.confirmed_counter.max(confirmed_counter(&report.payload));
         let (reported, state) = (state.vehicle.clone(), state.clone());
-        change.add_report(&reported.id, counter, body, now).await?;
+        change.add_report(&reported.id, counter, body, self.reports_per_vehicle, now).await?;
         let confirmed = reported.confirmed_counter;
         change.save_reported(&reported.id, counter, state.installed.as_ref(), confirmed).await?;
         let Some(rollout) = self.rollout_of(&state, report) else { return Ok(Ok(())) };

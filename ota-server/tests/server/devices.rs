@@ -1,7 +1,10 @@
 //! What vehicles ask for and what they report.
 
 use serde_json::json;
-use switchback_signing::{keys::Ed25519Signer, metadata::vehicle::UpdateState};
+use switchback_signing::{
+    keys::{Ed25519Signer, Signer},
+    metadata::vehicle::UpdateState,
+};
 
 use crate::{
     folder, published,
@@ -27,6 +30,76 @@ fn a_token_enrolls_one_vehicle_once() {
 
     let again = json!({"vehicle_id": "v-1", "tenant": "oem", "tier": "ultra", "hardware_id": "orin", "model_line": "P7", "region": "eu"});
     assert_eq!(server.control("POST", "/v1/enrollment-tokens", Some(&again)).problem(), "already_enrolled");
+}
+
+#[test]
+fn a_vehicle_enrolls_only_a_key_that_it_holds() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let token = TestVehicle::token(&server, "v-1", "ultra", "P7", "eu");
+    let (vehicle, other) = (TestVehicle::new("v-1", "ultra", "eu"), TestVehicle::new("v-2", "ultra", "eu"));
+    let foreign = vehicle.enroll_key(&server, &token, &other.key.public_key(), START);
+    assert_eq!((foreign.status, foreign.problem().as_str()), (401, "signature_invalid"));
+    assert_eq!(vehicle.enroll_key(&server, &token, &vehicle.key.public_key(), START.plus_seconds(-301)).problem(), "signature_invalid");
+    let body = br#"{"token": "x"}"#;
+    assert_eq!(http::request(server.address(), "POST", "/v1/vehicles/enroll", &[], body).problem(), "enrollment_malformed");
+    // None of that used the token up.
+    assert_eq!(vehicle.enroll_with(&server, &token).status, 200);
+    assert!(token.bytes().all(|byte| byte.is_ascii_hexdigit()) && token.len() == 64, "{token}");
+}
+
+#[test]
+fn an_operator_learns_of_slips_of_the_pen() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let issue = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut vehicle =
+            json!({"vehicle_id": "v-1", "tenant": "oem", "tier": "ultra", "hardware_id": "orin", "model_line": "P7", "region": "eu"});
+        change(&mut vehicle);
+        server.control("POST", "/v1/enrollment-tokens", Some(&vehicle))
+    };
+    let warnings = |response: crate::support::Response| (response.json()["replaced"].clone(), response.json()["warnings"].clone());
+    // Nothing is published, so nothing is known to be wrong.
+    assert_eq!(warnings(issue(&|vehicle| vehicle["tier"] = json!("ulta"))), (json!(false), json!([])));
+    published(&server);
+    server.approve("1.0.0");
+    let tier = issue(&|vehicle| vehicle["tier"] = json!("ulta"));
+    assert_eq!((tier.status, tier.problem().as_str()), (422, "tier_unknown"));
+    assert_eq!(tier.json()["detail"], "the Image repository knows no tier ulta; it knows ultra, ultra-se");
+    let replaces = "an older token of v-1 that was still good is worthless now";
+    assert_eq!(warnings(issue(&|_| ())), (json!(true), json!([replaces])));
+    let expected = [
+        "no release, approval or rollout knows the hardware orion; they know orin",
+        "no release, approval or rollout knows the region ue; they know eu",
+    ];
+    let slips = issue(&|vehicle| {
+        vehicle["vehicle_id"] = json!("v-2");
+        vehicle["hardware_id"] = json!("orion");
+        vehicle["region"] = json!("ue");
+    });
+    assert_eq!((slips.status, warnings(slips)), (201, (json!(false), json!(expected))));
+}
+
+#[test]
+fn a_vehicle_that_reports_without_end_is_told_to_wait() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let mut vehicle = TestVehicle::enroll(&server, "v-1");
+    for _ in 0..120 {
+        vehicle.report(&server, START, UpdateState::Idle, "1.0.0", 0);
+    }
+    let more = vehicle.manifest(START, UpdateState::Idle, "1.0.0", 0);
+    let refused = vehicle.send(&server, START, &more);
+    assert_eq!((refused.status, refused.problem().as_str(), refused.headers["retry-after"].as_str()), (429, "too_many_reports", "60"));
+    // It is the vehicle's own budget.
+    TestVehicle::enroll(&server, "v-2").report(&server, START, UpdateState::Idle, "1.0.0", 0);
+    server.clock.turn(60);
+    let now = server.clock.now();
+    assert_eq!(vehicle.send(&server, now, &more).status, 200);
+    // A clock that was set back locks nobody out.
+    server.clock.turn(-7 * 86_400);
+    let now = server.clock.now();
+    vehicle.report(&server, now, UpdateState::Idle, "1.0.0", 0);
 }
 
 #[test]

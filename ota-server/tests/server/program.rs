@@ -1,17 +1,12 @@
 //! The program and its data folder: kills, stops, rights.
 
 use serde_json::json;
-use switchback_signing::{metadata::vehicle::UpdateState, time::UnixTime};
+use switchback_signing::metadata::vehicle::UpdateState;
 
 use crate::{
     folder,
-    support::{Ceremony, Control, Program, TestServer, TestVehicle},
+    support::{Ceremony, Control, Program, TestServer, TestVehicle, system_now},
 };
-
-fn system_now() -> UnixTime {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    UnixTime::from_seconds(since.as_secs().try_into().unwrap())
-}
 
 #[test]
 fn what_was_acknowledged_survives_kill_9() {

@@ -93,11 +93,11 @@ impl Link {
         self.image.download(&DownloadRequest { path: &format!("/v1/image/targets/{path}"), length, offset, etag })
     }
 
-    /// Makes the vehicle known to the Director.
-    pub(super) fn enroll(&self, request: &EnrollmentRequest) -> Result<(), FetchError> {
+    /// Makes the vehicle known to the Director. The signature, with the key that is enrolled, proves that the vehicle holds it.
+    pub(super) fn enroll(&self, request: &EnrollmentRequest, key: RequestKey<'_>) -> Result<(), FetchError> {
         let content = (JSON, &*request.to_bytes());
         let path = "/v1/vehicles/enroll";
-        let answer = self.director.submit(Method::Post, path, content, ENROLLMENT_BYTES_MAX as u64, None)?;
+        let answer = self.director.submit(Method::Post, path, content, ENROLLMENT_BYTES_MAX as u64, Some(key))?;
         match EnrollmentResponse::parse(&answer.bytes) {
             Ok(response) if response.vehicle_id == request.vehicle_id => Ok(()),
             _ => Err(FetchError::Refused { url: path.into(), status: answer.status, text: "an answer about another vehicle".into() }),

@@ -16,6 +16,11 @@ use switchback_signing::time::UnixTime;
 /// When the tests begin.
 pub(crate) const START: UnixTime = UnixTime::from_seconds(1_800_000_000);
 
+pub(crate) fn system_now() -> UnixTime {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    UnixTime::from_seconds(since.as_secs().try_into().unwrap())
+}
+
 /// Something that answers on an address and knows the control plane's token.
 pub(crate) trait Control {
     /// Address and port.
@@ -23,6 +28,9 @@ pub(crate) trait Control {
 
     /// The control plane's token.
     fn token(&self) -> &str;
+
+    /// What time it is there.
+    fn now(&self) -> UnixTime;
 
     /// A request of the control plane.
     fn control(&self, method: &str, path: &str, body: Option<&Value>) -> Response {

@@ -85,6 +85,10 @@ impl Control for TestServer {
     fn token(&self) -> &str {
         &self.token
     }
+
+    fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
 }
 
 impl Drop for TestServer {
@@ -174,5 +178,9 @@ impl Control for Program {
 
     fn token(&self) -> &str {
         &self.token
+    }
+
+    fn now(&self) -> UnixTime {
+        super::system_now()
     }
 }

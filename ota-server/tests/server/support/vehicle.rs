@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use switchback_signing::{
     keys::{
-        Ed25519Signer, Sha256Digest, Signer,
+        Ed25519Signer, PublicKey, Sha256Digest, Signer,
         http::{CONTENT_DIGEST, Request, SIGNATURE, SIGNATURE_INPUT, sign_request},
     },
     metadata::{
@@ -68,15 +68,20 @@ impl TestVehicle {
     }
 
     pub(crate) fn enroll_with(&self, server: &impl Control, token: &str) -> Response {
+        self.enroll_key(server, token, &self.key.public_key(), server.now())
+    }
+
+    /// As [`Self::enroll_with`], with any key in the request and any time on the vehicle's clock.
+    pub(crate) fn enroll_key(&self, server: &impl Control, token: &str, key: &PublicKey, now: UnixTime) -> Response {
         let request = EnrollmentRequest {
             token: token.to_owned(),
             vehicle_id: VehicleId::new(&self.id).unwrap(),
             ecu_serial: self.ecu(),
             hardware_id: HardwareId::new("orin").unwrap(),
-            public_key: self.key.public_key(),
+            public_key: key.clone(),
             sdk_version: Version::new(0, 1, 0),
         };
-        http::request(server.address(), "POST", "/v1/vehicles/enroll", &[], &request.to_bytes())
+        self.request(server, now, "POST", "/v1/vehicles/enroll", &[], &request.to_bytes())
     }
 
     pub(crate) fn ecu(&self) -> EcuSerial {

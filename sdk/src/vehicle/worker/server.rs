@@ -54,7 +54,8 @@ impl Worker {
             public_key: self.key.public_key(),
             sdk_version: self.identity.sdk_version,
         };
-        match self.link.enroll(&request) {
+        let key = RequestKey { signer: &*self.key, now: self.now() };
+        match self.link.enroll(&request, key) {
             Ok(()) => {
                 self.enroll.succeeded(None);
                 if let Err(error) = self.store.write_document(Folder::Keys, ENROLLED_FILE, request.vehicle_id.as_str().as_bytes()) {

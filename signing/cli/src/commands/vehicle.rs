@@ -1,5 +1,7 @@
 //! `switchback vehicle enroll|list|show`.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -62,6 +64,11 @@ struct Token {
     token: String,
     #[serde(default)]
     expires_at: Option<String>,
+    /// What the server finds odd about the vehicle's description.
+    #[serde(default)]
+    warnings: Vec<String>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -97,7 +104,8 @@ fn enroll(arguments: &Enroll, output: &Output) -> anyhow::Result<()> {
     output.show(&token, |token| {
         let until = token.expires_at.as_deref().unwrap_or("it is used");
         let vehicle = arguments.id.to_string();
-        pairs(&[("token", token.token.clone()), ("for", vehicle), ("valid", format!("once, until {until}"))])
+        let made = pairs(&[("token", token.token.clone()), ("for", vehicle), ("valid", format!("once, until {until}"))]);
+        token.warnings.iter().fold(made, |text, warning| format!("{text}warning: {warning}\n"))
     })
 }
 

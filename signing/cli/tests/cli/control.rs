@@ -225,10 +225,17 @@ fn a_rollout_is_created_moved_and_watched() {
 fn vehicles_are_enrolled_and_listed_over_several_pages() {
     let server = Server::start();
     let desk = Desk::with_server(&server.url);
-    server.answer("POST /v1/enrollment-tokens", 201, r#"{"token": "t0ken", "expires_at": "2027-01-08T00:00:00Z"}"#);
+    server.answer(
+        "POST /v1/enrollment-tokens",
+        201,
+        r#"{"token": "t0ken", "expires_at": "2027-01-08T00:00:00Z",
+        "replaced": true, "warnings": ["an older token of v1 is worthless now"]}"#,
+    );
     let enroll = "vehicle enroll v1 --tenant acme --tier ultra --hardware drive-a --model-line P7 --region eu";
-    assert!(desk.succeed(enroll).contains("t0ken"));
-    assert_eq!(desk.ask(enroll)["token"], "t0ken");
+    let enrolled = desk.succeed(enroll);
+    assert!(enrolled.contains("t0ken") && enrolled.contains("\nwarning: an older token of v1 is worthless now\n"), "{enrolled}");
+    let enrolled = desk.ask(enroll);
+    assert_eq!((&enrolled["token"], &enrolled["replaced"]), (&json!("t0ken"), &json!(true)));
     server.answer("GET /v1/vehicles?limit=1000&after=", 200, r#"{"vehicles": [{"vehicle_id": "v1", "region": "eu"}], "next": "v1"}"#);
     let second = json!({"vehicles": [{"vehicle_id": "v2", "installed": {"length": 1191, "path": "ultra/vla-1-1.0.0.index", "update": "confirmed",
         "release": {"model": "vla-1", "version": "1.0.0"}, "sha256": "ab"}}], "next": null});
