@@ -35,7 +35,7 @@ pub const SWB_FAULT_SEQUENCE: u64 = 0x40;
 pub const SWB_FAULT_RUN_FAILED: u64 = 0x80;
 /// Fault: the model's output is not finite.
 pub const SWB_FAULT_NOT_FINITE: u64 = 0x100;
-/// Fault: the model's output is outside the envelope that its contract states.
+/// Fault: the model's control or trajectory is outside the envelope that its contract states; `swb_last_error` says which limit and where.
 pub const SWB_FAULT_ENVELOPE: u64 = 0x200;
 /// Fault: the answer came after the deadline.
 pub const SWB_FAULT_DEADLINE_MISSED: u64 = 0x400;
@@ -178,7 +178,8 @@ pub struct swb_drive_output {
     pub minimal_risk: u32,
     /// Mode that this output is meant for: `SWB_MODE_...`.
     pub mode: u32,
-    /// 1: curvature, acceleration and trajectory come from a model and are finite; control and speeds keep the contract's envelope. 0: do not use them.
+    /// 1: curvature, acceleration and trajectory come from a model, are finite and keep the contract's envelope: the control as it stands, the
+    /// trajectory in the speeds, accelerations and curvatures that its points imply from the vehicle's present motion on. 0: do not use them.
     pub control_valid: u8,
     /// 1: the first output of a model that was just swapped in.
     pub swapped: u8,
@@ -188,7 +189,7 @@ pub struct swb_drive_output {
     pub reserved: u8,
     /// Number of valid points in `trajectory`.
     pub trajectory_len: u32,
-    /// The planned path, in order of time.
+    /// The planned path, in order of time. It keeps the envelope over windows of half a second and of one second; neighboring points scatter.
     pub trajectory: [swb_trajectory_point; SWB_TRAJECTORY_POINTS_MAX],
     /// Named actions of a platform that is no road vehicle, in the contract's order.
     pub actions: [f32; SWB_ACTIONS_MAX],

@@ -12,6 +12,7 @@ mod inputs;
 mod model;
 mod output;
 mod outputs;
+mod path;
 mod takeover;
 
 pub use clock::{Clock, MonotonicClock};

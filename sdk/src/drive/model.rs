@@ -142,7 +142,7 @@ impl Model {
         if let Some(envelope) = &self.envelope {
             let points = output.trajectory_points as usize;
             let motion = Motion { speed_mps: moment.speed_mps, before: before.and_then(|before| self.since(before, moment.time_ns)) };
-            answer.breach = breach(envelope, motion, output.control, &output.trajectory[..points]);
+            answer.breach = breach(envelope, motion, output.control, &output.trajectory[..points], self.outputs.stated());
         }
         if answer.breach.is_some() {
             answer.faults.insert(Faults::ENVELOPE);

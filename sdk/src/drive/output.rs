@@ -24,7 +24,8 @@ pub struct DriveOutput {
     pub trajectory_points: u32,
     /// What to do now. Only meaningful when `control_valid`.
     pub control: Control,
-    /// `control` and `trajectory` come from a model, are finite and keep the envelope.
+    /// `control` and `trajectory` come from a model, are finite and keep the envelope: the control as it stands, the trajectory in the
+    /// speeds, accelerations and curvatures that its points imply from the vehicle's present motion on.
     pub control_valid: bool,
     /// The model's own confidence, 0 to 1.
     pub confidence: f32,
@@ -190,7 +191,7 @@ impl Faults {
     pub const RUN_FAILED: Self = Self(1 << 7);
     /// The model's output is not finite.
     pub const NOT_FINITE: Self = Self(1 << 8);
-    /// The model's output is outside the envelope.
+    /// The model's control or trajectory is outside the envelope.
     pub const ENVELOPE: Self = Self(1 << 9);
     /// The answer came after the deadline.
     pub const DEADLINE_MISSED: Self = Self(1 << 10);

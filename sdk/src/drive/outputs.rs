@@ -4,6 +4,7 @@ use half::{bf16, f16};
 use switchback_onnx::Session;
 use switchback_signing::bundle::contract::{Contract, ControlField, ElementType, Intent, Output, OutputMeaning, Platform, TrajectoryField};
 
+use super::path::Stated;
 use super::{ACTIONS_MAX, ContractError, DriveOutput, Faults, IntentCode, TRAJECTORY_POINTS_MAX, TrajectoryPoint};
 
 /// The contract's outputs, compiled for one model.
@@ -112,6 +113,12 @@ impl OutputPlan {
             return Err(ContractError::Repeated { what: format!("the output meaning '{meaning}'") });
         }
         Ok(())
+    }
+
+    /// Which fields of the trajectory's points the model states.
+    pub(crate) fn stated(&self) -> Stated {
+        let states = |field| self.trajectory.as_ref().is_some_and(|trajectory| trajectory.fields.contains(&field));
+        Stated { speed: states(TrajectoryField::SpeedMps), heading: states(TrajectoryField::HeadingRad) }
     }
 
     /// Reads the outputs of the last run into `output`. [`Faults::NOT_FINITE`] when any number is not finite,
