@@ -63,11 +63,11 @@ static void an_input_that_cannot_be_read_is_refused(swb_vehicle *vehicle) {
   swb_ego_state short_ego = {.struct_size = 4};
   swb_drive_input input = drive_input(2, &EGO);
 
-  check_refused(vehicle, NULL, SWB_ERROR_NULL, "swb_drive_input is NULL");
+  check_refused(vehicle, NULL, SWB_ERROR_NULL, "input is NULL");
   input.struct_size = 16;
   check_refused(vehicle, &input, SWB_ERROR_STRUCT_SIZE, "swb_drive_input.struct_size is 16, at least 80 is needed");
   input = drive_input(2, NULL);
-  check_refused(vehicle, &input, SWB_ERROR_NULL, "swb_ego_state is NULL");
+  check_refused(vehicle, &input, SWB_ERROR_NULL, "swb_drive_input.ego is NULL");
   input = drive_input(2, &short_ego);
   check_refused(vehicle, &input, SWB_ERROR_STRUCT_SIZE, "swb_ego_state.struct_size is 4, at least 40 is needed");
   input = drive_input(2, &EGO);
@@ -76,26 +76,28 @@ static void an_input_that_cannot_be_read_is_refused(swb_vehicle *vehicle) {
 
   input = drive_input(2, &EGO);
   input.cameras_len = 1;
-  check_refused(vehicle, &input, SWB_ERROR_NULL, "swb_camera_frame is NULL");
+  check_refused(vehicle, &input, SWB_ERROR_NULL, "swb_drive_input.cameras is NULL");
   input.cameras = cameras;
   input.cameras_len = SWB_CAMERAS_MAX + 1;
-  check_refused(vehicle, &input, SWB_ERROR_VALUE, "cameras_len cannot be 17");
+  check_refused(vehicle, &input, SWB_ERROR_VALUE, "swb_drive_input.cameras_len cannot be 17");
   input.cameras_len = 2;
+  cameras[1].camera_id = 3;
   cameras[1].format = 9;
-  check_refused(vehicle, &input, SWB_ERROR_VALUE, "swb_camera_frame.format cannot be 9");
+  check_refused(vehicle, &input, SWB_ERROR_VALUE, "swb_camera_frame.format of camera 3 cannot be 9");
   cameras[1].format = SWB_PIXEL_FORMAT_NV12;
   cameras[1].struct_size = sizeof *cameras + 8;
   check_refused(vehicle, &input, SWB_ERROR_STRUCT_SIZE, "swb_camera_frame.struct_size is 72, at least 64 is needed");
   cameras[1].struct_size = sizeof *cameras;
   cameras[1].data_len = (size_t)-1;
-  check_refused(vehicle, &input, SWB_ERROR_VALUE, "swb_camera_frame.data_len cannot be 18446744073709551615");
+  check_refused(vehicle, &input, SWB_ERROR_VALUE, "swb_camera_frame.data_len of camera 3 cannot be 18446744073709551615");
   cameras[1].data = NULL;
   cameras[1].data_len = 1;
-  check_refused(vehicle, &input, SWB_ERROR_NULL, "swb_camera_frame.data is NULL");
+  check_refused(vehicle, &input, SWB_ERROR_NULL, "swb_camera_frame.data of camera 3 is NULL");
 
   input = drive_input(2, &EGO);
-  input.signals = &signal;
   input.signals_len = 1;
+  check_refused(vehicle, &input, SWB_ERROR_NULL, "swb_drive_input.signals is NULL");
+  input.signals = &signal;
   check_refused(vehicle, &input, SWB_ERROR_NULL, "swb_signal.name is NULL");
   signal.name = "\xc3";
   check_refused(vehicle, &input, SWB_ERROR_VALUE, "swb_signal.name is not UTF-8");

@@ -43,16 +43,20 @@ static void null_is_refused(void) {
   swb_event event = {.struct_size = sizeof event};
 
   CHECK_RESULT(swb_vehicle_open(NULL, &vehicle), SWB_ERROR_NULL);
-  CHECK_TEXT("swb_vehicle_config is NULL");
+  CHECK_TEXT("config is NULL");
   CHECK(vehicle == NULL);
   CHECK_RESULT(swb_vehicle_step(NULL, &input, NULL), SWB_ERROR_NULL);
-  CHECK_TEXT("swb_drive_output is NULL");
+  CHECK_TEXT("output is NULL");
   CHECK_RESULT(swb_vehicle_status(NULL, &status), SWB_ERROR_NULL);
-  CHECK_TEXT("swb_vehicle is NULL");
+  CHECK_TEXT("vehicle is NULL");
   CHECK_RESULT(swb_vehicle_status(NULL, NULL), SWB_ERROR_NULL);
+  CHECK_TEXT("status is NULL");
   CHECK_RESULT(swb_vehicle_next_event(NULL, &event), SWB_ERROR_NULL);
   CHECK_RESULT(swb_vehicle_wait_event(NULL, 1000, &event), SWB_ERROR_NULL);
+  CHECK_RESULT(swb_vehicle_next_event(NULL, NULL), SWB_ERROR_NULL);
+  CHECK_TEXT("event is NULL");
   CHECK_RESULT(swb_vehicle_wait_event(NULL, 1000, NULL), SWB_ERROR_NULL);
+  CHECK_TEXT("event is NULL");
   CHECK_RESULT(swb_vehicle_check_now(NULL), SWB_ERROR_NULL);
   CHECK_RESULT(swb_vehicle_activate(NULL), SWB_ERROR_NULL);
   swb_vehicle_free(NULL);

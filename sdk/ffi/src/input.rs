@@ -234,11 +234,11 @@ impl swb_drive_input {
         // SAFETY: as above.
         let signals = unsafe { signals(self, &mut arrays.signals) }?;
         // SAFETY: as above.
-        let ego = unsafe { memory::read(self.ego) }?;
+        let ego = unsafe { memory::read("swb_drive_input.ego", self.ego) }?;
         // SAFETY: as above.
-        let route = unsafe { memory::read_optional(self.route) }?;
+        let route = unsafe { memory::read_optional("swb_drive_input.route", self.route) }?;
         // SAFETY: as above.
-        let driver = unsafe { memory::read_optional(self.driver) }?;
+        let driver = unsafe { memory::read_optional("swb_drive_input.driver", self.driver) }?;
         Ok(DriveInput {
             sequence: self.sequence,
             time_ns: self.time_ns,
@@ -255,9 +255,9 @@ impl swb_drive_input {
 /// # Safety
 /// *pointer* and *struct_size* of the input's cameras.
 unsafe fn cameras<'a>(input: &swb_drive_input, space: &'a mut [CameraFrame<'a>]) -> Result<&'a [CameraFrame<'a>], Refusal> {
-    let length = length("cameras_len", input.cameras_len, space.len())?;
+    let length = length("swb_drive_input.cameras_len", input.cameras_len, space.len())?;
     // SAFETY: passed on.
-    let frames = unsafe { memory::read_array(input.cameras, length) }?;
+    let frames = unsafe { memory::read_array("swb_drive_input.cameras", input.cameras, length) }?;
     for (place, frame) in space.iter_mut().zip(frames) {
         // SAFETY: passed on.
         *place = unsafe { frame?.convert() }?;
@@ -268,9 +268,9 @@ unsafe fn cameras<'a>(input: &swb_drive_input, space: &'a mut [CameraFrame<'a>])
 /// # Safety
 /// *pointer*, *struct_size* and *text* of the input's signals.
 unsafe fn signals<'a>(input: &swb_drive_input, space: &'a mut [Signal<'a>]) -> Result<&'a [Signal<'a>], Refusal> {
-    let length = length("signals_len", input.signals_len, space.len())?;
+    let length = length("swb_drive_input.signals_len", input.signals_len, space.len())?;
     // SAFETY: passed on.
-    let signals = unsafe { memory::read_array(input.signals, length) }?;
+    let signals = unsafe { memory::read_array("swb_drive_input.signals", input.signals, length) }?;
     for (place, signal) in space.iter_mut().zip(signals) {
         let signal = signal?;
         *place = Signal {
@@ -295,20 +295,18 @@ impl swb_camera_frame {
     /// *pointer*: `data` points to `data_len` bytes that nobody writes for as long as `'a`.
     unsafe fn convert<'a>(&self) -> Result<CameraFrame<'a>, Refusal> {
         if self.data.is_null() && self.data_len != 0 {
-            return Err(Refusal::Null { what: "swb_camera_frame.data" });
+            return Err(Refusal::CameraNull { camera_id: self.camera_id });
         }
         // A slice may not be longer than this; a size that wrapped below zero ends here.
         if isize::try_from(self.data_len).is_err() {
-            return Err(Refusal::Value { what: "swb_camera_frame.data_len", value: self.data_len as u64 });
+            return Err(self.refused("data_len", self.data_len as u64));
         }
         Ok(CameraFrame {
             camera_id: self.camera_id,
             format: match self.format {
                 SWB_PIXEL_FORMAT_RGB8 => PixelFormat::Rgb8,
                 SWB_PIXEL_FORMAT_NV12 => PixelFormat::Nv12,
-                _ => {
-                    return Err(Refusal::Value { what: "swb_camera_frame.format", value: self.format.into() });
-                }
+                _ => return Err(self.refused("format", self.format.into())),
             },
             width: self.width,
             height: self.height,
@@ -322,6 +320,12 @@ impl swb_camera_frame {
                 unsafe { slice::from_raw_parts(self.data, self.data_len) }
             },
         })
+    }
+}
+
+impl swb_camera_frame {
+    fn refused(&self, field: &'static str, value: u64) -> Refusal {
+        Refusal::CameraValue { camera_id: self.camera_id, field, value }
     }
 }
 

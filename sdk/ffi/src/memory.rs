@@ -24,13 +24,13 @@ pub(crate) unsafe trait CallerStruct: Copy {
     const SIZE_MIN: usize;
 }
 
-/// The size that the struct at `pointer` states.
+/// The size that the struct at `pointer` states. `what` is the parameter or field that holds the pointer, as C sees it; so below.
 ///
 /// # Safety
 /// *pointer*: `pointer` is NULL or points to at least a `size_t`.
-unsafe fn stated_size<T: CallerStruct>(pointer: *const T) -> Result<usize, Refusal> {
+unsafe fn stated_size<T: CallerStruct>(what: &'static str, pointer: *const T) -> Result<usize, Refusal> {
     if pointer.is_null() {
-        return Err(Refusal::Null { what: T::NAME });
+        return Err(Refusal::Null { what });
     }
     // SAFETY: *pointer*; the struct begins with its size. Unaligned, because nothing has been checked yet.
     let stated = unsafe { pointer.cast::<usize>().read_unaligned() };
@@ -44,9 +44,9 @@ unsafe fn stated_size<T: CallerStruct>(pointer: *const T) -> Result<usize, Refus
 ///
 /// # Safety
 /// *pointer* and *struct_size*.
-pub(crate) unsafe fn read<T: CallerStruct>(pointer: *const T) -> Result<T, Refusal> {
+pub(crate) unsafe fn read<T: CallerStruct>(what: &'static str, pointer: *const T) -> Result<T, Refusal> {
     // SAFETY: *pointer*.
-    let stated = unsafe { stated_size(pointer) }?;
+    let stated = unsafe { stated_size(what, pointer) }?;
     let mut value = MaybeUninit::<T>::zeroed();
     // SAFETY: *struct_size*: the caller owns `stated` bytes; the destination is ours and does not overlap. Zero and any copied bytes are
     // valid, as the trait promises.
@@ -60,12 +60,12 @@ pub(crate) unsafe fn read<T: CallerStruct>(pointer: *const T) -> Result<T, Refus
 ///
 /// # Safety
 /// *pointer* and *struct_size*.
-pub(crate) unsafe fn read_optional<T: CallerStruct>(pointer: *const T) -> Result<Option<T>, Refusal> {
+pub(crate) unsafe fn read_optional<T: CallerStruct>(what: &'static str, pointer: *const T) -> Result<Option<T>, Refusal> {
     if pointer.is_null() {
         return Ok(None);
     }
     // SAFETY: passed on.
-    unsafe { read(pointer) }.map(Some)
+    unsafe { read(what, pointer) }.map(Some)
 }
 
 /// The elements of a caller's array. All are of one version, so the first one's size is the distance between them.
@@ -73,20 +73,21 @@ pub(crate) unsafe fn read_optional<T: CallerStruct>(pointer: *const T) -> Result
 /// # Safety
 /// *pointer*: `first` points to `length` elements; *struct_size* of each.
 pub(crate) unsafe fn read_array<T: CallerStruct>(
+    what: &'static str,
     first: *const T,
     length: usize,
 ) -> Result<impl Iterator<Item = Result<T, Refusal>>, Refusal> {
     // SAFETY: *pointer*; an empty array is never looked at.
-    let distance = if length == 0 { 0 } else { unsafe { stated_size(first) }? };
+    let distance = if length == 0 { 0 } else { unsafe { stated_size(what, first) }? };
     Ok((0..length).map(move |index| {
         let element = first.wrapping_byte_add(index * distance);
         // SAFETY: *pointer*: the element lies within the caller's array.
-        let stated = unsafe { stated_size(element) }?;
+        let stated = unsafe { stated_size(what, element) }?;
         if stated != distance {
             return Err(Refusal::StructSize { what: T::NAME, stated, least: distance });
         }
         // SAFETY: as above.
-        unsafe { read(element) }
+        unsafe { read(what, element) }
     }))
 }
 
@@ -94,9 +95,9 @@ pub(crate) unsafe fn read_array<T: CallerStruct>(
 ///
 /// # Safety
 /// *pointer* and *struct_size*.
-pub(crate) unsafe fn writable<T: CallerStruct>(pointer: *mut T) -> Result<Writable<T>, Refusal> {
+pub(crate) unsafe fn writable<T: CallerStruct>(what: &'static str, pointer: *mut T) -> Result<Writable<T>, Refusal> {
     // SAFETY: passed on.
-    let stated = unsafe { stated_size(pointer.cast_const()) }?;
+    let stated = unsafe { stated_size(what, pointer.cast_const()) }?;
     Ok(Writable { pointer, stated })
 }
 

@@ -2,6 +2,8 @@
 
 use core::ffi::{CStr, c_char};
 
+use switchback_sdk::drive::StepFault;
+
 use crate::version::{SWB_ABI_MAJOR, SWB_ABI_MINOR};
 
 /// Result: done.
@@ -48,6 +50,22 @@ pub const SWB_ERROR_RUNTIME: i32 = 4000;
 /// First of the numbers about the engine: loading, self-test, shadow, trial.
 pub const SWB_ERROR_ENGINE: i32 = 4100;
 
+/// The first thing that was wrong in a step.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Cause {
+    #[error(transparent)]
+    Known(StepFault),
+    /// The model before failed without saying why.
+    #[error("no cause is known")]
+    Unknown,
+}
+
+impl From<Option<StepFault>> for Cause {
+    fn from(fault: Option<StepFault>) -> Self {
+        fault.map_or(Self::Unknown, Self::Known)
+    }
+}
+
 /// Why a call was not done.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -57,6 +75,10 @@ pub(crate) enum Refusal {
     StructSize { what: &'static str, stated: usize, least: usize },
     #[error("{what} cannot be {value}")]
     Value { what: &'static str, value: u64 },
+    #[error("swb_camera_frame.data of camera {camera_id} is NULL")]
+    CameraNull { camera_id: u32 },
+    #[error("swb_camera_frame.{field} of camera {camera_id} cannot be {value}")]
+    CameraValue { camera_id: u32, field: &'static str, value: u64 },
     #[error("{what} is not UTF-8")]
     NotText { what: &'static str },
     #[error("another thread is inside {function} for this vehicle")]
@@ -74,9 +96,9 @@ pub(crate) enum Refusal {
     #[error("no model is active")]
     NoModel,
     #[error("an input of the step cannot be used (faults {faults:#x})")]
-    Input { faults: u64 },
+    Input { faults: u64, source: Cause },
     #[error("the model failed (faults {faults:#x})")]
-    Model { faults: u64 },
+    Model { faults: u64, source: Cause },
     #[error("the answer of the step came too late (faults {faults:#x})")]
     Deadline { faults: u64 },
 }
@@ -84,9 +106,9 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn number(&self) -> i32 {
         match self {
-            Self::Null { .. } => SWB_ERROR_NULL,
+            Self::Null { .. } | Self::CameraNull { .. } => SWB_ERROR_NULL,
             Self::StructSize { .. } => SWB_ERROR_STRUCT_SIZE,
-            Self::Value { .. } | Self::NotText { .. } => SWB_ERROR_VALUE,
+            Self::Value { .. } | Self::CameraValue { .. } | Self::NotText { .. } => SWB_ERROR_VALUE,
             Self::Busy { .. } => SWB_ERROR_BUSY,
             Self::Panic { .. } => SWB_ERROR_PANIC,
             Self::Poisoned => SWB_ERROR_POISONED,

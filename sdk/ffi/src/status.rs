@@ -287,6 +287,7 @@ fn finding_text(finding: &Finding) -> String {
         Finding::DownloadInterrupted { next_chunk, .. } => format!("an interrupted download goes on at chunk {next_chunk}"),
         Finding::TrialInterrupted { tries_left, .. } => format!("an interrupted trial is repeated, {tries_left} more may begin"),
         Finding::TrialGivenUp { .. } => "every trial of the release was interrupted; it is given up".to_owned(),
+        Finding::LoadGivenUp { .. } => "every load of the release ended with the process; it is given up".to_owned(),
         Finding::LeftoversRemoved { files } => format!("{files} files that belonged to nothing were removed"),
         _ => "the disk was not as an orderly end leaves it".to_owned(),
     }

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::sync::{Mutex, TryLockError};
 
-use switchback_sdk::drive::{DriveOutput, Faults};
+use switchback_sdk::drive::{DriveOutput, Faults, StepFault};
 use switchback_sdk::vehicle::{Driver, Vehicle};
 
 use crate::boundary::{enter, guard};
@@ -36,7 +36,7 @@ impl swb_vehicle {
     unsafe fn with<T>(vehicle: *const Self, body: impl FnOnce(&Self) -> Result<T, Refusal>) -> Result<T, Refusal> {
         // SAFETY: *handle*. Everything in it is reached through shared references, so calls of several threads may overlap.
         let Some(vehicle) = (unsafe { vehicle.as_ref() }) else {
-            return Err(Refusal::Null { what: "swb_vehicle" });
+            return Err(Refusal::Null { what: "vehicle" });
         };
         if vehicle.poisoned.load(Ordering::Acquire) {
             return Err(Refusal::Poisoned);
@@ -50,7 +50,7 @@ impl swb_vehicle {
 
     /// # Safety
     /// *pointer*, *struct_size* and *text* of everything that the input points to.
-    unsafe fn step(&self, input: &swb_drive_input) -> Result<DriveOutput, Refusal> {
+    unsafe fn step(&self, input: &swb_drive_input) -> Result<(DriveOutput, Option<StepFault>), Refusal> {
         let mut driver = match self.driver.try_lock() {
             Ok(driver) => driver,
             Err(TryLockError::WouldBlock) => {
@@ -63,7 +63,8 @@ impl swb_vehicle {
         let input = unsafe { input.convert(&mut arrays) }?;
         let mut output = DriveOutput::default();
         driver.step(&input, &mut output);
-        Ok(output)
+        let fault = if output.control_valid { None } else { driver.fault().cloned() };
+        Ok((output, fault))
     }
 }
 
@@ -91,7 +92,7 @@ pub unsafe extern "C" fn swb_vehicle_open(config: *const swb_vehicle_config, out
         // SAFETY: *pointer*, checked above.
         unsafe { out.write(ptr::null_mut()) };
         // SAFETY: passed on.
-        let config = unsafe { memory::read(config) }?;
+        let config = unsafe { memory::read("config", config) }?;
         // SAFETY: passed on.
         let sdk_config = unsafe { config.convert() }?;
         let callbacks = config.callbacks();
@@ -134,6 +135,7 @@ pub unsafe extern "C" fn swb_vehicle_free(vehicle: *mut swb_vehicle) {
 ///
 /// - `SWB_OK`: `control_valid` is 1. `faults` may still name what was not perfect.
 /// - `SWB_ERROR_NO_MODEL`, `SWB_ERROR_INPUT`, `SWB_ERROR_MODEL`, `SWB_ERROR_DEADLINE`: the step was done, its answer must not be used.
+///   `swb_last_error` names what was wrong first: which camera, signal or field and why, or which limit at which point.
 /// - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_VALUE`, `SWB_ERROR_BUSY`, `SWB_ERROR_PANIC`, `SWB_ERROR_POISONED`: the model
 ///   was not asked; `SWB_FAULT_CALL` is set.
 ///
@@ -144,18 +146,18 @@ pub unsafe extern "C" fn swb_vehicle_free(vehicle: *mut swb_vehicle) {
 pub unsafe extern "C" fn swb_vehicle_step(vehicle: *mut swb_vehicle, input: *const swb_drive_input, output: *mut swb_drive_output) -> i32 {
     enter(|| {
         // SAFETY: passed on.
-        let output = unsafe { memory::writable(output) }?;
+        let output = unsafe { memory::writable("output", output) }?;
         // SAFETY: passed on.
-        let input = unsafe { memory::read(input) };
+        let input = unsafe { memory::read("input", input) };
         let (input, answered) = match input {
             // SAFETY: passed on.
             Ok(input) => (Some(input), unsafe { swb_vehicle::with(vehicle, |vehicle| vehicle.step(&input)) }),
             Err(refusal) => (None, Err(refusal)),
         };
         match answered {
-            Ok(answer) => {
+            Ok((answer, fault)) => {
                 output.write(&(&answer).into());
-                verdict(&answer)
+                verdict(&answer, fault)
             }
             Err(refusal) => {
                 output.write(&swb_drive_output::refused(input.as_ref()));
@@ -166,7 +168,7 @@ pub unsafe extern "C" fn swb_vehicle_step(vehicle: *mut swb_vehicle, input: *con
 }
 
 /// Whether the answer of a step that was done may be used.
-fn verdict(answer: &DriveOutput) -> Result<(), Refusal> {
+fn verdict(answer: &DriveOutput, fault: Option<StepFault>) -> Result<(), Refusal> {
     if answer.control_valid {
         return Ok(());
     }
@@ -174,9 +176,9 @@ fn verdict(answer: &DriveOutput) -> Result<(), Refusal> {
     Err(if faults.intersects(Faults::NO_MODEL) {
         Refusal::NoModel
     } else if faults.intersects(Faults::OF_MODEL) {
-        Refusal::Model { faults: bits }
+        Refusal::Model { faults: bits, source: fault.into() }
     } else if faults.intersects(Faults::OF_INPUT) {
-        Refusal::Input { faults: bits }
+        Refusal::Input { faults: bits, source: fault.into() }
     } else {
         Refusal::Deadline { faults: bits }
     })
@@ -194,7 +196,7 @@ fn verdict(answer: &DriveOutput) -> Result<(), Refusal> {
 pub unsafe extern "C" fn swb_vehicle_status(vehicle: *const swb_vehicle, status: *mut swb_status) -> i32 {
     enter(|| {
         // SAFETY: passed on.
-        let status = unsafe { memory::writable(status) }?;
+        let status = unsafe { memory::writable("status", status) }?;
         // SAFETY: passed on.
         let now = unsafe { swb_vehicle::with(vehicle, |vehicle| Ok(vehicle.vehicle.status())) }?;
         status.write(&(&now).into());
@@ -215,7 +217,7 @@ pub unsafe extern "C" fn swb_vehicle_status(vehicle: *const swb_vehicle, status:
 pub unsafe extern "C" fn swb_vehicle_next_event(vehicle: *const swb_vehicle, event: *mut swb_event) -> i32 {
     enter(|| {
         // SAFETY: passed on.
-        let event = unsafe { memory::writable(event) }?;
+        let event = unsafe { memory::writable("event", event) }?;
         // SAFETY: passed on.
         let next = unsafe { swb_vehicle::with(vehicle, |vehicle| Ok(vehicle.vehicle.next_event())) }?;
         event.write(&next.as_ref().into());
@@ -237,7 +239,7 @@ pub unsafe extern "C" fn swb_vehicle_wait_event(vehicle: *const swb_vehicle, tim
     enter(|| {
         let timeout = Duration::from_millis(timeout_ms.into());
         // SAFETY: passed on.
-        let event = unsafe { memory::writable(event) }?;
+        let event = unsafe { memory::writable("event", event) }?;
         // SAFETY: passed on.
         let next = unsafe { swb_vehicle::with(vehicle, |vehicle| Ok(vehicle.vehicle.wait_event(timeout))) }?;
         event.write(&next.as_ref().into());

@@ -63,18 +63,16 @@ impl Resizer {
         }
     }
 
-    /// Adapts the tables to the frame's size and format. `false` when the frame's description does not fit its data.
-    pub(crate) fn accept(&mut self, frame: &CameraFrame<'_>) -> bool {
-        if !is_well_formed(frame) {
-            return false;
-        }
+    /// Adapts the tables to the frame's size and format; an error when the frame's description does not fit its data.
+    pub(crate) fn accept(&mut self, frame: &CameraFrame<'_>) -> Result<(), FrameUnfit> {
+        check(frame)?;
         let source = (frame.width, frame.height, frame.format);
         if self.source != Some(source) {
             self.luma.adapt(frame.width, frame.height);
             self.chroma.adapt(frame.width.div_ceil(2), frame.height.div_ceil(2));
             self.source = Some(source);
         }
-        true
+        Ok(())
     }
 
     /// Line `y` of the resized image: `width` times red, green, blue, each 0 to 255. The frame must have been accepted.
@@ -205,18 +203,52 @@ pub(crate) fn luma(rgb: &[f32]) -> f32 {
     0.2126 * rgb[0] + 0.7152 * rgb[1] + 0.0722 * rgb[2]
 }
 
-fn is_well_formed(frame: &CameraFrame<'_>) -> bool {
+/// Why a camera's image cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameUnfit {
+    /// A side is zero or larger than any camera's.
+    #[error("its image of {width} x {height} pixels has a side that is not 1 to {SIDE_MAX}")]
+    Size {
+        /// Width, pixels.
+        width: u32,
+        /// Height, pixels.
+        height: u32,
+    },
+    /// A row is longer than the distance between two rows.
+    #[error("its rows of {row_bytes} bytes do not fit into a stride of {stride_bytes}")]
+    Stride {
+        /// Bytes from one row to the next as stated.
+        stride_bytes: u64,
+        /// Bytes of a row by width and format.
+        row_bytes: u64,
+    },
+    /// There is less data than the description needs.
+    #[error("its image needs {needed} bytes by its height and stride, it has {found}")]
+    Data {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes supplied.
+        found: u64,
+    },
+}
+
+fn check(frame: &CameraFrame<'_>) -> Result<(), FrameUnfit> {
     let sides = 1..=SIDE_MAX;
     if !sides.contains(&frame.width) || !sides.contains(&frame.height) {
-        return false;
+        return Err(FrameUnfit::Size { width: frame.width, height: frame.height });
     }
     let (row, lines) = match frame.format {
         PixelFormat::Rgb8 => (u64::from(frame.width) * 3, u64::from(frame.height)),
         // Chroma covers two by two pixels; odd sizes round up, as cameras do.
         PixelFormat::Nv12 => (u64::from(frame.width).next_multiple_of(2), u64::from(frame.height + frame.height.div_ceil(2))),
     };
-    let stride = u64::from(frame.stride_bytes);
-    stride >= row && frame.data.len() as u64 >= stride * lines
+    let (stride, found) = (u64::from(frame.stride_bytes), frame.data.len() as u64);
+    if stride < row {
+        return Err(FrameUnfit::Stride { stride_bytes: stride, row_bytes: row });
+    }
+    let needed = stride * lines;
+    if found < needed { Err(FrameUnfit::Data { needed, found }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -229,7 +261,7 @@ mod tests {
 
     fn resized(frame: &CameraFrame<'_>, width: usize, height: usize) -> Vec<f32> {
         let mut resizer = Resizer::new(width, height);
-        assert!(resizer.accept(frame));
+        assert_eq!(resizer.accept(frame), Ok(()));
         (0..height).flat_map(|y| resizer.line(frame, y).to_vec()).collect()
     }
 
@@ -298,9 +330,9 @@ mod tests {
             ("no chroma", frame(PixelFormat::Nv12, 4, 6, 4, &data)),
             ("overflow", frame(PixelFormat::Rgb8, u32::MAX, u32::MAX, u32::MAX, &data)),
         ] {
-            assert!(!Resizer::new(2, 2).accept(&wrong), "{case}");
+            assert!(Resizer::new(2, 2).accept(&wrong).is_err(), "{case}");
         }
-        assert!(Resizer::new(2, 2).accept(&frame(PixelFormat::Rgb8, 4, 2, 12, &data)));
-        assert!(Resizer::new(2, 2).accept(&frame(PixelFormat::Nv12, 4, 4, 4, &data)));
+        assert_eq!(Resizer::new(2, 2).accept(&frame(PixelFormat::Rgb8, 4, 2, 12, &data)), Ok(()));
+        assert_eq!(Resizer::new(2, 2).accept(&frame(PixelFormat::Nv12, 4, 4, 4, &data)), Ok(()));
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The contract is compiled once per model; filling then looks nothing up by name but the partner's signals, and allocates nothing.
 
+use std::sync::Arc;
+
 use half::{bf16, f16};
 use switchback_onnx::Session;
 use switchback_signing::bundle::contract::{
@@ -9,7 +11,7 @@ use switchback_signing::bundle::contract::{
 };
 
 use super::image::{Resizer, luma};
-use super::{CameraFrame, ContractError, DriveInput, Faults, RouteCommand};
+use super::{CameraFrame, ContractError, DriveInput, Faults, Found, RouteCommand, StepFault};
 
 /// Cameras of one contract; no vehicle has more.
 const CAMERAS_MAX: usize = 16;
@@ -41,9 +43,9 @@ pub(crate) struct InputLimits {
 const FUTURE_MAX_NS: i64 = 5_000_000;
 
 /// What filling found.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Filled {
-    pub(crate) faults: Faults,
+    pub(crate) found: Found,
     /// Id of the frame of the contract's first camera.
     pub(crate) frame_id: u64,
     /// Exposure of the oldest image used; the step's time when the model has no camera.
@@ -95,7 +97,14 @@ enum Value {
     Ego(EgoField),
     Route(RouteField),
     Driver(DriverField),
-    Signal(SignalSource),
+    Signal(Signal),
+}
+
+#[derive(Clone, Debug)]
+struct Signal {
+    /// Shared, so that a fault can name it without an allocation.
+    name: Arc<str>,
+    default: Option<f32>,
 }
 
 impl InputPlan {
@@ -116,7 +125,7 @@ impl InputPlan {
                 }
                 InputSource::Route { fields } => fields.iter().copied().map(Value::Route).collect(),
                 InputSource::Driver { fields } => fields.iter().copied().map(Value::Driver).collect(),
-                InputSource::Signals { signals } => signals.iter().cloned().map(Value::Signal).collect(),
+                InputSource::Signals { signals } => signals.iter().map(Value::signal).collect(),
             };
             values.push(ValueFill::compile(tensor, input, listed)?);
         }
@@ -140,16 +149,18 @@ impl InputPlan {
         state: &mut InputState,
         tensors: &mut impl Tensors,
     ) -> Filled {
-        let mut faults = self.check_values(input, limits);
-        let exposure = self.check_cameras(input, limits, state, &mut faults);
+        let mut found = Found::default();
+        let exposure = self.check_cameras(input, limits, state, &mut found);
+        self.check_values(input, limits, &mut found);
         let restarts = state.filled_ns.is_none_or(|before| !(0..=self.gap_max_ns).contains(&input.time_ns.saturating_sub(before)));
+        let unusable = found.faults.intersects(Faults::OF_INPUT);
         let filled = Filled {
-            faults,
+            found,
             frame_id: self.cameras.first().and_then(|fill| fill.frame(input)).map_or(0, |frame| frame.frame_id),
             exposure_ns: exposure,
             restarts,
         };
-        if faults.intersects(Faults::OF_INPUT) {
+        if unusable {
             return filled;
         }
         for (at, fill) in self.cameras.iter_mut().enumerate() {
@@ -171,52 +182,73 @@ impl InputPlan {
         filled
     }
 
-    fn check_values(&self, input: &DriveInput<'_>, limits: &InputLimits) -> Faults {
-        let mut faults = Faults::NONE;
+    fn check_values(&self, input: &DriveInput<'_>, limits: &InputLimits, found: &mut Found) {
         if self.needs_ego {
-            if !is_plausible(input) {
-                faults.insert(Faults::EGO_INVALID);
+            if let Some(cause) = implausible(input) {
+                found.note(Faults::EGO_INVALID, cause);
             }
-            if !is_recent(input.time_ns, input.ego.time_ns, limits.ego_age_max_ns) {
-                faults.insert(Faults::EGO_STALE);
+            let age_max_ns = limits.ego_age_max_ns;
+            if !is_recent(input.time_ns, input.ego.time_ns, age_max_ns) {
+                let age_ms = milliseconds(input.time_ns.saturating_sub(input.ego.time_ns));
+                let (future_max_ms, age_max_ms) = (FUTURE_MAX_NS / 1_000_000, age_max_ns / 1_000_000);
+                found.note(Faults::EGO_STALE, StepFault::EgoStale { age_ms, future_max_ms, age_max_ms });
             }
         }
         for value in self.values.iter().flat_map(|fill| &fill.values) {
             match value {
-                Value::Route(_) if !(input.route.distance_m.is_finite() && input.route.speed_limit_mps.is_finite()) => {
-                    faults.insert(Faults::ROUTE_INVALID);
+                Value::Route(_) => {
+                    let numbers = [("distance_m", input.route.distance_m), ("speed_limit_mps", input.route.speed_limit_mps)];
+                    if let Some(&(field, number)) = numbers.iter().find(|(_, number)| !number.is_finite()) {
+                        found.note(Faults::ROUTE_INVALID, StepFault::RouteInvalid { field, found: number });
+                    }
                 }
-                Value::Signal(signal) if !signal_value(signal, input).is_some_and(f32::is_finite) => faults.insert(Faults::SIGNAL_MISSING),
-                Value::Ego(_) | Value::Route(_) | Value::Driver(_) | Value::Signal(_) => {}
+                Value::Signal(signal) => match signal.value(input) {
+                    None => found.note(Faults::SIGNAL_MISSING, StepFault::SignalMissing { name: Arc::clone(&signal.name) }),
+                    Some(number) if !number.is_finite() => {
+                        found.note(Faults::SIGNAL_MISSING, StepFault::SignalInvalid { name: Arc::clone(&signal.name), found: number });
+                    }
+                    Some(_) => {}
+                },
+                Value::Ego(_) | Value::Driver(_) => {}
             }
         }
-        faults
     }
 
     /// Checks the frames and returns the oldest exposure.
-    fn check_cameras(&mut self, input: &DriveInput<'_>, limits: &InputLimits, state: &InputState, faults: &mut Faults) -> i64 {
-        let (mut oldest, mut newest) = (i64::MAX, i64::MIN);
+    fn check_cameras(&mut self, input: &DriveInput<'_>, limits: &InputLimits, state: &InputState, found: &mut Found) -> i64 {
+        // Exposure and camera; of the same moment any.
+        let (mut oldest, mut newest) = ((i64::MAX, 0), (i64::MIN, 0));
         for (at, fill) in self.cameras.iter_mut().enumerate() {
-            let Some(frame) = fill.frame(input).filter(|frame| fill.resizer.accept(frame)) else {
-                faults.insert(Faults::CAMERA_MISSING);
+            let camera_id = fill.camera_id;
+            let Some(frame) = fill.frame(input) else {
+                found.note(Faults::CAMERA_MISSING, StepFault::CameraMissing { camera_id });
                 continue;
             };
-            oldest = oldest.min(frame.exposure_ns);
-            newest = newest.max(frame.exposure_ns);
-            if !is_recent(input.time_ns, frame.exposure_ns, limits.frame_age_max_ns) {
-                faults.insert(Faults::CAMERA_STALE);
+            if let Err(reason) = fill.resizer.accept(frame) {
+                found.note(Faults::CAMERA_MISSING, StepFault::CameraUnfit { camera_id, reason });
+                continue;
+            }
+            oldest = oldest.min((frame.exposure_ns, camera_id));
+            newest = newest.max((frame.exposure_ns, camera_id));
+            let age_max_ns = limits.frame_age_max_ns;
+            if !is_recent(input.time_ns, frame.exposure_ns, age_max_ns) {
+                let age_ms = milliseconds(input.time_ns.saturating_sub(frame.exposure_ns));
+                let (future_max_ms, age_max_ms) = (FUTURE_MAX_NS / 1_000_000, age_max_ns / 1_000_000);
+                found.note(Faults::CAMERA_STALE, StepFault::CameraStale { camera_id, age_ms, future_max_ms, age_max_ms });
             }
             if state.frame_ids[at] == Some(frame.frame_id) {
-                faults.insert(Faults::CAMERA_REPEATED);
+                found.note(Faults::CAMERA_REPEATED, StepFault::CameraRepeated { camera_id, frame_id: frame.frame_id });
             }
         }
-        if oldest > newest {
+        if oldest.0 > newest.0 {
             return input.time_ns;
         }
-        if newest.saturating_sub(oldest) > limits.camera_skew_max_ns {
-            faults.insert(Faults::CAMERA_SKEW);
+        let apart_ns = newest.0.saturating_sub(oldest.0);
+        if apart_ns > limits.camera_skew_max_ns {
+            let (apart_ms, apart_max_ms) = (milliseconds(apart_ns), limits.camera_skew_max_ns / 1_000_000);
+            found.note(Faults::CAMERA_SKEW, StepFault::CameraSkew { oldest: oldest.1, newest: newest.1, apart_ms, apart_max_ms });
         }
-        oldest
+        oldest.0
     }
 }
 
@@ -224,24 +256,30 @@ fn is_recent(now_ns: i64, measured_ns: i64, age_max_ns: i64) -> bool {
     (-FUTURE_MAX_NS..=age_max_ns).contains(&now_ns.saturating_sub(measured_ns))
 }
 
-/// Whether the ego state is finite and within what a road vehicle can do, with room.
-fn is_plausible(input: &DriveInput<'_>) -> bool {
-    let ego = &input.ego;
-    [
-        (ego.speed_mps, 120.0),
-        (ego.acceleration_mps2, 30.0),
-        (ego.lateral_acceleration_mps2, 30.0),
-        (ego.yaw_rate_radps, 10.0),
-        (ego.steering_rad, 1.6),
-    ]
-    .into_iter()
-    // Not a number is not below the limit either.
-    .all(|(value, limit)| value.abs() <= limit)
+fn milliseconds(ns: i64) -> f32 {
+    (ns as f64 * 1e-6) as f32
 }
 
-fn signal_value(signal: &SignalSource, input: &DriveInput<'_>) -> Option<f32> {
-    let supplied = input.signals.iter().find(|supplied| supplied.name == signal.name);
-    supplied.map(|supplied| supplied.value).or(signal.default)
+/// What of the ego state is not finite, or beyond what a road vehicle can do, with room.
+fn implausible(input: &DriveInput<'_>) -> Option<StepFault> {
+    let ego = &input.ego;
+    [
+        ("speed_mps", ego.speed_mps, 120.0),
+        ("acceleration_mps2", ego.acceleration_mps2, 30.0),
+        ("lateral_acceleration_mps2", ego.lateral_acceleration_mps2, 30.0),
+        ("yaw_rate_radps", ego.yaw_rate_radps, 10.0),
+        ("steering_rad", ego.steering_rad, 1.6),
+    ]
+    .into_iter()
+    .find(|&(_, found, max)| found.is_nan() || found.abs() > max)
+    .map(|(field, found, max)| StepFault::EgoInvalid { field, found, max })
+}
+
+impl Signal {
+    fn value(&self, input: &DriveInput<'_>) -> Option<f32> {
+        let supplied = input.signals.iter().find(|supplied| *supplied.name == *self.name);
+        supplied.map(|supplied| supplied.value).or(self.default)
+    }
 }
 
 /// Where the newest frame goes.
@@ -440,6 +478,10 @@ fn encode_all<const B: usize>(tensor: &mut [u8], values: impl Iterator<Item = f3
 }
 
 impl Value {
+    fn signal(source: &SignalSource) -> Self {
+        Self::Signal(Signal { name: source.name.as_str().into(), default: source.default })
+    }
+
     fn of(&self, input: &DriveInput<'_>) -> f32 {
         let flag = |set: bool| f32::from(u8::from(set));
         match self {
@@ -466,7 +508,7 @@ impl Value {
                 DriverField::AttentiveProbability => input.driver.attentive_probability.filter(|p| p.is_finite()).unwrap_or(0.0),
             },
             // Missing signals are a fault, found before anything is filled.
-            Self::Signal(signal) => signal_value(signal, input).unwrap_or(0.0),
+            Self::Signal(signal) => signal.value(input).unwrap_or(0.0),
         }
     }
 }

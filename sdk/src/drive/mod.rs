@@ -6,6 +6,7 @@
 mod clock;
 mod envelope;
 mod error;
+mod fault;
 mod image;
 mod input;
 mod inputs;
@@ -18,9 +19,12 @@ mod takeover;
 pub use clock::{Clock, MonotonicClock};
 pub use envelope::EnvelopeBreach;
 pub use error::ContractError;
+pub(crate) use fault::Found;
+pub use fault::StepFault;
+pub use image::FrameUnfit;
 pub use input::{CameraFrame, DriveInput, DriverState, EgoState, Mode, PixelFormat, Route, RouteCommand, Signal};
 pub(crate) use inputs::InputLimits;
-pub(crate) use model::{Answer, Before, Model, Staging, onnx_element, recurrent_pairs};
+pub(crate) use model::{Before, Model, Staging, onnx_element, recurrent_pairs};
 pub use output::{
     ACTIONS_MAX, Control, DriveOutput, Faults, IDENTITY_TEXT_BYTES, IntentCode, MinimalRisk, ModelIdentity, TRAJECTORY_POINTS_MAX,
     Takeover, TakeoverLevel, TakeoverReason, TrajectoryPoint,

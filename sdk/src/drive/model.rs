@@ -1,12 +1,12 @@
 //! One model, ready to answer: its session, its compiled contract and what it remembers.
 
-use switchback_onnx::{ElementType as OnnxElement, RecurrentPair, RunError, Session, TensorInfo};
+use switchback_onnx::{ElementType as OnnxElement, RecurrentPair, Session, TensorInfo};
 use switchback_signing::bundle::contract::{CONTRACT_VERSION, Contract, ElementType, Envelope, Platform};
 
 use super::envelope::{Motion, breach};
 use super::inputs::{Filled, InputLimits, InputPlan, InputState, Tensors};
 use super::outputs::OutputPlan;
-use super::{Clock, ContractError, DriveInput, DriveOutput, EnvelopeBreach, Faults, ModelIdentity};
+use super::{Clock, ContractError, DriveInput, DriveOutput, Faults, Found, ModelIdentity};
 
 /// Steps that an output stays valid after its deadline: one lost answer must not stop a vehicle.
 const VALID_STEPS: i64 = 2;
@@ -24,16 +24,6 @@ pub(crate) struct Model {
     valid_ns: i64,
     step_ns: i64,
     identity: ModelIdentity,
-}
-
-/// How an answer came out, beside what is in the output.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Answer {
-    pub(crate) faults: Faults,
-    /// The limit that the output broke.
-    pub(crate) breach: Option<EnvelopeBreach>,
-    /// Why the run failed.
-    pub(crate) error: Option<RunError>,
 }
 
 /// The valid output before, for the jerk.
@@ -83,7 +73,7 @@ impl Model {
         before: Option<Before>,
         clock: &dyn Clock,
         output: &mut DriveOutput,
-    ) -> Answer {
+    ) -> Found {
         let filled = self.inputs.fill(input, limits, &mut self.state, &mut self.session);
         let moment = Moment { speed_mps: input.ego.speed_mps, time_ns: input.time_ns, filled };
         self.complete(&moment, before, clock, output)
@@ -96,23 +86,23 @@ impl Model {
         before: Option<Before>,
         clock: &dyn Clock,
         output: &mut DriveOutput,
-    ) -> Option<Answer> {
-        let moment = staging.moment?;
+    ) -> Option<Found> {
+        let moment = staging.moment.as_ref()?;
         for (index, tensor) in staging.tensors.iter().enumerate().filter(|(_, tensor)| !tensor.is_empty()) {
             self.session.input_mut(index).copy_from_slice(tensor);
         }
         self.state = staging.state.clone();
-        Some(self.complete(&moment, before, clock, output))
+        Some(self.complete(moment, before, clock, output))
     }
 
-    fn complete(&mut self, moment: &Moment, before: Option<Before>, clock: &dyn Clock, output: &mut DriveOutput) -> Answer {
+    fn complete(&mut self, moment: &Moment, before: Option<Before>, clock: &dyn Clock, output: &mut DriveOutput) -> Found {
         let filled = &moment.filled;
         output.model = self.identity;
         output.frame_id = filled.frame_id;
         output.exposure_ns = filled.exposure_ns;
         output.valid_until_ns = filled.exposure_ns.saturating_add(self.valid_ns);
-        let mut answer = Answer { faults: filled.faults, ..Answer::default() };
-        if !filled.faults.intersects(Faults::OF_INPUT) {
+        let mut answer = filled.found.clone();
+        if !answer.faults.intersects(Faults::OF_INPUT) {
             if filled.restarts {
                 self.session.reset_recurrent();
             }
@@ -121,10 +111,7 @@ impl Model {
             output.run_ns = clock.now_ns().saturating_sub(start);
             match run {
                 Ok(()) => self.judge(moment, before, output, &mut answer),
-                Err(error) => {
-                    answer.faults.insert(Faults::RUN_FAILED);
-                    answer.error = Some(error);
-                }
+                Err(error) => answer.note(Faults::RUN_FAILED, error.into()),
             }
         }
         output.control_valid = !answer.faults.intersects(Faults::OF_INPUT | Faults::OF_MODEL);
@@ -134,18 +121,17 @@ impl Model {
         answer
     }
 
-    fn judge(&self, moment: &Moment, before: Option<Before>, output: &mut DriveOutput, answer: &mut Answer) {
-        answer.faults.insert(self.outputs.read(&self.session, output));
+    fn judge(&self, moment: &Moment, before: Option<Before>, output: &mut DriveOutput, answer: &mut Found) {
+        self.outputs.read(&self.session, output, answer);
         if answer.faults.contains(Faults::NOT_FINITE) {
             return;
         }
         if let Some(envelope) = &self.envelope {
             let points = output.trajectory_points as usize;
             let motion = Motion { speed_mps: moment.speed_mps, before: before.and_then(|before| self.since(before, moment.time_ns)) };
-            answer.breach = breach(envelope, motion, output.control, &output.trajectory[..points], self.outputs.stated());
-        }
-        if answer.breach.is_some() {
-            answer.faults.insert(Faults::ENVELOPE);
+            if let Some(breach) = breach(envelope, motion, output.control, &output.trajectory[..points], self.outputs.stated()) {
+                answer.note(Faults::ENVELOPE, breach.into());
+            }
         }
         if output.confidence < self.confidence_min {
             answer.faults.insert(Faults::LOW_CONFIDENCE);
@@ -196,7 +182,7 @@ impl Model {
 }
 
 /// The moment of a step, as far as an answer depends on it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Moment {
     speed_mps: f32,
     time_ns: i64,
@@ -240,7 +226,7 @@ impl Staging {
 
     /// Time of the step that was prepared.
     pub(crate) fn time_ns(&self) -> Option<i64> {
-        self.moment.map(|moment| moment.time_ns)
+        self.moment.as_ref().map(|moment| moment.time_ns)
     }
 }
 

@@ -5,7 +5,7 @@ use switchback_onnx::Session;
 use switchback_signing::bundle::contract::{Contract, ControlField, ElementType, Intent, Output, OutputMeaning, Platform, TrajectoryField};
 
 use super::path::Stated;
-use super::{ACTIONS_MAX, ContractError, DriveOutput, Faults, IntentCode, TRAJECTORY_POINTS_MAX, TrajectoryPoint};
+use super::{ACTIONS_MAX, ContractError, DriveOutput, Faults, Found, IntentCode, StepFault, TRAJECTORY_POINTS_MAX, TrajectoryPoint};
 
 /// The contract's outputs, compiled for one model.
 #[derive(Clone, Debug, Default)]
@@ -121,10 +121,9 @@ impl OutputPlan {
         Stated { speed: states(TrajectoryField::SpeedMps), heading: states(TrajectoryField::HeadingRad) }
     }
 
-    /// Reads the outputs of the last run into `output`. [`Faults::NOT_FINITE`] when any number is not finite,
+    /// Reads the outputs of the last run into `output`. Notes [`Faults::NOT_FINITE`] when any number is not finite,
     /// [`Faults::ENVELOPE`] when an action is outside its range; the output must not be acted on then.
-    pub(crate) fn read(&self, session: &Session, output: &mut DriveOutput) -> Faults {
-        let mut faults = Faults::NONE;
+    pub(crate) fn read(&self, session: &Session, output: &mut DriveOutput, found: &mut Found) {
         let mut finite = true;
         let mut at = |tensor: Tensor, element: usize| {
             let value = value_at(tensor.element, session.output(tensor.index), element);
@@ -164,15 +163,15 @@ impl OutputPlan {
                 let value = at(*tensor, a);
                 output.actions[a] = value;
                 if !(range.min..=range.max).contains(&value) {
-                    faults.insert(Faults::ENVELOPE);
+                    let Range { min, max } = *range;
+                    found.note(Faults::ENVELOPE, StepFault::ActionOutOfRange { action: a, found: value, min, max });
                 }
             }
         }
         let finite = finite && self.states.iter().all(|state| is_all_finite(state.element, session.output(state.index)));
         if !finite {
-            faults.insert(Faults::NOT_FINITE);
+            found.note(Faults::NOT_FINITE, StepFault::NotFinite);
         }
-        faults
     }
 
     /// The model's own words of the last run; token numbers outside the vocabulary are left out.

@@ -7,7 +7,9 @@ use super::EngineConfig;
 use super::error::RollBackReason;
 use super::load::TestedSession;
 use super::shared::{Order, Report, Shared};
-use crate::drive::{Answer, Before, Clock, DriveInput, DriveOutput, Faults, InputLimits, ModelIdentity, Situation, Staging, TakeoverLogic};
+use crate::drive::{
+    Before, Clock, DriveInput, DriveOutput, Faults, Found, InputLimits, ModelIdentity, Situation, Staging, StepFault, TakeoverLogic,
+};
 
 /// The stepping handle: one thread, one call per frame.
 ///
@@ -28,6 +30,7 @@ pub struct Driver {
     frames: u64,
     last_sequence: Option<u64>,
     before: Option<Before>,
+    fault: Option<StepFault>,
     takeover: TakeoverLogic,
 }
 
@@ -68,6 +71,7 @@ impl Driver {
             frames: 0,
             last_sequence: None,
             before: None,
+            fault: None,
             takeover: TakeoverLogic::default(),
         }
     }
@@ -84,6 +88,7 @@ impl Driver {
         }
         self.last_sequence = Some(input.sequence);
         self.frames = self.frames.wrapping_add(1);
+        self.fault = None;
 
         let changed = self.take_over() | self.obey();
         output.swapped = changed;
@@ -106,6 +111,12 @@ impl Driver {
     /// The model that answers frames; none before the first one.
     pub fn active_model(&self) -> Option<&ModelIdentity> {
         self.active.as_deref().map(|session| session.model().identity())
+    }
+
+    /// What was wrong in the last step: why its output must not be used, why the model on trial did not answer it, or what was not perfect.
+    /// None also when there is no model, or an answer came too late.
+    pub fn fault(&self) -> Option<&StepFault> {
+        self.fault.as_ref()
     }
 
     /// The words in which the active model described its last frame, if it is one that speaks. To be shown, never to be acted on.
@@ -179,14 +190,16 @@ impl Driver {
         let answer = active.model_mut().answer(input, &self.limits, self.before, &*self.clock, output);
         let late = is_late(active, input, self.clock.now_ns().saturating_sub(start), output);
         output.faults.insert(answer.faults);
-        if let Some(failure) = self.verdict(&answer, late) {
+        let failure = self.verdict(&answer, late);
+        self.fault = answer.cause;
+        if let Some(failure) = failure {
             self.fall_back(input, failure, output);
         }
         self.check_time(input, start, output);
     }
 
     /// Whether the model on trial has just failed it. Counts the healthy frames on the way.
-    fn verdict(&mut self, answer: &Answer, late: bool) -> Option<Failure> {
+    fn verdict(&mut self, answer: &Found, late: bool) -> Option<Failure> {
         let trial = self.trial.as_mut()?;
         let faults = answer.faults;
         let missing = faults.intersects(Faults::OF_INPUT);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use switchback_onnx::{OpenError, RunError, RuntimeError};
 
-use crate::drive::{ContractError, EnvelopeBreach, Faults};
+use crate::drive::{ContractError, StepFault};
 
 /// A call that the engine cannot follow. Numbers 4100-4119.
 #[derive(Debug, thiserror::Error)]
@@ -213,10 +213,10 @@ pub enum ShadowFailure {
     NotFinite,
     /// An output broke the envelope.
     #[error("the output is outside the envelope")]
-    Envelope(#[source] Option<EnvelopeBreach>),
-    /// The vehicle does not supply what the model needs (bits of [`Faults`]).
-    #[error("inputs are missing (fault bits {:#x})", .0.bits())]
-    Inputs(Faults),
+    Envelope(#[source] Option<StepFault>),
+    /// The vehicle does not supply what the model needs.
+    #[error("an input is missing that the active model does not need")]
+    Inputs(#[source] Option<StepFault>),
     /// Answers came too late.
     #[error("{late} of {frames} answers came after the deadline of {deadline_ms} ms")]
     Late {

@@ -3,7 +3,7 @@
 use switchback_signing::bundle::contract::Acceptance;
 
 use super::error::ShadowFailure;
-use crate::drive::{Answer, Before, DriveOutput, Faults, TrajectoryPoint};
+use crate::drive::{Before, DriveOutput, Faults, Found, StepFault, TrajectoryPoint};
 
 /// Frames of a hundred that may be late, unsure or apart: a machine hiccups, and a better model sometimes knows better. Errors,
 /// values that are not finite and broken envelopes are not forgiven once.
@@ -79,7 +79,7 @@ impl Shadow {
     pub(super) fn judge(
         &mut self,
         time_ns: i64,
-        answer: &Answer,
+        answer: &Found,
         output: &DriveOutput,
         reference: &DriveOutput,
     ) -> Result<Verdict, ShadowFailure> {
@@ -97,7 +97,7 @@ impl Shadow {
         if self.passed == self.frames_needed { Ok(Verdict::Passed) } else { Ok(Verdict::Continue) }
     }
 
-    fn is_good(&mut self, time_ns: i64, answer: &Answer, output: &DriveOutput, reference: &DriveOutput) -> bool {
+    fn is_good(&mut self, time_ns: i64, answer: &Found, output: &DriveOutput, reference: &DriveOutput) -> bool {
         let age_ns = time_ns.saturating_sub(output.exposure_ns).max(0);
         let late = age_ns.saturating_add(output.run_ns as i64) > self.deadline_ns;
         let low = answer.faults.contains(Faults::LOW_CONFIDENCE) && !reference.faults.contains(Faults::LOW_CONFIDENCE);
@@ -129,19 +129,15 @@ impl Shadow {
     }
 }
 
-fn unforgivable(answer: &Answer) -> Option<ShadowFailure> {
+fn unforgivable(answer: &Found) -> Option<ShadowFailure> {
     let faults = answer.faults;
-    if let Some(error) = &answer.error {
-        Some(ShadowFailure::Run(error.clone()))
-    } else if faults.contains(Faults::NOT_FINITE) {
-        Some(ShadowFailure::NotFinite)
-    } else if faults.contains(Faults::ENVELOPE) {
-        Some(ShadowFailure::Envelope(answer.breach))
-    } else if faults.intersects(Faults::OF_INPUT) {
+    match answer.cause.clone() {
+        Some(StepFault::Run(error)) => Some(ShadowFailure::Run(error)),
+        _ if faults.contains(Faults::NOT_FINITE) => Some(ShadowFailure::NotFinite),
+        cause if faults.contains(Faults::ENVELOPE) => Some(ShadowFailure::Envelope(cause)),
         // The active model had all it needs in this very step.
-        Some(ShadowFailure::Inputs(faults))
-    } else {
-        None
+        cause if faults.intersects(Faults::OF_INPUT) => Some(ShadowFailure::Inputs(cause)),
+        _ => None,
     }
 }
 
@@ -232,7 +228,7 @@ mod tests {
     fn all_frames_must_pass_and_few_are_forgiven() {
         let mut shadow = Shadow::new(&acceptance(20), 50_000_000);
         let (same, apart) = (plan(10.0, 0.0), plan(10.0, 0.05));
-        let mut judge = |output: &DriveOutput| shadow.judge(0, &Answer::default(), output, &same);
+        let mut judge = |output: &DriveOutput| shadow.judge(0, &Found::default(), output, &same);
         assert_eq!(judge(&apart), Ok(Verdict::Continue));
         assert_eq!(judge(&apart), Ok(Verdict::Continue));
         for _ in 0..19 {
@@ -246,13 +242,13 @@ mod tests {
 
     #[test]
     fn late_unsure_and_failing_answers_are_told_apart() {
-        let judge = |answer: &Answer, run_ns: u64| {
+        let judge = |answer: &Found, run_ns: u64| {
             let mut shadow = Shadow::new(&acceptance(1), 50_000_000);
             let output = DriveOutput { run_ns, ..plan(10.0, 0.0) };
             let first = shadow.judge(0, answer, &output, &plan(10.0, 0.0));
             first.and_then(|_| shadow.judge(0, answer, &output, &plan(10.0, 0.0))).map_err(|failure| failure.number())
         };
-        let with = |faults| Answer { faults, ..Answer::default() };
+        let with = |faults| Found { faults, cause: None };
         assert_eq!(judge(&with(Faults::NONE), 60_000_000), Err(4144));
         assert_eq!(judge(&with(Faults::LOW_CONFIDENCE), 0), Err(4145));
         assert_eq!(judge(&with(Faults::NOT_FINITE), 0), Err(4141));

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use crate::{
-    drive::{DriveInput, DriveOutput, Faults, MinimalRisk, Mode, TakeoverLevel},
+    drive::{DriveInput, DriveOutput, Faults, MinimalRisk, Mode, StepFault, TakeoverLevel},
     engine,
     update::VehicleState,
 };
@@ -33,6 +33,11 @@ impl Driver {
         self.pulse.begin(input);
         self.inner.step(input, output);
         self.pulse.count(output);
+    }
+
+    /// What was wrong in the last step, as [`engine::Driver::fault`].
+    pub fn fault(&self) -> Option<&StepFault> {
+        self.inner.fault()
     }
 
     /// Words of the last answer, when the model has any. Shown, never acted on.

@@ -170,7 +170,6 @@ pub(super) fn verdict(blame: Blame) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drive::Faults;
 
     #[test]
     fn what_hangs_on_the_moment_is_counted_and_what_the_release_decides_condemns_it() {
@@ -180,7 +179,7 @@ mod tests {
             (Refusal::Memory { needed_mib: 2, in_use_mib: 1, budget_mib: 2 }, Blame::Circumstances),
             (ShadowFailure::Late { late: 2, frames: 10, deadline_ms: 50 }.into(), Blame::Circumstances),
             (ShadowFailure::LowConfidence { low: 2, frames: 10 }.into(), Blame::Circumstances),
-            (ShadowFailure::Inputs(Faults::NO_MODEL).into(), Blame::Circumstances),
+            (ShadowFailure::Inputs(None).into(), Blame::Circumstances),
             (apart.into(), Blame::Release),
             (ShadowFailure::NotFinite.into(), Blame::Release),
             (ShadowFailure::Envelope(None).into(), Blame::Release),
