@@ -155,9 +155,23 @@ fn a_second_thread_in_a_step_is_refused_and_gets_an_output() {
     run_with_vehicle(&compile("threads", &[]), "threads");
 }
 
+/// The library of `tests/c/hooks`, under the name that programs look for.
+fn library_with_hooks() -> PathBuf {
+    let built = programs::program("libswitchback_with_hooks.so");
+    let folder = scratch("hooks");
+    fs::copy(built, folder.join("libswitchback.so.1")).unwrap();
+    let link = folder.join("libswitchback.so");
+    if !link.exists() {
+        std::os::unix::fs::symlink("libswitchback.so.1", link).unwrap();
+    }
+    folder
+}
+
 #[test]
 fn a_defect_in_the_library_poisons_one_handle_and_ends_nothing() {
-    run_with_vehicle(&compile("panic", &[]), "panic");
+    let folder = library_with_hooks().display().to_string();
+    // Before what pkg-config says, so that this one is found.
+    run_with_vehicle(&compile("panic", &[&format!("-L{folder}"), &format!("-Wl,-rpath,{folder}")]), "panic");
 }
 
 #[test]

@@ -98,6 +98,8 @@ fn crates_know_only_those_below_them() {
         ("switchback-onnx", &[]),
         ("switchback-sdk", &["switchback-signing", "switchback-onnx"]),
         ("switchback-ffi", &["switchback-sdk"]),
+        // The same source once more, with test hooks.
+        ("switchback-ffi-hooks", &["switchback-sdk"]),
         ("switchback-ota-server", &["switchback-signing"]),
         // `pack` runs the model once, to record what it answers and to refuse one that does not match its contract.
         ("switchback-cli", &["switchback-signing", "switchback-onnx"]),

@@ -289,10 +289,11 @@ pub unsafe extern "C" fn swb_vehicle_activate(vehicle: *mut swb_vehicle) -> i32 
     })
 }
 
-/// Panics on purpose. Not in the header: only the test that no panic crosses into C declares it.
+/// Panics on purpose. Not in the header nor in a library that ships: only the test that no panic crosses into C declares it.
 ///
 /// # Safety
 /// `vehicle` is NULL or a live handle.
+#[cfg(feature = "test-hooks")]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn swb_test_panic(vehicle: *mut swb_vehicle) -> i32 {
     enter(|| {
