@@ -49,6 +49,12 @@ pub(crate) fn cpu_time_of(process: &str) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
+/// Processor time of the calling thread so far, ns.
+pub(crate) fn thread_cpu_ns() -> u64 {
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    schedstat.split_whitespace().next().unwrap().parse().unwrap()
+}
+
 /// Largest resident memory since the last [`forget_peak`], bytes.
 pub(crate) fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

@@ -28,6 +28,8 @@ mod hand_off;
 mod heap;
 #[cfg(feature = "model-builder")]
 pub mod model_builder;
+#[cfg(feature = "raw-loop")]
+pub mod raw_loop;
 mod runtime;
 mod session;
 mod tensor;

@@ -266,7 +266,7 @@ impl Session {
     }
 }
 
-fn builder(runtime: &Runtime, options: &SessionOptions) -> Result<SessionBuilder, ort::Error> {
+pub(crate) fn builder(runtime: &Runtime, options: &SessionOptions) -> Result<SessionBuilder, ort::Error> {
     let level = match options.optimization {
         Optimization::Disabled => GraphOptimizationLevel::Disable,
         Optimization::Basic => GraphOptimizationLevel::Level1,

@@ -150,8 +150,8 @@ impl Driver {
     /// Follows what the vehicle decided about the trial; `true` when another model answers now. Without a trial the order came too
     /// late: the model was rolled back before.
     fn obey(&mut self) -> bool {
-        let Some(order) = self.shared.take_order() else { return false };
-        let Some(generation) = self.trial.and(self.active.as_deref()).map(TestedSession::generation) else { return false };
+        let on_trial = self.trial.and(self.active.as_deref()).map(TestedSession::generation);
+        let (Some(order), Some(generation)) = (self.shared.take_order(on_trial), on_trial) else { return false };
         self.trial = None;
         match order {
             Order::Confirm => {
@@ -175,10 +175,7 @@ impl Driver {
     /// Gives a model back to the loader, which frees it. When the slot is still full it is tried again at the next frame.
     fn retire(&mut self) {
         if let Some(session) = self.retiring.take() {
-            match self.shared.retired.offer(session) {
-                Ok(()) => self.shared.wake_loader(),
-                Err(session) => self.retiring = Some(session),
-            }
+            self.retiring = self.shared.retired.offer(session).err();
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread;
+use std::time::Duration;
 
 use switchback_onnx::{Runtime, return_free_memory};
 
@@ -14,15 +15,18 @@ use super::shared::{Report, Shared};
 use super::{EngineConfig, EngineEvent, Entry, ModelFiles, Phase};
 use crate::drive::{Clock, DriveOutput, Staging};
 
+/// How often the loader looks for what the driver reports and gives back, while a model is with it on trial or about to be freed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
 /// What the vehicle asks of the loader.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Load this model.
     Load(Box<ModelFiles>),
-    /// Publish the armed candidate.
-    Activate,
-    /// Take the candidate back.
-    Cancel,
+    /// Publish the candidate of this generation, if it is armed.
+    Activate { generation: u64 },
+    /// Take the candidate of this generation back.
+    Cancel { generation: u64 },
     /// End the thread.
     End,
 }
@@ -102,15 +106,24 @@ impl Loader {
             match self.commands.try_recv() {
                 Ok(Command::End) | Err(TryRecvError::Disconnected) => return,
                 Ok(Command::Load(files)) => self.waiting.push_back(files),
-                Ok(Command::Activate) => self.activate(),
-                Ok(Command::Cancel) => self.cancel(),
+                Ok(Command::Activate { generation }) => self.activate(generation),
+                Ok(Command::Cancel { generation }) => self.cancel(generation),
                 Err(TryRecvError::Empty) => {
                     if !self.advance() {
-                        // Whoever changes anything for us unparks afterwards, so nothing can be missed.
-                        thread::park();
+                        self.rest();
                     }
                 }
             }
+        }
+    }
+
+    /// Waits for something to do. The vehicle unparks us for a command, the driver for a frame of the shadow run; what else the driver
+    /// does is looked for, so that a swap costs it no system call.
+    fn rest(&self) {
+        match self.stage {
+            Stage::Published { .. } | Stage::Settling { .. } => thread::park_timeout(LOOK_INTERVAL),
+            // A model that was given back is waited for in `Settling`.
+            Stage::Idle | Stage::Candidate(_) => thread::park(),
         }
     }
 
@@ -167,18 +180,19 @@ impl Loader {
         self.shared.emit(EngineEvent::Armed { generation });
     }
 
-    fn activate(&mut self) {
-        if let Stage::Candidate(candidate) = &mut self.stage {
+    fn activate(&mut self, generation: u64) {
+        if let Stage::Candidate(candidate) = &mut self.stage
+            && candidate.session.generation() == generation
+        {
             candidate.activate = candidate.armed;
         }
     }
 
-    fn cancel(&mut self) {
+    fn cancel(&mut self, generation: u64) {
         // Loads run to their end, so what is loading is either waiting or a candidate by now.
-        if let Some(files) = self.waiting.pop_front() {
-            self.refuse(files.generation, Refusal::Canceled);
-        } else if let Stage::Candidate(candidate) = &self.stage {
-            let generation = candidate.session.generation();
+        if self.waiting.pop_front_if(|files| files.generation == generation).is_some() {
+            self.refuse(generation, Refusal::Canceled);
+        } else if matches!(&self.stage, Stage::Candidate(candidate) if candidate.session.generation() == generation) {
             self.refuse(generation, Refusal::Canceled);
         }
     }

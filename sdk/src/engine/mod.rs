@@ -144,8 +144,9 @@ impl Engine {
         if !matches!(status.phase, Phase::Idle | Phase::Settling) {
             return Err(EngineError::Busy { generation: status.generation, phase: status.phase });
         }
+        let generation = files.generation;
         self.send(Command::Load(Box::new(files)))?;
-        status.phase = Phase::Loading;
+        (status.phase, status.generation) = (Phase::Loading, generation);
         Ok(())
     }
 
@@ -154,8 +155,8 @@ impl Engine {
     /// # Errors
     /// [`EngineError::WrongPhase`] unless a candidate is armed.
     pub fn activate(&self) -> Result<(), EngineError> {
-        self.expect("activate", |status| status.phase == Phase::Armed)?;
-        self.send(Command::Activate)
+        let generation = self.expect("activate", |status| status.phase == Phase::Armed)?;
+        self.send(Command::Activate { generation })
     }
 
     /// Takes the candidate back before it drives. Ends with [`EngineEvent::Refused`] if that is not too late.
@@ -163,8 +164,8 @@ impl Engine {
     /// # Errors
     /// [`EngineError::WrongPhase`] unless a candidate is loading, in shadow or armed.
     pub fn cancel(&self) -> Result<(), EngineError> {
-        self.expect("cancel", |status| matches!(status.phase, Phase::Loading | Phase::Shadow | Phase::Armed))?;
-        self.send(Command::Cancel)
+        let generation = self.expect("cancel", |status| matches!(status.phase, Phase::Loading | Phase::Shadow | Phase::Armed))?;
+        self.send(Command::Cancel { generation })
     }
 
     /// Ends a trial that was passed: the previous model is freed. Takes effect at the next frame.
@@ -172,8 +173,8 @@ impl Engine {
     /// # Errors
     /// [`EngineError::WrongPhase`] unless a trial was passed.
     pub fn confirm(&self) -> Result<(), EngineError> {
-        self.expect("confirm", |status| status.phase == Phase::Trial && status.trial_passed)?;
-        self.shared.order(Order::Confirm);
+        let generation = self.expect("confirm", |status| status.phase == Phase::Trial && status.trial_passed)?;
+        self.shared.order(generation, Order::Confirm);
         Ok(())
     }
 
@@ -182,8 +183,8 @@ impl Engine {
     /// # Errors
     /// [`EngineError::WrongPhase`] unless a model is on trial.
     pub fn roll_back(&self) -> Result<(), EngineError> {
-        self.expect("roll back", |status| status.phase == Phase::Trial)?;
-        self.shared.order(Order::RollBack);
+        let generation = self.expect("roll back", |status| status.phase == Phase::Trial)?;
+        self.shared.order(generation, Order::RollBack);
         Ok(())
     }
 
@@ -207,9 +208,10 @@ impl Engine {
         &self.runtime_version
     }
 
-    fn expect(&self, call: &'static str, legal: impl Fn(&EngineStatus) -> bool) -> Result<(), EngineError> {
+    /// The model that the call is about. It may change before the call takes effect, which is why every order names it.
+    fn expect(&self, call: &'static str, legal: impl Fn(&EngineStatus) -> bool) -> Result<u64, EngineError> {
         let status = self.status();
-        if legal(&status) { Ok(()) } else { Err(EngineError::WrongPhase { call, phase: status.phase }) }
+        if legal(&status) { Ok(status.generation) } else { Err(EngineError::WrongPhase { call, phase: status.phase }) }
     }
 
     fn send(&self, command: Command) -> Result<(), EngineError> {

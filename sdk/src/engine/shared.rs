@@ -5,7 +5,7 @@
 //! the vehicle only.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ pub(super) struct Shared {
     /// Driver to loader: the same, filled.
     pub(super) staged: HandOff<Staging>,
     report: AtomicU64,
-    order: AtomicU8,
+    order: AtomicU64,
     loader: OnceLock<Thread>,
     status: Mutex<EngineStatus>,
     events: Mutex<VecDeque<EngineEvent>>,
@@ -63,7 +63,8 @@ pub(super) enum Report {
 }
 
 impl Shared {
-    /// Writes a report about the model of `generation` and wakes the loader. Driving thread; neither waits nor allocates.
+    /// Writes a report about the model of `generation`. Driving thread; one store. The loader looks by itself: waking it is a system call,
+    /// which would cost the swapping step more than all the rest of the swap.
     pub(super) fn report(&self, generation: u64, report: Report) {
         let code = match report {
             Report::Swapped => 1,
@@ -72,7 +73,6 @@ impl Shared {
             Report::RolledBack(reason) => 0x100 | reason as u64,
         };
         self.report.store(generation << 16 | code, Ordering::Release);
-        self.wake_loader();
     }
 
     /// The report about the model of `generation`, if there is one yet.
@@ -90,8 +90,9 @@ impl Shared {
         }
     }
 
-    pub(super) fn order(&self, order: Order) {
-        self.order.store(order as u8, Ordering::Release);
+    /// Asks the driver about the model of `generation`; an order that comes too late does not hit the next model.
+    pub(super) fn order(&self, generation: u64, order: Order) {
+        self.order.store(generation << 16 | order as u64, Ordering::Release);
     }
 
     /// Forgets what was ordered and reported about the model before, which has settled. Loader, before it publishes the next one.
@@ -100,13 +101,15 @@ impl Shared {
         self.report.store(0, Ordering::Release);
     }
 
-    /// The order to follow now, once.
-    pub(super) fn take_order(&self) -> Option<Order> {
+    /// The order about the model of `generation` to follow now, once. One about another model is dropped.
+    pub(super) fn take_order(&self, generation: Option<u64>) -> Option<Order> {
         // A plain load first: an exchange on every frame would cost more than the whole check.
         if self.order.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        match self.order.swap(0, Ordering::Acquire) {
+        let word = self.order.swap(0, Ordering::Acquire);
+        generation.filter(|generation| word >> 16 == generation << 16 >> 16)?;
+        match word & 0xffff {
             1 => Some(Order::Confirm),
             2 => Some(Order::RollBack),
             _ => None,
@@ -171,17 +174,26 @@ mod tests {
     #[test]
     fn an_order_is_followed_once() {
         let shared = Shared::default();
-        assert_eq!(shared.take_order(), None);
-        shared.order(Order::RollBack);
-        assert_eq!((shared.take_order(), shared.take_order()), (Some(Order::RollBack), None));
+        assert_eq!(shared.take_order(Some(7)), None);
+        shared.order(7, Order::RollBack);
+        assert_eq!((shared.take_order(Some(7)), shared.take_order(Some(7))), (Some(Order::RollBack), None));
+    }
+
+    #[test]
+    fn an_order_about_another_model_is_not_followed() {
+        let shared = Shared::default();
+        shared.order(7, Order::Confirm);
+        assert_eq!((shared.take_order(Some(8)), shared.take_order(Some(7))), (None, None));
+        shared.order(7, Order::Confirm);
+        assert_eq!((shared.take_order(None), shared.take_order(Some(7))), (None, None));
     }
 
     #[test]
     fn what_was_said_about_a_model_does_not_hit_the_same_model_when_it_returns() {
         let shared = Shared::default();
         shared.report(7, Report::RolledBack(RollBackReason::Deadline));
-        shared.order(Order::RollBack);
+        shared.order(7, Order::RollBack);
         shared.begin();
-        assert_eq!((shared.reported(7), shared.take_order()), (None, None));
+        assert_eq!((shared.reported(7), shared.take_order(Some(7))), (None, None));
     }
 }
