@@ -185,7 +185,7 @@
 #define SWB_FAULT_RUN_FAILED 128
 /** Fault: the model's output is not finite. */
 #define SWB_FAULT_NOT_FINITE 256
-/** Fault: the model's output is outside the envelope that its contract states. */
+/** Fault: the model's control or trajectory is outside the envelope that its contract states; `swb_last_error` says which limit and where. */
 #define SWB_FAULT_ENVELOPE 512
 /** Fault: the answer came after the deadline. */
 #define SWB_FAULT_DEADLINE_MISSED 1024
@@ -648,7 +648,10 @@ typedef struct {
   uint32_t minimal_risk;
   /** Mode that this output is meant for: `SWB_MODE_...`. */
   uint32_t mode;
-  /** 1: curvature, acceleration and trajectory come from a model and are finite; control and speeds keep the contract's envelope. 0: do not use them. */
+  /**
+   * 1: curvature, acceleration and trajectory come from a model, are finite and keep the contract's envelope: the control as it stands, the
+   * trajectory in the speeds, accelerations and curvatures that its points imply from the vehicle's present motion on. 0: do not use them.
+   */
   uint8_t control_valid;
   /** 1: the first output of a model that was just swapped in. */
   uint8_t swapped;
@@ -658,7 +661,7 @@ typedef struct {
   uint8_t reserved;
   /** Number of valid points in `trajectory`. */
   uint32_t trajectory_len;
-  /** The planned path, in order of time. */
+  /** The planned path, in order of time. It keeps the envelope over windows of half a second and of one second; neighboring points scatter. */
   swb_trajectory_point trajectory[SWB_TRAJECTORY_POINTS_MAX];
   /** Named actions of a platform that is no road vehicle, in the contract's order. */
   float actions[SWB_ACTIONS_MAX];
@@ -823,6 +826,7 @@ void swb_vehicle_free(swb_vehicle *vehicle);
  *
  * - `SWB_OK`: `control_valid` is 1. `faults` may still name what was not perfect.
  * - `SWB_ERROR_NO_MODEL`, `SWB_ERROR_INPUT`, `SWB_ERROR_MODEL`, `SWB_ERROR_DEADLINE`: the step was done, its answer must not be used.
+ *   `swb_last_error` names what was wrong first: which camera, signal or field and why, or which limit at which point.
  * - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_VALUE`, `SWB_ERROR_BUSY`, `SWB_ERROR_PANIC`, `SWB_ERROR_POISONED`: the model
  *   was not asked; `SWB_FAULT_CALL` is set.
  *
