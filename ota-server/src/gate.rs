@@ -152,8 +152,9 @@ pub const fn blame(reason_number: Option<u32>) -> Blame {
         154..=156 => Blame::NotInstallable,
         // Trust: metadata that is altered, old, missing or for another vehicle.
         100..=153
-        // An index that is not the signed one. Not 162 and 163: it is the signed one, and wrong.
+        // An index or a file that is not the signed one. Not 162 and 163: it is the signed one, and wrong.
         | 160..=161
+        | 164..=165
         // The delegations of the Image repository.
         | 170..=199
         // Bundle: bytes that are not the signed ones, or no memory to decode them. The rest of 200 to 299 is signed, and wrong.
@@ -167,8 +168,9 @@ pub const fn blame(reason_number: Option<u32>) -> Blame {
         // Consent denied, superseded, withdrawn. Not 504, a bundle of another release than the metadata says, and not 503, see
         // [`is_told_again`].
         | 500..=502
-        // The vehicle could not be opened. Not 610, a model that does not load in time.
+        // The vehicle could not be opened, or its clock is wrong. Not 610, a model that does not load in time.
         | 600..=609
+        | 611
         // ONNX Runtime is not there, is another library, too old, or does not start: no model of any release would run.
         | 4001..=4005
         // The engine has no thread, is gone, busy, or not at that step: nobody has looked at the model yet.
@@ -243,6 +245,8 @@ mod tests {
             (153, "release_below_floor"),
             (160, "index_length_differs"),
             (161, "index_digest_differs"),
+            (164, "file_length_differs"),
+            (165, "file_digest_differs"),
             (170, "outside_delegation"),
             (199, "out_of_order"),
             (211, "chunk_length"),
@@ -258,6 +262,7 @@ mod tests {
             (501, "superseded"),
             (502, "withdrawn"),
             (600, "config"),
+            (611, "clock_behind"),
             (4001, "runtime_not_opened"),
             (4005, "runtime_not_started"),
             (4101, "thread"),
