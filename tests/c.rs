@@ -50,7 +50,7 @@ fn prefix() -> &'static Path {
         let prefix = scratch("prefix");
         let to = format!("PREFIX={}", prefix.display());
         let cargo = format!("CARGO={}", env!("CARGO"));
-        run(Command::new("make")
+        run(programs::outside_package("make")
             .args(["-C", "sdk/ffi", "install", "PROFILE=dev", "PACKAGES=--workspace", &to, &cargo])
             .current_dir(workspace()));
         prefix

@@ -4,5 +4,6 @@
 mod c;
 mod header;
 mod python_tuf;
+mod reasons;
 mod scenarios;
 mod tidy;

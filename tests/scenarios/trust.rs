@@ -58,6 +58,24 @@ fn a_timestamp_that_is_older_than_the_trusted_one_is_refused_as_a_rollback() {
 }
 
 #[test]
+fn metadata_without_its_signature_is_refused_and_the_vehicle_says_whose_is_missing() {
+    let (server, desk) = road();
+    let proxy = Proxy::start(server.url()).unwrap();
+    let garage = Garage::new(&desk, "p7-1", "ultra", "eu");
+    let mut car = garage.start(proxy.url());
+    car.until_confirmed();
+    let path = "/v1/director/p7-1/metadata/timestamp.json";
+    let mut unsigned: serde_json::Value = serde_json::from_slice(&proxy.recorded(path)).unwrap();
+    unsigned["signatures"] = serde_json::json!([]);
+    let unsigned = serde_json::to_vec(&unsigned).unwrap();
+    proxy.set_rule(move |request| if request.path == path { Fate::Answer(200, unsigned.clone()) } else { Fate::Pass });
+    let reason = car.until(|event| event.reason.is_some()).reason.unwrap();
+    assert_eq!(reason.name, "threshold_not_met", "{reason:?}");
+    assert!(reason.text.contains("Director: timestamp version 1 carries 0 of the 1 valid signatures"), "{reason:?}");
+    assert_eq!(car.active().as_deref(), Some("vla-1 1.0.0"));
+}
+
+#[test]
 fn expired_metadata_is_refused_and_the_vehicle_says_what_has_expired() {
     let (server, desk) = road();
     let proxy = Proxy::start(server.url()).unwrap();

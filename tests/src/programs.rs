@@ -29,13 +29,26 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 fn build() {
-    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    let mut cargo = outside_package(option_env!("CARGO").unwrap_or("cargo"));
     // The words of the Makefile: other words would unify other features and build everything once more.
     cargo.args(["build", "--quiet", "--workspace"]).current_dir(workspace());
     if folder().ends_with("release") {
         cargo.arg("--release");
     }
     succeed(&mut cargo);
+}
+
+/// A command that runs cargo once more, without what cargo has told this test of the package that it belongs to.
+///
+/// Build scripts may ask for these variables (ring's does). With the ones of another package, ring and all that stands on it would be built
+/// anew in the middle of the tests, and once more by the next cargo outside of them.
+pub fn outside_package(program: &str) -> Command {
+    let mut command = Command::new(program);
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in names.filter(|name| ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"].iter().any(|start| name.starts_with(start))) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// Whether a tool beyond Rust, a C compiler and Python 3 is installed; a test that needs it says so and leaves that part out.
@@ -74,4 +87,16 @@ pub fn fail(command: &mut Command) -> String {
 
 fn run(command: &mut Command) -> Output {
     command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_within_a_test_does_not_hear_of_the_tests_package() {
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some(), "cargo runs the tests");
+        let told = succeed(&mut outside_package("env"));
+        assert!(!told.contains("CARGO_PKG_") && !told.contains("CARGO_MANIFEST_"), "{told}");
+    }
 }
