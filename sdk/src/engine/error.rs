@@ -236,7 +236,7 @@ pub enum ShadowFailure {
         frames: u32,
     },
     /// The plan was too far from the active one.
-    #[error("{apart} of {frames} plans were too far from the active one, {lateral_m} m at 1 s where {lateral_max_m} m are allowed")]
+    #[error("{apart} of {frames} plans were too far from the active one, {lateral_m:.2} m beside it where {lateral_max_m} m are allowed")]
     Apart {
         /// Plans too far apart.
         apart: u32,

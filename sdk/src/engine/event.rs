@@ -24,7 +24,7 @@ pub enum EngineEvent {
         generation: u64,
         /// Frames that passed.
         frames: u32,
-        /// Largest lateral distance to the active plan at 1 s, m.
+        /// Largest lateral distance to the active plan, m.
         lateral_m: f32,
     },
     /// It waits for [`super::Engine::activate`].
