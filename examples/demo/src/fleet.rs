@@ -32,6 +32,8 @@ pub(crate) const WAITING: &str = "cn";
 /// The driving computer is the same in both tiers: a tier is what the customer bought, and only the signed tier keeps them apart.
 pub(crate) const HARDWARE_ID: &str = "drive-a";
 pub(crate) const TENANT: &str = "demo-motors";
+/// The maker's own test drivers: they see some releases before customers do.
+pub(crate) const TRIALS: &str = "demo-motors-trials";
 
 /// What is known of a vehicle when it leaves the factory.
 #[derive(Clone, Debug)]
@@ -51,6 +53,11 @@ impl Spec {
     /// Serial number of the driving computer.
     pub(crate) fn ecu_serial(&self) -> String {
         format!("{}-ecu", self.id)
+    }
+
+    /// Whose vehicle it is.
+    pub(crate) fn tenant(&self) -> &'static str {
+        if self.in_c { TRIALS } else { TENANT }
     }
 
     /// The same road, light and tier in the other region.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,13 +61,7 @@ impl Process {
         let stderr_path = launch.log_dir.join(format!("{}.stderr", launch.name));
         let stderr = File::create(&stderr_path).with_context(|| format!("create {}", stderr_path.display()))?;
         let stdout_copy = File::create(launch.log_dir.join(format!("{}.stdout", launch.name)))?;
-        let mut command = if launch.niceness == 0 {
-            Command::new(launch.program)
-        } else {
-            let mut nice = Command::new("nice");
-            nice.arg("-n").arg(launch.niceness.to_string()).arg(launch.program);
-            nice
-        };
+        let mut command = command(launch.program, launch.niceness);
         command.args(&launch.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().with_context(|| format!("start {} ({})", launch.name, launch.program.display()))?;
         let stdout = child.stdout.take().context("the child has no stdout")?;
@@ -168,6 +162,32 @@ impl Drop for Process {
             let _ = self.stop();
         }
     }
+}
+
+/// The program with what goes before it: the order to end with the demo, also when that is killed, and its priority.
+fn command(program: &Path, niceness: u8) -> Command {
+    let nice = ["nice".to_owned(), "-n".to_owned(), niceness.to_string()];
+    let words = END_WITH_PARENT.iter().filter(|_| can_end_with_parent()).map(|&word| word.to_owned());
+    let words: Vec<String> = words.chain(nice.into_iter().filter(|_| niceness > 0)).collect();
+    match words.split_first() {
+        None => Command::new(program),
+        Some((first, rest)) => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    }
+}
+
+/// The kernel's parent-death signal, which outlives the exec. It is asked for by a program, because Rust has no safe way to do so
+/// between fork and exec.
+const END_WITH_PARENT: [&str; 3] = ["setpriv", "--pdeathsig", "KILL"];
+
+/// Whether the machine has a `setpriv` that knows this. Without it, a demo that is killed with SIGKILL leaves its children behind.
+fn can_end_with_parent() -> bool {
+    static CAN: OnceLock<bool> = OnceLock::new();
+    let try_it = || Command::new(END_WITH_PARENT[0]).args(&END_WITH_PARENT[1..]).arg("true").stderr(Stdio::null()).status();
+    *CAN.get_or_init(|| try_it().is_ok_and(|status| status.success()))
 }
 
 fn copy_lines(reader: impl BufRead, mut copy: File, output: &Output) {

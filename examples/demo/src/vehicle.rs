@@ -82,9 +82,9 @@ impl Vehicle {
         self.events().last().is_none_or(|event| event.is_refusal() || event.name == "confirmed" || event.name == "idle")
     }
 
-    /// The newest event about `model`.
-    pub(crate) fn last_event(&self, model: &str) -> Option<Event> {
-        self.events().into_iter().rfind(|event| event.model == model)
+    /// The newest event about a release.
+    pub(crate) fn last_event(&self, (model, version): (&str, &str)) -> Option<Event> {
+        self.events().into_iter().rfind(|event| event.model == model && event.version == version)
     }
 }
 

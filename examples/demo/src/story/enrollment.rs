@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::PATIENCE;
-use crate::fleet::{APPROVED, HARDWARE_ID, Spec, TENANT, WAITING, fleet};
+use crate::fleet::{APPROVED, HARDWARE_ID, Spec, WAITING, fleet};
 use crate::interrupt;
 use crate::stage::Stage;
 
@@ -42,7 +42,7 @@ pub(super) fn tell(stage: &mut Stage) -> Result<()> {
 
 /// A one-time token that enrolls `spec` as a vehicle of `tier`.
 pub(super) fn token(stage: &Stage, spec: &Spec, tier: &str) -> Result<String> {
-    let mut words = vec!["vehicle", "enroll", &spec.id, "--tenant", TENANT, "--tier", tier];
+    let mut words = vec!["vehicle", "enroll", &spec.id, "--tenant", spec.tenant(), "--tier", tier];
     words.extend(["--hardware", HARDWARE_ID, "--model-line", spec.model_line, "--region", spec.region]);
     let answer = stage.desk.ask(&words)?;
     Ok(answer["token"].as_str().with_context(|| format!("no token in {answer}"))?.to_owned())

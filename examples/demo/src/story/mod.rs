@@ -21,8 +21,10 @@ pub(crate) use ceremony::open_server;
 pub(crate) const FIRST: (&str, &str) = ("vla-1", "1.0.0");
 /// The better one: vision to action.
 pub(crate) const SECOND: (&str, &str) = ("vla-2", "2.0.0");
-/// Deliberately broken, validly signed.
-pub(crate) const BROKEN: (&str, &str) = ("vla-3", "3.0.0");
+/// Deliberately broken, validly signed: left and right exchanged.
+pub(crate) const BENT: (&str, &str) = ("vla-3", "3.0.0");
+/// Deliberately broken, validly signed: falls silent after a while.
+pub(crate) const SILENT: (&str, &str) = ("vla-3", "3.1.0");
 /// What somebody tampers with on the server.
 pub(crate) const TAMPERED: (&str, &str) = ("vla-2", "2.0.1");
 

@@ -71,7 +71,7 @@ fn release(stage: &mut Stage) -> Result<Draft> {
 }
 
 /// Waits until a rollout that starts now will swap the C vehicle's model in the middle of a bend.
-fn wait_for_bend(stage: &mut Stage) -> Result<()> {
+pub(super) fn wait_for_bend(stage: &mut Stage) -> Result<()> {
     let road = HeroRoad::of(&hero(stage)?.spec);
     let deadline = stage.ledger.seconds() + PATIENCE.as_secs_f64();
     loop {
