@@ -11,7 +11,7 @@ use switchback_signing::{
     time::UnixTime,
 };
 
-use crate::rollout::{Release, ReleaseName};
+use crate::rollout::{Assignment, Release, ReleaseName, RolloutId};
 
 /// How long signed metadata lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,9 @@ pub struct Assigned {
 pub struct Held {
     /// The target that it assigns, if any.
     pub assigned: Option<Assigned>,
+    /// The rollout that brings it, to whose gate the vehicle's reports about it go. Absent in what was signed before this was noted.
+    #[serde(default)]
+    pub rollout: Option<RolloutId>,
     /// Version of Targets and of Snapshot; they are always made together.
     pub version: u64,
     /// When Targets and Snapshot expire.
@@ -79,6 +82,8 @@ pub struct Installed {
 pub enum Work {
     /// Nothing.
     Keep,
+    /// Nothing, but another rollout brings now what the metadata assigns: that is written down.
+    Attribute,
     /// The Timestamp, because it grows old.
     Timestamp,
     /// Everything, because the assignment changed or the metadata grows old.
@@ -126,14 +131,18 @@ pub struct TargetsAndSnapshot {
     pub snapshot: Vec<u8>,
 }
 
-/// What has to be signed so that a vehicle which holds `held` learns of `assigned`.
+/// What has to be done so that a vehicle which holds `held` learns of `assignment`.
 #[must_use]
-pub fn work(held: Option<&Held>, assigned: Option<&Assigned>, lifetimes: Lifetimes, now: UnixTime) -> Work {
+pub fn work(held: Option<&Held>, assignment: Option<&Assignment>, lifetimes: Lifetimes, now: UnixTime) -> Work {
     let Some(held) = held else { return Work::All };
+    let assigned = assignment.map(|assignment| &assignment.release.assigned);
     if held.assigned.as_ref() != assigned || ages(held.expires, lifetimes.targets_s, now) {
         return Work::All;
     }
-    if ages(held.timestamp_expires, lifetimes.timestamp_s, now) { Work::Timestamp } else { Work::Keep }
+    if ages(held.timestamp_expires, lifetimes.timestamp_s, now) {
+        return Work::Timestamp;
+    }
+    if held.rollout == assignment.map(|assignment| assignment.rollout) { Work::Keep } else { Work::Attribute }
 }
 
 /// Whether less than half of a life remains. Beyond a whole life remaining the clock was set back; then it is signed anew too.
@@ -146,12 +155,13 @@ pub fn ages(expires: i64, life_s: i64, now: UnixTime) -> bool {
 /// Makes and signs Targets, Snapshot and Timestamp.
 pub fn sign_all(
     addressee: &Addressee,
-    release: Option<&Release>,
+    assignment: Option<&Assignment>,
     held: Option<&Held>,
     lifetimes: Lifetimes,
     now: UnixTime,
     signers: &Signers<'_>,
 ) -> Result<SignedSet, SignerError> {
+    let release = assignment.map(|assignment| &*assignment.release);
     let version = held.map_or(0, |held| held.version) + 1;
     let expires = now.plus_seconds(lifetimes.targets_s);
     let targets = sign(&targets(addressee, release, version, expires), &[signers.targets])?;
@@ -160,6 +170,7 @@ pub fn sign_all(
     let snapshot = sign(&snapshot, &[signers.snapshot])?;
     let next = Held {
         assigned: release.map(|release| release.assigned.clone()),
+        rollout: assignment.map(|assignment| assignment.rollout),
         version,
         expires: expires.seconds(),
         snapshot_bytes: snapshot.len() as u64,
@@ -201,6 +212,8 @@ fn targets(addressee: &Addressee, release: Option<&Release>, version: u64, expir
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use std::sync::Arc;
+
     use switchback_signing::{
         keys::Ed25519Signer,
         metadata::{Signed, TargetMeta},
@@ -233,14 +246,20 @@ mod tests {
         }
     }
 
-    fn signed(release: Option<&Release>, held: Option<&Held>, now: UnixTime) -> SignedSet {
-        sign_all(&addressee(), release, held, LIFETIMES, now, &Keys::new().signers()).unwrap()
+    /// Version 1.0.0, as rollout 7 brings it.
+    fn assignment() -> Assignment {
+        Assignment { rollout: RolloutId(7), release: Arc::new(release("vla", "1.0.0", "ultra", 1)) }
+    }
+
+    fn signed(assignment: Option<&Assignment>, held: Option<&Held>, now: UnixTime) -> SignedSet {
+        sign_all(&addressee(), assignment, held, LIFETIMES, now, &Keys::new().signers()).unwrap()
     }
 
     #[test]
     fn a_set_names_its_vehicle_and_hangs_together() {
-        let release = release("vla", "1.0.0", "ultra", 1);
-        let SignedSet { held, set, timestamp } = signed(Some(&release), None, START);
+        let assignment = assignment();
+        let release = &assignment.release;
+        let SignedSet { held, set, timestamp } = signed(Some(&assignment), None, START);
         let set = set.unwrap();
         let targets = Signed::<Targets>::parse(&set.targets, 100_000).unwrap().signed;
         let snapshot = Signed::<Snapshot>::parse(&set.snapshot, 100_000).unwrap().signed;
@@ -264,11 +283,13 @@ mod tests {
 
     #[test]
     fn only_what_grows_old_or_changes_is_signed_anew() {
-        let release = release("vla", "1.0.0", "ultra", 1);
-        let held = signed(Some(&release), None, START).held;
-        let assigned = Some(&release.assigned);
+        let assignment = assignment();
+        let held = signed(Some(&assignment), None, START).held;
+        let assigned = Some(&assignment);
         let work_at = |seconds| work(Some(&held), assigned, LIFETIMES, START.plus_seconds(seconds));
         assert_eq!(work(None, assigned, LIFETIMES, START), Work::All);
+        let of_another_rollout = Assignment { rollout: RolloutId(8), ..assignment.clone() };
+        assert_eq!(work(Some(&held), Some(&of_another_rollout), LIFETIMES, START), Work::Attribute);
         assert_eq!(work_at(0), Work::Keep);
         assert_eq!(work_at(50), Work::Keep);
         assert_eq!(work_at(51), Work::Timestamp);

@@ -18,14 +18,15 @@ pub use release::{Content, Release, ReleaseName};
 pub use selector::Selector;
 pub use wave::{Share, ShareError, Wave, bucket};
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use switchback_signing::time::UnixTime;
 
 use crate::gate::FailureLimit;
 
 /// Number of a rollout in this server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RolloutId(pub i64);
 
 impl core::fmt::Display for RolloutId {
@@ -137,14 +138,15 @@ impl Withheld {
 
 /// The release that `vehicle` shall have at `now`: the newest one that any rollout brings it.
 ///
-/// The newest is the one with the highest release counter, not the latest rollout: a vehicle could not accept anything older.
+/// The newest is the one with the highest release counter, not the latest rollout: a vehicle could not accept anything older. Of two
+/// rollouts that bring the same one the earlier counts: a second rollout takes no vehicle away from the gate of the first.
 #[must_use]
 pub fn assignment(vehicle: &Vehicle, rules: &Rules, now: UnixTime) -> Option<Assignment> {
     let offers = rules.rollouts.iter().filter_map(|rollout| {
         let release = verdict(vehicle, rollout, rules, now).ok()?;
         Some(Assignment { rollout: rollout.id, release: Arc::clone(release) })
     });
-    offers.max_by_key(|offer| (offer.release.counter, offer.rollout))
+    offers.max_by_key(|offer| (offer.release.counter, Reverse(offer.rollout)))
 }
 
 /// Whether `rollout` brings its release to `vehicle` at `now`, and if not, why. Every condition is necessary; none can be forced.

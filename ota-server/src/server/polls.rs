@@ -73,12 +73,13 @@ impl Server {
         self.fleet.note_seen(vehicle, now);
         let state = vehicle.state.load();
         let rules = self.rules.load();
-        let assigned = assignment(&state.vehicle, &rules, now);
-        let assigned = assigned.as_ref().map(|assignment| &assignment.release.assigned);
-        let work = director::work(state.held.as_ref(), assigned, self.config.lifetimes, now);
+        let assignment = assignment(&state.vehicle, &rules, now);
+        let work = director::work(state.held.as_ref(), assignment.as_ref(), self.config.lifetimes, now);
         match (work, &state.held) {
             (director::Work::Keep, Some(held)) => Ok(held.timestamp_version),
-            (director::Work::Keep | director::Work::Timestamp | director::Work::All, _) => self.renew(vehicle).await,
+            (director::Work::Keep | director::Work::Attribute | director::Work::Timestamp | director::Work::All, _) => {
+                self.renew(vehicle).await
+            }
         }
     }
 

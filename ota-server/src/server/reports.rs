@@ -22,7 +22,7 @@ use crate::{
     gate::{self, Blame, Said},
     metadata_cache::CacheKey,
     registry::{Change, Counted, NewEvent, Outcome, RegistryError, StoredMetadata},
-    rollout::{Act, Assignment, PausedBy, Release, ReleaseName, RolloutId, RolloutState, Rules, assignment},
+    rollout::{Act, Assignment, PausedBy, ReleaseName, Rollout, RolloutId, RolloutState, Rules, assignment},
 };
 
 /// Something for the writer.
@@ -200,7 +200,7 @@ impl Batch {
         change.add_report(&reported.id, counter, body, self.reports_per_vehicle, now).await?;
         let confirmed = reported.confirmed_counter;
         change.save_reported(&reported.id, counter, state.installed.as_ref(), confirmed).await?;
-        let Some(rollout) = self.rollout_of(&state, report) else { return Ok(Ok(())) };
+        let Some(rollout) = self.rollout_of(change, &state, report).await? else { return Ok(Ok(())) };
         let mut outcome = outcome(&reported.id, &report.payload);
         if outcome.counted == Some(Counted::Failed) {
             let before = change.reported(rollout, &outcome.vehicle_id).await?;
@@ -214,8 +214,8 @@ impl Batch {
         Ok(Ok(()))
     }
 
-    /// The rollout that brought the release which the report is about.
-    fn rollout_of(&self, state: &VehicleState, report: &EcuReport) -> Option<RolloutId> {
+    /// The rollout that offered the release which the report is about.
+    async fn rollout_of(&self, change: &mut Change, state: &VehicleState, report: &EcuReport) -> Result<Option<RolloutId>, RegistryError> {
         let ReportPayload { update, candidate, release, reason, .. } = &report.payload;
         let subject = match gate::said(*update) {
             Said::Nothing => None,
@@ -225,23 +225,24 @@ impl Batch {
             // it finds in the metadata of what we assigned, before there is a candidate.
             Said::GaveUp if candidate.is_none() => {
                 let lacks = gate::blame(reason.as_ref().map(|reason| reason.number)) == Blame::NotInstallable;
-                return lacks.then(|| self.rollout_behind(state)).flatten();
+                return Ok(lacks.then(|| state.held.as_ref()?.rollout).flatten());
             }
             Said::GaveUp => candidate.as_ref(),
         };
-        let release = release_name(subject?);
-        // The newest one that may have brought it.
-        let mut rollouts = self.rules.rollouts.iter().rev();
-        let rollout =
-            rollouts.find(|rollout| rollout.started_at.is_some() && rollout.release == release && rollout.selector.selects(&state.vehicle));
-        rollout.map(|rollout| rollout.id)
-    }
-
-    /// The rollout behind what the vehicle is assigned by the metadata that it holds.
-    fn rollout_behind(&self, state: &VehicleState) -> Option<RolloutId> {
-        let held = state.held.as_ref()?.assigned.as_ref()?;
-        let assignment = assignment(&state.vehicle, &self.rules, self.now)?;
-        (assignment.release.assigned == *held).then_some(assignment.rollout)
+        let Some(release) = subject.map(release_name) else { return Ok(None) };
+        // The one that offered it, in the metadata that the vehicle holds or before. What no rollout offered (a workshop may bring a
+        // release too) is no rollout's success or failure: least of all of another one that would bring the same release later.
+        let brought = |rollout: &&Rollout| rollout.release == release;
+        let held = state.held.as_ref().and_then(|held| held.rollout);
+        if let Some(rollout) = self.rules.rollouts.iter().filter(brought).find(|rollout| Some(rollout.id) == held) {
+            return Ok(Some(rollout.id));
+        }
+        for rollout in self.rules.rollouts.iter().filter(brought).rev() {
+            if change.reported(rollout.id, &state.vehicle.id).await?.is_some() {
+                return Ok(Some(rollout.id));
+            }
+        }
+        Ok(None)
     }
 
     async fn run_gates(&mut self, change: &mut Change) -> Result<(), BatchError> {
@@ -273,19 +274,20 @@ impl Batch {
         let now = self.now;
         let state = self.state(vehicle).clone();
         let assignment = assignment(&state.vehicle, &self.rules, now);
-        let release = assignment.as_ref().map(|assignment| &*assignment.release);
-        let signed = match sign_due(server, vehicle, release, state.held.as_ref(), now)? {
-            Due::Signed(signed) => signed,
+        let (mut held, files) = match sign_due(server, vehicle, assignment.as_ref(), state.held.as_ref(), now)? {
+            Due::Signed(signed) => (signed.held.clone(), files(signed)),
+            Due::Attributed(held) => (held, Vec::new()),
             // Another request of the same vehicle was faster.
             Due::Held(held) => return Ok(held),
         };
         let id = &state.vehicle.id;
-        if let Some(Assignment { rollout, .. }) = assignment.filter(|_| signed.set.is_some()) {
+        let before = state.held.as_ref().and_then(|held| held.rollout);
+        held.rollout = assignment.map(|assignment| assignment.rollout);
+        if let Some(rollout) = held.rollout.filter(|rollout| Some(*rollout) != before) {
             change.note_offered(rollout, id, now).await?;
         }
-        change.save_held(id, &signed.held).await?;
-        let held = signed.held.clone();
-        for (role, version, bytes) in files(signed) {
+        change.save_held(id, &held).await?;
+        for (role, version, bytes) in files {
             let file = StoredMetadata { role: role.to_owned(), version, bytes };
             change.add_director_metadata(id, &file).await?;
             self.files.push((CacheKey { vehicle_id: Arc::clone(id), role, version }, file.bytes.into()));
@@ -311,23 +313,26 @@ impl Batch {
 /// What a vehicle holds, or what had to be signed for it.
 enum Due {
     Held(Held),
+    /// The same, brought by another rollout.
+    Attributed(Held),
     Signed(SignedSet),
 }
 
 fn sign_due(
     server: &Server,
     vehicle: &FleetVehicle,
-    release: Option<&Release>,
+    assignment: Option<&Assignment>,
     held: Option<&Held>,
     now: UnixTime,
 ) -> Result<Due, SignerError> {
     let (lifetimes, signers) = (server.config.lifetimes, server.keys.director());
-    let work = director::work(held, release.map(|release| &release.assigned), lifetimes, now);
+    let work = director::work(held, assignment, lifetimes, now);
     match (work, held) {
         (director::Work::Keep, Some(held)) => Ok(Due::Held(held.clone())),
+        (director::Work::Attribute, Some(held)) => Ok(Due::Attributed(held.clone())),
         (director::Work::Timestamp, Some(held)) => director::sign_timestamp(held, lifetimes, now, &signers).map(Due::Signed),
-        (director::Work::All, held) | (director::Work::Keep | director::Work::Timestamp, held @ None) => {
-            director::sign_all(&vehicle.addressee, release, held, lifetimes, now, &signers).map(Due::Signed)
+        (director::Work::All, held) | (director::Work::Keep | director::Work::Attribute | director::Work::Timestamp, held @ None) => {
+            director::sign_all(&vehicle.addressee, assignment, held, lifetimes, now, &signers).map(Due::Signed)
         }
     }
 }

@@ -207,7 +207,12 @@ fn what_the_release_is_not_to_blame_for_pauses_no_rollout() {
     let running = |confirmed, failed| (json!("running"), json!({"confirmed": confirmed, "failed": failed}));
     let paused = (json!("paused"), json!({"confirmed": 0, "failed": 1}));
     let mut vehicle = TestVehicle::enroll(&server, "v-1");
+    // The first release came before the second was there.
+    server.ask("POST", &format!("/v1/rollouts/{coming}/pause"), Some(&json!({"reason": "not yet"})));
+    assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
     vehicle.report(&server, START, UpdateState::Confirmed, "1.0.0", 1);
+    server.ask("POST", &format!("/v1/rollouts/{coming}/resume"), Some(&json!({"note": "now"})));
+    assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("2.0.0"));
     // Metadata that somebody altered on the way is about no release, least of all about the one that drives.
     vehicle.refuse(&server, START, None, 102, "threshold_not_met");
     assert_eq!(gates(), [running(1, 0), running(0, 0)]);
@@ -230,11 +235,71 @@ fn what_the_release_is_not_to_blame_for_pauses_no_rollout() {
     assert_eq!(gates(), [running(1, 0), running(0, 0)]);
     // This one was last heard before its trial: its software went down with the model, and nobody was told until now.
     let mut other = TestVehicle::enroll(&server, "v-2");
+    assert_eq!(other.offered(&server, &ceremony, START).as_deref(), Some("2.0.0"));
     other.report(&server, START, UpdateState::Armed, "2.0.0", 2);
     other.refuse(&server, START, Some("2.0.0"), 503, "quarantined");
     assert_eq!(gates(), [running(1, 0), paused]);
     let event = server.rollout(coming)["events"][0]["text"].clone();
     assert_eq!(event, "created: vla 2.0.0 in 1 wave");
+}
+
+#[test]
+fn a_second_rollout_of_a_release_takes_no_failure_from_the_gate_of_the_first() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let ceremony = published(&server);
+    server.approve("1.0.0");
+    let running = server.roll_out("1.0.0", 2);
+    let later = json!([{"name": "later", "percent": 100, "starts_at": "2099-01-01T00:00:00Z"}]);
+    let waiting = server.draft_named("later", "1.0.0", &later, 1);
+    server.ask("POST", &format!("/v1/rollouts/{waiting}/start"), None);
+    let mut fleet = ["v-1", "v-2", "v-3"].map(|name| TestVehicle::enroll(&server, name));
+    for vehicle in &mut fleet[..2] {
+        assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+    }
+    // Nobody offered it to this one: whatever it tries, no rollout brought it.
+    fleet[2].report(&server, START, UpdateState::Downloading, "1.0.0", 1);
+    fleet[2].report(&server, START, UpdateState::Refused, "1.0.0", 1);
+    fleet[0].report(&server, START, UpdateState::Refused, "1.0.0", 1);
+    let gate = |server: &TestServer, id: i64| {
+        let rollout = server.rollout(id);
+        (rollout["state"].clone(), rollout["gate"]["failed"].clone(), rollout["waves"][0]["offered"].clone())
+    };
+    assert_eq!(gate(&server, running), (json!("running"), json!(1), json!(2)));
+    assert_eq!(gate(&server, waiting), (json!("running"), json!(0), json!(0)));
+
+    // Who offered it is still known after a restart.
+    drop(server);
+    let server = TestServer::start(data.path());
+    fleet[1].report(&server, START, UpdateState::RolledBack, "1.0.0", 1);
+    assert_eq!(gate(&server, running), (json!("paused"), json!(2), json!(2)));
+    assert_eq!(gate(&server, waiting), (json!("running"), json!(0), json!(0)));
+
+    // The second rollout begins: what the vehicles report from now on is its own.
+    server.ask("POST", &format!("/v1/rollouts/{waiting}/advance"), None);
+    assert_eq!(fleet[2].offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+    fleet[2].report(&server, START, UpdateState::RolledBack, "1.0.0", 1);
+    assert_eq!(gate(&server, waiting), (json!("paused"), json!(1), json!(1)));
+}
+
+#[test]
+fn what_another_rollout_brings_on_is_told_to_its_gate_without_new_metadata() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let ceremony = published(&server);
+    server.approve("1.0.0");
+    let first = server.roll_out("1.0.0", 1);
+    let second = server.draft_named("second", "1.0.0", &json!([{"name": "all", "percent": 100}]), 1);
+    server.ask("POST", &format!("/v1/rollouts/{second}/start"), None);
+    let mut vehicle = TestVehicle::enroll(&server, "v-1");
+    assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+    let timestamp = |vehicle: &TestVehicle| vehicle.director(&server, START, "timestamp.json", &[]).body;
+    let before = timestamp(&vehicle);
+    server.ask("POST", &format!("/v1/rollouts/{first}/pause"), Some(&json!({"reason": "the second one goes on"})));
+    assert_eq!(timestamp(&vehicle), before);
+    vehicle.report(&server, START, UpdateState::RolledBack, "1.0.0", 1);
+    let failed = [first, second].map(|id| server.rollout(id)["gate"]["failed"].clone());
+    assert_eq!(failed, [json!(0), json!(1)]);
 }
 
 #[test]

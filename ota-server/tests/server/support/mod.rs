@@ -69,8 +69,13 @@ pub(crate) trait Control {
 
     /// Writes down a rollout.
     fn draft(&self, version: &str, waves: &Value, failures: u32) -> i64 {
+        self.draft_named(&format!("vla {version}"), version, waves, failures)
+    }
+
+    /// As [`Self::draft`], with a name of its own: two rollouts may bring one release.
+    fn draft_named(&self, name: &str, version: &str, waves: &Value, failures: u32) -> i64 {
         let rollout = json!({
-            "name": format!("vla {version}"), "release": {"model": "vla", "version": version},
+            "name": name, "release": {"model": "vla", "version": version},
             "waves": waves, "failure_limit": {"count": failures},
         });
         self.ask("POST", "/v1/rollouts", Some(&rollout))["id"].as_i64().unwrap()
