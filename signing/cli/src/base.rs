@@ -4,7 +4,8 @@
 //! BASE/keys/NAME.json          secret keys (move them to their holders' own media), NAME.pub.json public halves
 //! BASE/image/N.ROLE.json       metadata of the Image repository, signed and published or ready to be
 //! BASE/director/N.root.json    roots of the Director
-//! BASE/drafts/ROLE.json        metadata that is collecting signatures, ROLE.files.json where its files are
+//! BASE/drafts/ROLE.json        metadata that is collecting signatures, ROLE.files.json where its files are;
+//!                              image.root.json and director.root.json are the next roots
 //! ```
 
 use std::{
@@ -16,25 +17,30 @@ use std::{
 use anyhow::{Context, bail};
 use switchback_signing::{
     keys::{
-        Ed25519Signer, KeyId, KeyObject, PublicKey,
-        file::{KEY_FILE_BYTES_MAX, parse_public, parse_secret},
+        Ed25519Signer, KeyId, PublicKey,
+        file::{KEY_FILE_BYTES_MAX, parse_public, parse_secret, public_to_bytes},
     },
-    metadata::{DelegatedRole, Delegations, RoleKeys, Root, Signed, Targets},
+    metadata::{Root, Signed, Targets},
     time::UnixTime,
     trust::{
         Repository,
         limits::{ROOT_BYTES_MAX, TARGETS_BYTES_MAX},
-        publish::{Publication, check_delegated, check_targets},
+        publish::{Publication, check_delegated, check_root_step, check_targets},
     },
 };
 
 use crate::{
     failure::{Hint, failure},
-    files,
+    files::{self, Access},
+    keyholders::Keyholders,
 };
 
 /// Roles of the Image repository that list releases are called `vla-TIER`.
 const RELEASE_ROLE_PREFIX: &str = "vla-";
+
+/// Names of the drafts of both roots, which are of different repositories.
+pub(crate) const IMAGE_ROOT: &str = "image.root";
+pub(crate) const DIRECTOR_ROOT: &str = "director.root";
 
 /// Name of the delegated role that lists a tier's releases.
 pub(crate) fn release_role(tier: &str) -> String {
@@ -113,10 +119,11 @@ impl Base {
         self.drafts().join(format!("{role}.files.json"))
     }
 
-    /// Roles with a draft.
+    /// Release roles with a draft.
     pub(crate) fn drafted_roles(&self) -> anyhow::Result<Vec<String>> {
         let names = file_names(&self.drafts())?;
-        let role = |name: &String| name.strip_suffix(".json").filter(|role| !role.contains('.')).map(ToOwned::to_owned);
+        let release = |role: &&str| role.starts_with(RELEASE_ROLE_PREFIX) && !role.contains('.');
+        let role = |name: &String| name.strip_suffix(".json").filter(release).map(ToOwned::to_owned);
         Ok(names.iter().filter_map(role).collect())
     }
 
@@ -134,29 +141,62 @@ impl Base {
 
     /// The newest signed version of a role's metadata in the Image repository.
     pub(crate) fn newest(&self, role: &str) -> anyhow::Result<Option<Stored>> {
-        let Some((version, path)) = self.versions(&self.image(), role)?.pop() else {
-            return Ok(None);
-        };
-        // Both limits are far below what usize can hold.
-        let bytes = files::read(&path, ROOT_BYTES_MAX.max(TARGETS_BYTES_MAX) as usize)?;
-        Ok(Some(Stored { version, path, bytes }))
+        self.newest_in(&self.image(), role)
     }
 
-    /// The newest root of the Image repository.
+    /// The newest signed version of a role's metadata in one of the folders.
+    pub(crate) fn newest_in(&self, folder: &Path, role: &str) -> anyhow::Result<Option<Stored>> {
+        let Some((version, path)) = self.versions(folder, role)?.pop() else {
+            return Ok(None);
+        };
+        Ok(Some(Stored { version, bytes: read_metadata(&path)?, path }))
+    }
+
+    /// The newest root of a repository.
+    pub(crate) fn root(&self, repository: Repository) -> anyhow::Result<Stored> {
+        let newest = self.newest_in(&self.folder_of(repository), "root")?;
+        newest.with_context(|| format!("the base has no root metadata of the {repository}"))
+    }
+
+    /// Where the signed metadata of a repository is.
+    pub(crate) fn folder_of(&self, repository: Repository) -> PathBuf {
+        match repository {
+            Repository::Image => self.image(),
+            Repository::Director => self.director(),
+        }
+    }
+
+    /// The newest root of the Image repository. A complete draft is the newest: `publish` sends it before everything that it vouches for.
     pub(crate) fn image_root(&self) -> anyhow::Result<(Root, Vec<u8>)> {
-        let stored = self.newest("root")?.context("the base has no root metadata")?;
+        let stored = self.root(Repository::Image)?;
+        let draft = self.draft(IMAGE_ROOT);
+        if draft.is_file() {
+            let bytes = read_metadata(&draft)?;
+            // Whether it has expired is asked when it is published.
+            if let Ok(root) = check_root_step(Repository::Image, Some(&stored.bytes), &bytes, UnixTime::MIN) {
+                return Ok((root, bytes));
+            }
+        }
         let root = parse::<Root>(&stored)?;
         Ok((root.signed, stored.bytes))
     }
 
-    /// The newest top-level Targets metadata, checked under the root.
+    /// The newest top-level Targets metadata, checked under the root; a complete draft is the newest.
     pub(crate) fn targets(&self, now: UnixTime) -> anyhow::Result<Targets> {
         let (_, root) = self.image_root()?;
         let stored = self.newest("targets")?.context("the base has no targets metadata")?;
         let publication = Publication { repository: Repository::Image, root: &root, previous: None, now };
-        check_targets(&stored.bytes, &publication)
-            .with_context(|| format!("{} is not acceptable", stored.path.display()))
-            .hint("the file was changed, or has expired and needs a new version signed by the keyholders of `targets`")
+        let draft = self.draft("targets");
+        if draft.is_file() {
+            let after = Publication { previous: Some(&stored.bytes), ..publication };
+            if let Ok(targets) = check_targets(&read_metadata(&draft)?, &after) {
+                return Ok(targets);
+            }
+        }
+        check_targets(&stored.bytes, &publication).with_context(|| format!("{} is not acceptable", stored.path.display())).hint(
+            "the file was changed, has expired, or was signed by keys that the root no longer names: the keyholders of `targets` sign a new \
+             version with `switchback targets expire` and `targets sign`",
+        )
     }
 
     /// Checks metadata of a delegated role as every vehicle would, against what the base has of it.
@@ -187,6 +227,31 @@ impl Base {
         Ok(found)
     }
 
+    /// The public key that `name` means: the file of a key, or the name of one that the base knows. The base remembers it under its name.
+    pub(crate) fn remember_key(&self, name: &str) -> anyhow::Result<KeyFile> {
+        let known = self.key_files()?;
+        if !is_path(name) {
+            let found = known.into_iter().find(|file| file.name == name);
+            return found.ok_or_else(|| {
+                failure(format!("the base knows no key {name:?}"), "name its file, NAME.pub.json; `switchback key list` shows all keys")
+            });
+        }
+        let path = Path::new(name);
+        let key = parse_public(&files::read(path, KEY_FILE_BYTES_MAX)?).with_context(|| path.display().to_string())?;
+        if let Some(file) = known.iter().position(|file| file.key == key) {
+            return known.into_iter().nth(file).context("a position that was just found");
+        }
+        let stem = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let stem = stem.strip_suffix(".json").unwrap_or(stem);
+        let stem = stem.strip_suffix(".pub").unwrap_or(stem);
+        check_key_name(stem).hint("the base calls a key as its file is called")?;
+        if known.iter().any(|file| file.name == stem) {
+            return Err(failure(format!("the base knows another key {stem}"), "give the new key's file another name"));
+        }
+        files::write(&self.keys().join(format!("{stem}.pub.json")), &public_to_bytes(&key), Access::Public)?;
+        Ok(KeyFile { name: stem.to_owned(), key, secret: None })
+    }
+
     /// The secret key that `name` means for a role: a path to a key file, the name of a key, or a keyholder one of whose keys may
     /// sign for the role.
     pub(crate) fn signer(&self, name: &str, role: &Keyholders) -> anyhow::Result<Ed25519Signer> {
@@ -196,7 +261,7 @@ impl Base {
     }
 
     fn signer_path(&self, name: &str, role: &Keyholders) -> anyhow::Result<PathBuf> {
-        if name.contains('/') || Path::new(name).extension().is_some() {
+        if is_path(name) {
             return Ok(PathBuf::from(name));
         }
         let known = self.key_files()?;
@@ -225,76 +290,15 @@ pub(crate) struct KeyFile {
     pub(crate) secret: Option<PathBuf>,
 }
 
-/// The keys of one role, with the names that the base knows them by.
-pub(crate) struct Keyholders {
-    pub(crate) role: String,
-    pub(crate) threshold: u64,
-    keys: Vec<(KeyId, PublicKey, String)>,
+/// Names of keys have neither folders nor extensions.
+fn is_path(name: &str) -> bool {
+    name.contains('/') || Path::new(name).extension().is_some()
 }
 
-/// Who has signed a file and who could.
-pub(crate) struct Signatures {
-    pub(crate) signed: Vec<String>,
-    pub(crate) missing: Vec<String>,
-    pub(crate) threshold: u64,
-}
-
-impl Signatures {
-    /// Whether enough have signed.
-    pub(crate) fn complete(&self) -> bool {
-        self.signed.len() as u64 >= self.threshold
-    }
-
-    /// `1 of 2 signatures (alice; missing one of bob, carol)`.
-    pub(crate) fn describe(&self) -> String {
-        let Self { signed, missing, threshold } = self;
-        let by = if signed.is_empty() { "nobody".into() } else { signed.join(", ") };
-        let open = threshold.saturating_sub(signed.len() as u64);
-        let rest = if open == 0 { String::new() } else { format!("; {open} more of {}", missing.join(", ")) };
-        format!("{} of {threshold} signatures ({by}{rest})", signed.len())
-    }
-}
-
-impl Keyholders {
-    /// Keyholders of a delegated role.
-    pub(crate) fn of_release_role(base: &Base, targets: &Targets, role: &str) -> anyhow::Result<Self> {
-        let nobody = Delegations::default();
-        let delegations = targets.delegations.as_ref().unwrap_or(&nobody);
-        let delegated = delegations.roles.iter().find(|delegated| delegated.name == role);
-        let DelegatedRole { keys, .. } = delegated.ok_or_else(|| {
-            let roles: Vec<&str> = delegations.roles.iter().map(|role| role.name.as_str()).collect();
-            failure(
-                format!("targets version {} delegates to no role {role}", targets.version),
-                format!("its roles are: {}; the tier of the bundle must be one of the base's tiers", roles.join(", ")),
-            )
-        })?;
-        Ok(Self::new(role, keys, &delegations.keys, &base.key_names()?))
-    }
-
-    pub(crate) fn new(role: &str, keys: &RoleKeys, known: &BTreeMap<KeyId, KeyObject>, names: &BTreeMap<KeyId, String>) -> Self {
-        let keys_of_role = keys.key_ids.iter().filter_map(|id| {
-            let key = known.get(id)?.public_key()?.clone();
-            let name = names.get(&key.key_id()).cloned().unwrap_or_else(|| short_id(id));
-            Some((id.clone(), key, name))
-        });
-        Self { role: role.to_owned(), threshold: keys.threshold, keys: keys_of_role.collect() }
-    }
-
-    /// Whether the key may sign for the role.
-    pub(crate) fn holds(&self, wanted: &PublicKey) -> bool {
-        self.keys.iter().any(|(_, key, _)| key == wanted)
-    }
-
-    pub(crate) fn names(&self) -> Vec<&str> {
-        self.keys.iter().map(|(_, _, name)| name.as_str()).collect()
-    }
-
-    /// Who has signed `file`; only signatures that verify count.
-    pub(crate) fn signatures(&self, file: &Signed<Targets>) -> Signatures {
-        let (signed, missing): (Vec<_>, Vec<_>) = self.keys.iter().partition(|(id, key, _)| file.verify(id, key).is_ok());
-        let names = |keys: Vec<&(KeyId, PublicKey, String)>| keys.into_iter().map(|(_, _, name)| name.clone()).collect();
-        Signatures { signed: names(signed), missing: names(missing), threshold: self.threshold }
-    }
+/// Reads the bytes of a metadata file.
+pub(crate) fn read_metadata(path: &Path) -> anyhow::Result<Vec<u8>> {
+    // Both limits are far below what usize can hold.
+    files::read(path, ROOT_BYTES_MAX.max(TARGETS_BYTES_MAX) as usize)
 }
 
 /// Reads a metadata file, naming it in the error.

@@ -1,5 +1,5 @@
 //! `switchback`, the release engineer's program: it makes keys and repositories, packs models into bundles, collects signatures,
-//! publishes, and moves rollouts.
+//! replaces keys, publishes, and moves rollouts.
 //!
 //! Exit status: 0 done, 1 refused or failed, 2 wrong usage. Results go to stdout (with `--json` as one JSON document), progress and
 //! errors to stderr.
@@ -7,11 +7,14 @@
 
 mod base;
 mod bundle;
+mod ceremony;
+mod changes;
 mod client;
 mod clock;
 mod commands;
 mod failure;
 mod files;
+mod keyholders;
 mod output;
 mod pack;
 mod progress;
@@ -22,7 +25,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{approval, init, inspect, key, publish, rollout, sign, vehicle, verify},
+    commands::{approval, init, inspect, key, publish, rollout, root, sign, targets, vehicle, verify},
     output::Output,
 };
 
@@ -45,7 +48,11 @@ Examples:
           --wave name=canary,percent=5 --failure-count 3 \\
           --wave name=all,percent=100,starts-at=2027-03-01T06:00:00Z
       switchback rollout start 1
-      switchback rollout status 1";
+      switchback rollout status 1
+  A keyholder hands over to another (more in `switchback root --help`, `switchback targets --help`):
+      switchback root add-key --base release --repository image --role root dora.pub.json
+      switchback root remove-key --base release --repository image --role root image-root-carol
+      switchback root show --base release";
 
 /// Carry driving models to vehicles: make keys, pack, sign, publish and roll out releases.
 #[derive(Parser)]
@@ -69,6 +76,10 @@ enum Command {
     Sign(sign::Arguments),
     Publish(publish::Arguments),
     #[command(subcommand)]
+    Root(root::Command),
+    #[command(subcommand)]
+    Targets(targets::Command),
+    #[command(subcommand)]
     Approval(approval::Command),
     #[command(subcommand)]
     Rollout(rollout::Command),
@@ -87,6 +98,8 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => verify::run(arguments, &output),
         Command::Sign(arguments) => sign::run(arguments, &output),
         Command::Publish(arguments) => publish::run(arguments, &output),
+        Command::Root(command) => root::run(command, &output),
+        Command::Targets(command) => targets::run(command, &output),
         Command::Approval(command) => approval::run(command, &output),
         Command::Rollout(command) => rollout::run(command, &output),
         Command::Vehicle(command) => vehicle::run(command, &output),

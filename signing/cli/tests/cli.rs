@@ -9,5 +9,7 @@ mod control;
 mod desk;
 #[path = "cli/packing.rs"]
 mod packing;
+#[path = "cli/rotation.rs"]
+mod rotation;
 #[path = "cli/server.rs"]
 mod server;

@@ -95,6 +95,22 @@ impl Root {
             key_ids.push(key_id);
         }
         self.roles.insert(role, RoleKeys::new(key_ids, threshold));
+        self.forget_unnamed_keys();
+    }
+
+    /// Lets one more key sign for `role`; whether anything changed. The ids that others declared for their keys stay.
+    pub fn add_key(&mut self, role: RootRole, key: &PublicKey) -> bool {
+        self.roles.get_mut(&role).is_some_and(|role| role.add(&mut self.keys, key))
+    }
+
+    /// Lets a key no longer sign for `role`, under whatever ids; whether anything changed.
+    pub fn remove_key(&mut self, role: RootRole, key: &PublicKey) -> bool {
+        let changed = self.roles.get_mut(&role).is_some_and(|role| role.remove(&self.keys, key));
+        self.forget_unnamed_keys();
+        changed
+    }
+
+    fn forget_unnamed_keys(&mut self) {
         let named: BTreeSet<&KeyId> = self.roles.values().flat_map(|role| &role.key_ids).collect();
         self.keys.retain(|key_id, _| named.contains(key_id));
     }
@@ -156,6 +172,26 @@ impl RoleKeys {
         Self { key_ids, threshold, extra: BTreeMap::new() }
     }
 
+    /// Lists one more key, `known` being where the file keeps them. Nothing changes when the role has the key already, or when the
+    /// file calls another key so.
+    pub(super) fn add(&mut self, known: &mut BTreeMap<KeyId, KeyObject>, key: &PublicKey) -> bool {
+        let key_id = key.key_id();
+        let taken = known.get(&key_id).is_some_and(|object| object.public_key() != Some(key));
+        if taken || self.key_ids.iter().any(|id| is_key(known, id, key)) {
+            return false;
+        }
+        known.insert(key_id.clone(), KeyObject::from(key));
+        self.key_ids.push(key_id);
+        true
+    }
+
+    /// Lists a key no longer.
+    pub(super) fn remove(&mut self, known: &BTreeMap<KeyId, KeyObject>, key: &PublicKey) -> bool {
+        let before = self.key_ids.len();
+        self.key_ids.retain(|id| !is_key(known, id, key));
+        self.key_ids.len() < before
+    }
+
     pub(super) fn read(fields: &mut Fields) -> Result<Self, MetadataError> {
         let place = fields.place_of("keyids");
         let key_ids: Vec<KeyId> = fields.strings("keyids")?.into_iter().map(KeyId::new).collect();
@@ -170,6 +206,10 @@ impl RoleKeys {
         let key_ids: Vec<&str> = self.key_ids.iter().map(KeyId::as_str).collect();
         writer.put("keyids", strings(&key_ids)).put("threshold", integer(self.threshold))
     }
+}
+
+fn is_key(known: &BTreeMap<KeyId, KeyObject>, id: &KeyId, key: &PublicKey) -> bool {
+    known.get(id).and_then(KeyObject::public_key) == Some(key)
 }
 
 pub(super) fn read_keys(fields: Fields) -> Result<BTreeMap<KeyId, KeyObject>, MetadataError> {

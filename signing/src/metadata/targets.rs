@@ -1,5 +1,5 @@
 use alloc::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     format,
     string::{String, ToString},
     vec::Vec,
@@ -207,6 +207,22 @@ impl Delegations {
     pub fn add(&mut self, role: DelegatedRole, keys: &[PublicKey]) {
         self.keys.extend(keys.iter().map(|key| (key.key_id(), KeyObject::from(key))));
         self.roles.push(role);
+    }
+
+    /// Lets one more key sign for the role `name`; whether anything changed.
+    pub fn add_key(&mut self, name: &str, key: &PublicKey) -> bool {
+        let role = self.roles.iter_mut().find(|role| role.name == name);
+        role.is_some_and(|role| role.keys.add(&mut self.keys, key))
+    }
+
+    /// Lets a key no longer sign for the role `name`; whether anything changed.
+    pub fn remove_key(&mut self, name: &str, key: &PublicKey) -> bool {
+        let role = self.roles.iter_mut().find(|role| role.name == name);
+        let changed = role.is_some_and(|role| role.keys.remove(&self.keys, key));
+        let of_roles = self.roles.iter().flat_map(|role| &role.keys.key_ids);
+        let named: BTreeSet<&KeyId> = of_roles.chain(self.bins.iter().flat_map(|bins| &bins.keys.key_ids)).collect();
+        self.keys.retain(|key_id, _| named.contains(key_id));
+        changed
     }
 
     fn read(mut fields: Fields) -> Result<Self, MetadataError> {

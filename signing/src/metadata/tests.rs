@@ -171,3 +171,27 @@ fn keys_that_no_role_names_any_more_leave_the_root() {
     root.set_role(RootRole::Timestamp, 1, &[public("new")]);
     assert_eq!(root.keys.values().collect::<Vec<_>>(), [&KeyObject::from(&public("new"))]);
 }
+
+#[test]
+fn a_key_joins_and_leaves_a_role_once_whatever_others_call_it() {
+    let mut root = Root::new(1, UnixTime::MAX);
+    root.set_role(RootRole::Root, 1, &[public("alice")]);
+    // Another tool wrote this root and named the key as it liked.
+    let alice = root.keys.remove(&public("alice").key_id()).unwrap();
+    root.keys.insert(KeyId::new("first"), alice);
+    root.roles.insert(RootRole::Root, RoleKeys::new([KeyId::new("first")].into(), 1));
+    assert!(!root.add_key(RootRole::Root, &public("alice")), "it would count once, and look like two");
+    assert!(root.add_key(RootRole::Root, &public("bob")));
+    assert!(root.remove_key(RootRole::Root, &public("alice")));
+    assert!(!root.remove_key(RootRole::Root, &public("alice")));
+    assert_eq!(root.keys.values().collect::<Vec<_>>(), [&KeyObject::from(&public("bob"))]);
+
+    let mut delegations = Delegations::default();
+    for name in ["vla-ultra", "vla-lite"] {
+        delegations.add(DelegatedRole::new(name, 1, &[public("carol")], &["x/*"]), &[public("carol")]);
+    }
+    assert!(delegations.add_key("vla-ultra", &public("dora")) && !delegations.add_key("vla-gone", &public("dora")));
+    assert!(delegations.remove_key("vla-ultra", &public("carol")));
+    assert_eq!(delegations.keys.len(), 2, "carol still signs for the other role");
+    assert_eq!(delegations.roles[0].keys.key_ids, [public("dora").key_id()]);
+}

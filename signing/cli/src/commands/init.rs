@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
-use serde_json::Value;
 use switchback_signing::{
     keys::{
         Ed25519Signer, PublicKey, Signer,
-        file::{KEY_FILE_BYTES_MAX, parse_public, parse_secret},
+        file::{KEY_FILE_BYTES_MAX, parse_secret},
     },
     metadata::{DelegatedRole, Delegations, Role, Root, RootRole, Targets, Tier, sign},
     time::UnixTime,
@@ -19,18 +18,15 @@ use switchback_signing::{
     },
 };
 
-use super::key;
+use super::{key, online::OnlineKeys};
 use crate::{
     base::{Base, check_key_name, release_role},
-    client::{Client, ServerArguments},
+    client::ServerArguments,
     clock,
-    failure::{Hint, failure},
+    failure::failure,
     files::{self, Access},
     output::{Output, pairs},
 };
-
-/// Longest file of online keys, bytes.
-const ONLINE_KEYS_BYTES_MAX: usize = 64 << 10;
 
 /// Make a base directory: keys, both roots, and one delegated role per tier
 ///
@@ -82,7 +78,7 @@ struct Made {
 pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     check(&arguments)?;
     // Before anything is made: a server that does not answer should leave no half base behind.
-    let online = online_keys(&arguments)?;
+    let online = OnlineKeys::read(arguments.online_keys.as_deref(), &arguments.server)?;
     let base = Base::create(&arguments.base)?;
     let image_root = Ceremony::keys(&base, &arguments.signers, "image-root")?;
     let director_root = Ceremony::keys(&base, &arguments.signers, "director-root")?;
@@ -93,16 +89,13 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     let mut root = Root::new(1, now.plus_days(arguments.root_days.into()));
     root.set_role(RootRole::Root, threshold, &image_root.public());
     root.set_role(RootRole::Targets, threshold, &targets.public());
-    root.set_role(RootRole::Snapshot, 1, &[online.image_snapshot]);
-    root.set_role(RootRole::Timestamp, 1, &[online.image_timestamp]);
+    online.certify_in_image(&mut root);
     let image_root_bytes = image_root.sign(&root)?;
     check_root_step(Repository::Image, None, &image_root_bytes, now)?;
 
     let mut root = Root::new(1, now.plus_days(arguments.root_days.into()));
     root.set_role(RootRole::Root, threshold, &director_root.public());
-    root.set_role(RootRole::Targets, 1, &[online.director_targets]);
-    root.set_role(RootRole::Snapshot, 1, &[online.director_snapshot]);
-    root.set_role(RootRole::Timestamp, 1, &[online.director_timestamp]);
+    online.certify_in_director(&mut root);
     let director_root_bytes = director_root.sign(&root)?;
     check_root_step(Repository::Director, None, &director_root_bytes, now)?;
 
@@ -195,40 +188,4 @@ impl Ceremony {
         let signers: Vec<&dyn Signer> = self.signers.iter().map(|signer| signer as &dyn Signer).collect();
         Ok(sign(role, &signers)?)
     }
-}
-
-/// The server's public keys that the roots certify.
-struct OnlineKeys {
-    image_snapshot: PublicKey,
-    image_timestamp: PublicKey,
-    director_targets: PublicKey,
-    director_snapshot: PublicKey,
-    director_timestamp: PublicKey,
-}
-
-fn online_keys(arguments: &Arguments) -> anyhow::Result<OnlineKeys> {
-    let (json, origin): (Value, String) = match &arguments.online_keys {
-        Some(path) => {
-            let bytes = files::read(path, ONLINE_KEYS_BYTES_MAX)?;
-            (serde_json::from_slice(&bytes).with_context(|| format!("{} is no JSON", path.display()))?, path.display().to_string())
-        }
-        None => {
-            let client = Client::new(&arguments.server).hint(
-                "the roots certify the server's online keys: name the server with --server and --token-file, or a file with --online-keys",
-            )?;
-            (client.get("/v1/online-keys")?, client.url("/v1/online-keys"))
-        }
-    };
-    let key = |repository: &str, role: &str| {
-        let place = || format!("{origin}: the key of {repository}.{role}");
-        let object = json.get(repository).and_then(|repository| repository.get(role)).with_context(|| format!("{} is missing", place()))?;
-        parse_public(&serde_json::to_vec(object)?).with_context(place)
-    };
-    Ok(OnlineKeys {
-        image_snapshot: key("image", "snapshot")?,
-        image_timestamp: key("image", "timestamp")?,
-        director_targets: key("director", "targets")?,
-        director_snapshot: key("director", "snapshot")?,
-        director_timestamp: key("director", "timestamp")?,
-    })
 }

@@ -11,18 +11,24 @@ use reqwest::blocking::Body;
 use serde::Serialize;
 use switchback_signing::{
     digest::Sha256Digest,
-    metadata::{Signed, TargetMeta, Targets},
+    metadata::{Root, Signed, TargetMeta, Targets},
     time::UnixTime,
-    trust::limits::{ROOT_BYTES_MAX, TARGETS_BYTES_MAX},
+    trust::{
+        Repository,
+        limits::{ROOT_BYTES_MAX, TARGETS_BYTES_MAX},
+        publish::check_root_step,
+    },
 };
 
 use crate::{
-    base::{Base, Keyholders},
+    base::Base,
     bundle::BundleFile,
+    ceremony::{Ceremony, Deliberate, Subject},
     client::{Client, ServerArguments},
     clock,
     failure::{Hint, failure},
     files,
+    keyholders::{Keyholders, Signatures},
     output::{Output, bytes, table},
     progress::{Counted, byte_bar},
     release::target_paths,
@@ -43,6 +49,9 @@ pub(crate) struct Arguments {
     base: PathBuf,
     #[command(flatten)]
     server: ServerArguments,
+    /// Publish what is complete and leave drafts that lack signatures where they are
+    #[arg(long)]
+    leave_incomplete: bool,
     /// Bundles of the drafts, where they are no longer where they were when they were signed
     bundles: Vec<PathBuf>,
 }
@@ -64,13 +73,22 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     let (base, now) = (Base::open(&arguments.base)?, clock::now());
     let bundles = arguments.bundles.iter().map(|path| located(path)).collect::<anyhow::Result<Vec<_>>>()?;
     let bundles: BTreeMap<String, PathBuf> = bundles.into_iter().flatten().collect();
-    // All checks first: a release is published whole or not at all.
-    base.targets(now)?;
-    let drafts = base.drafted_roles()?.iter().map(|role| Draft::open(&base, role, &bundles, now)).collect::<anyhow::Result<Vec<_>>>()?;
+    // All checks first: what is ready is published whole or not at all.
+    let mut ready = Ready { base: &base, now, leave_incomplete: arguments.leave_incomplete, left: Vec::new() };
+    let image_root = ready.root(Repository::Image)?;
+    let director_root = ready.root(Repository::Director)?;
+    let targets = ready.targets()?;
+    let drafts = ready.releases(&bundles)?;
 
-    let mut publisher = Publisher { client: Client::new(&arguments.server)?, output, published: Published::default() };
-    publisher.roots(&base)?;
+    let published = Published { warnings: ready.left, ..Published::default() };
+    let mut publisher = Publisher { client: Client::new(&arguments.server)?, output, published };
+    publisher.metadata_versions(&base, "root")?;
+    publisher.director_roots(&base)?;
+    for (subject, draft) in [(Subject::Root(Repository::Image), image_root), (Subject::Root(Repository::Director), director_root)] {
+        publisher.promote(&base, &subject, draft)?;
+    }
     publisher.metadata_versions(&base, "targets")?;
+    publisher.promote(&base, &Subject::Targets, targets)?;
     for role in signed_roles(&base, now)? {
         publisher.newest_metadata(&base, &role)?;
     }
@@ -99,6 +117,67 @@ fn located(path: &Path) -> anyhow::Result<[(String, PathBuf); 2]> {
     Ok([(index_path, bundle.index_path), (bundle_path, bundle.path)])
 }
 
+/// Finds the drafts that have all their signatures, and checks them as a vehicle would.
+struct Ready<'a> {
+    base: &'a Base,
+    now: UnixTime,
+    leave_incomplete: bool,
+    /// Drafts that stay behind, with what they lack.
+    left: Vec<String>,
+}
+
+/// Version and bytes of what a ceremony has completed.
+type Completed = (u64, Vec<u8>);
+
+impl Ready<'_> {
+    fn root(&mut self, repository: Repository) -> anyhow::Result<Option<Completed>> {
+        let Some(completed) = self.complete::<Root>(Subject::Root(repository))? else { return Ok(None) };
+        let trusted = self.base.root(repository)?.bytes;
+        check_root_step(repository, Some(&trusted), &completed.1, self.now)?;
+        Ok(Some(completed))
+    }
+
+    fn targets(&mut self) -> anyhow::Result<Option<Completed>> {
+        // Checks what counts, which is the draft if it is complete.
+        let version = self.base.targets(self.now)?.version;
+        Ok(self.complete::<Targets>(Subject::Targets)?.filter(|(completed, _)| *completed == version))
+    }
+
+    fn releases(&mut self, bundles: &BTreeMap<String, PathBuf>) -> anyhow::Result<Vec<Draft>> {
+        let mut drafts = Vec::new();
+        for role in self.base.drafted_roles()? {
+            let (version, signatures) = Draft::signatures(self.base, &role, self.now)?;
+            if signatures.complete() {
+                drafts.push(Draft::open(self.base, &role, bundles, self.now)?);
+            } else {
+                let hint = "the next keyholder signs with `switchback sign --base DIR --key NAME BUNDLE`";
+                self.leave(format!("{role} version {version} cannot be published: it has {}", signatures.describe()), hint)?;
+            }
+        }
+        Ok(drafts)
+    }
+
+    fn complete<T: Deliberate>(&mut self, subject: Subject) -> anyhow::Result<Option<Completed>> {
+        let ceremony = Ceremony::<T>::open(self.base, subject, self.now)?;
+        let Some(report) = ceremony.report()? else { return Ok(None) };
+        if report.complete {
+            return Ok(Some((report.version, ceremony.signable()?.bytes.clone())));
+        }
+        let command = ceremony.subject.role();
+        let what = format!("{} version {} cannot be published: {}", report.document, report.version, report.waiting());
+        self.leave(what, &format!("the next keyholder signs with `switchback {command} sign`; `switchback {command} show` says who must"))?;
+        Ok(None)
+    }
+
+    fn leave(&mut self, what: String, hint: &str) -> anyhow::Result<()> {
+        if self.leave_incomplete {
+            self.left.push(what);
+            return Ok(());
+        }
+        Err(failure(what, format!("{hint}; or leave it where it is with --leave-incomplete")))
+    }
+}
+
 /// A complete draft and its files.
 struct Draft {
     role: String,
@@ -114,17 +193,18 @@ struct DraftFile {
 }
 
 impl Draft {
-    fn open(base: &Base, role: &str, bundles: &BTreeMap<String, PathBuf>, now: UnixTime) -> anyhow::Result<Self> {
+    /// Version of a role's draft, and who has signed it.
+    fn signatures(base: &Base, role: &str, now: UnixTime) -> anyhow::Result<(u64, Signatures)> {
         let path = base.draft(role);
         let bytes = files::read(&path, TARGETS_BYTES_MAX as usize)?;
         let file = Signed::<Targets>::parse(&bytes, bytes.len()).with_context(|| path.display().to_string())?;
-        let signatures = Keyholders::of_release_role(base, &base.targets(now)?, role)?.signatures(&file);
-        if !signatures.complete() {
-            return Err(failure(
-                format!("{role} version {} cannot be published: it has {}", file.signed.version, signatures.describe()),
-                "the next keyholder signs with `switchback sign --base DIR --key NAME BUNDLE`",
-            ));
-        }
+        let holders = Keyholders::of_release_role(&base.targets(now)?, role, &base.key_names()?)?;
+        Ok((file.signed.version, holders.signatures(&file)))
+    }
+
+    fn open(base: &Base, role: &str, bundles: &BTreeMap<String, PathBuf>, now: UnixTime) -> anyhow::Result<Self> {
+        let path = base.draft(role);
+        let bytes = files::read(&path, TARGETS_BYTES_MAX as usize)?;
         let targets = base.check_release_role(role, &bytes, now).with_context(|| path.display().to_string())?;
         let sources = base.draft_files(role);
         let mut sources: BTreeMap<String, PathBuf> = match sources.is_file() {
@@ -149,16 +229,31 @@ struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
-    fn roots(&mut self, base: &Base) -> anyhow::Result<()> {
-        self.metadata_versions(base, "root")?;
+    fn director_roots(&mut self, base: &Base) -> anyhow::Result<()> {
         for (version, path) in base.versions(&base.director(), "root")? {
-            let bytes = files::read(&path, ROOT_BYTES_MAX as usize)?;
-            let length = bytes.len() as u64;
-            let answer = self.client.put(&format!("/v1/director/root/{version}.root.json"), bytes);
-            answer.with_context(|| format!("{} was not accepted", path.display()))?;
-            self.note(format!("director/{version}.root.json"), length, true);
+            self.director_root(version, files::read(&path, ROOT_BYTES_MAX as usize)?)?;
         }
         Ok(())
+    }
+
+    /// The Director's roots are private: the server says whether it knows one only by accepting it again.
+    fn director_root(&mut self, version: u64, bytes: Vec<u8>) -> anyhow::Result<()> {
+        let (name, length) = (format!("director/{version}.root.json"), bytes.len() as u64);
+        let answer = self.client.put(&format!("/v1/director/root/{version}.root.json"), bytes);
+        answer.with_context(|| format!("{name} was not accepted"))?;
+        self.note(name, length, true);
+        Ok(())
+    }
+
+    /// Sends what a ceremony has completed; with the server's acceptance it becomes the newest version.
+    fn promote(&mut self, base: &Base, subject: &Subject, completed: Option<Completed>) -> anyhow::Result<()> {
+        let Some((version, bytes)) = completed else { return Ok(()) };
+        match subject.repository() {
+            Repository::Image => self.metadata(subject.role(), version, bytes)?,
+            Repository::Director => self.director_root(version, bytes)?,
+        }
+        let to = base.folder_of(subject.repository()).join(format!("{version}.{}.json", subject.role()));
+        files::rename(&base.draft(subject.draft_name()), &to)
     }
 
     /// Every version of a role of which the chain matters, oldest first.

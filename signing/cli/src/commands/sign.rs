@@ -18,11 +18,12 @@ use switchback_signing::{
 
 use super::key;
 use crate::{
-    base::{Base, Keyholders, Signatures, release_role},
+    base::{Base, release_role},
     bundle::BundleFile,
     clock,
     failure::failure,
     files::{self, Access},
+    keyholders::{Keyholders, Signatures},
     output::{Output, pairs},
     release::{check_listed, custom, target_paths},
 };
@@ -123,7 +124,7 @@ struct Holder {
 
 impl Ceremony<'_> {
     fn holders(&self) -> anyhow::Result<Keyholders> {
-        Keyholders::of_release_role(self.base, &self.base.targets(self.now)?, self.role)
+        Keyholders::of_release_role(&self.base.targets(self.now)?, self.role, &self.base.key_names()?)
     }
 
     fn holder(&self) -> anyhow::Result<Holder> {

@@ -14,11 +14,12 @@ use switchback_signing::{
 };
 
 use crate::{
-    base::{Base, Keyholders, Signatures, release_role},
+    base::{Base, release_role},
     bundle::BundleFile,
     clock,
     failure::failure,
     files,
+    keyholders::{Keyholders, Signatures},
     output::{Output, bytes, pairs},
     release::{check_listed, target_paths},
 };
@@ -101,7 +102,7 @@ fn signed_state(folder: &Path, bundle: &BundleFile, manifest: &Manifest) -> anyh
     let (base, now) = (Base::open(folder)?, clock::now());
     let role = release_role(&manifest.release.tier);
     let targets = base.targets(now)?;
-    let holders = Keyholders::of_release_role(&base, &targets, &role)?;
+    let holders = Keyholders::of_release_role(&targets, &role, &base.key_names()?)?;
     let (path, file) = listing(&base, &role, bundle, manifest)?;
     check_listed(&file.signed, bundle, manifest).with_context(|| path.display().to_string())?;
     let signatures = holders.signatures(&file);

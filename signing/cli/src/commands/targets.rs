@@ -1,0 +1,214 @@
+//! `switchback targets`: who may list releases, by tier.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use switchback_signing::{
+    metadata::{Delegations, Targets, Tier},
+    time::UnixTime,
+};
+
+use super::root::{Expiry, ShownRole, already, check_threshold, unknown};
+use crate::{
+    base::{Base, release_role},
+    ceremony::{Ceremony, Part, Report, Subject},
+    clock,
+    keyholders::Keyholders,
+    output::Output,
+};
+
+/// Replace the release engineers' keys of a tier, and renew the top-level targets
+///
+/// Changes collect in a draft of the next version, BASE/drafts/targets.json, which the keyholders of `targets` sign. Releases that were
+/// signed by keys that a tier no longer has must be signed again: `switchback sign --renew TIER`, before `switchback publish` sends both.
+#[derive(Subcommand)]
+#[command(after_help = "Example: dora takes carol's place for the tier ultra
+  switchback targets add-key --base release --tier ultra dora/release-dora.pub.json
+  switchback targets remove-key --base release --tier ultra release-carol
+  switchback targets sign --base release --key alice
+  switchback targets sign --base release --key bob
+  switchback sign --base release --key alice --renew ultra
+  switchback sign --base release --key /media/stick/release-dora.json --renew ultra
+  switchback publish --base release")]
+pub(crate) enum Command {
+    /// Show tiers, keys and expiry, and of a draft what it changes, who has signed and who must still sign
+    Show {
+        /// Base directory
+        #[arg(long, value_name = "DIR")]
+        base: PathBuf,
+    },
+    /// Let one more key sign the releases of a tier
+    AddKey {
+        #[command(flatten)]
+        place: Place,
+        /// File of a public key, or name of a key that the base knows
+        key: String,
+    },
+    /// Let a key no longer sign the releases of a tier
+    RemoveKey {
+        #[command(flatten)]
+        place: Place,
+        /// Name of the key, or the beginning of its id
+        key: String,
+    },
+    /// Say how many keys must sign a release of a tier
+    SetThreshold {
+        #[command(flatten)]
+        place: Place,
+        /// How many
+        threshold: u64,
+    },
+    /// Give the next version its expiry; without another change, renew the top-level targets
+    Expire {
+        /// Base directory
+        #[arg(long, value_name = "DIR")]
+        base: PathBuf,
+        #[command(flatten)]
+        expiry: Expiry,
+    },
+    /// Sign the draft
+    Sign {
+        /// Base directory
+        #[arg(long, value_name = "DIR")]
+        base: PathBuf,
+        /// Keyholder, key name, or path of a secret key's file
+        #[arg(long, value_name = "KEY")]
+        key: String,
+    },
+    /// Throw the draft away with its signatures
+    Discard {
+        /// Base directory
+        #[arg(long, value_name = "DIR")]
+        base: PathBuf,
+    },
+}
+
+/// Which delegation.
+#[derive(Args)]
+pub(crate) struct Place {
+    /// Base directory
+    #[arg(long, value_name = "DIR")]
+    base: PathBuf,
+    /// Tier of vehicles
+    #[arg(long)]
+    tier: Tier,
+}
+
+pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
+    let now = clock::now();
+    match command {
+        Command::Show { base } => show(&Base::open(&base)?, now, output),
+        Command::AddKey { place, key } => edit(&place, now, output, |delegations, holders, base| {
+            let file = base.remember_key(&key)?;
+            if delegations.add_key(&holders.role, &file.key) { Ok(()) } else { Err(already(&file.name, &holders.role)) }
+        }),
+        Command::RemoveKey { place, key } => edit(&place, now, output, |delegations, holders, _| {
+            delegations.remove_key(&holders.role, holders.find(&key).ok_or_else(|| unknown(&key, holders))?);
+            Ok(())
+        }),
+        Command::SetThreshold { place, threshold } => edit(&place, now, output, |delegations, holders, _| {
+            check_threshold(threshold, holders)?;
+            let role = delegations.roles.iter_mut().find(|role| role.name == holders.role);
+            role.context("the role was just there")?.keys.threshold = threshold;
+            Ok(())
+        }),
+        Command::Expire { base, expiry } => {
+            let base = Base::open(&base)?;
+            let mut ceremony = open(&base, now)?;
+            let dropped = ceremony.expire(expiry.time(now))?;
+            report(&base, &ceremony, output, None, Some(dropped))
+        }
+        Command::Sign { base, key } => {
+            let base = Base::open(&base)?;
+            let mut ceremony = open(&base, now)?;
+            let by = ceremony.sign(&key, Part::Keeping)?;
+            report(&base, &ceremony, output, Some(by), None)
+        }
+        Command::Discard { base } => {
+            let base = Base::open(&base)?;
+            open(&base, now)?.discard()?;
+            show(&base, now, output)
+        }
+    }
+}
+
+fn open(base: &Base, now: UnixTime) -> anyhow::Result<Ceremony<'_, Targets>> {
+    Ceremony::open(base, Subject::Targets, now)
+}
+
+/// Changes a tier's delegation in the draft.
+fn edit(
+    place: &Place,
+    now: UnixTime,
+    output: &Output,
+    change: impl FnOnce(&mut Delegations, &Keyholders, &Base) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let base = Base::open(&place.base)?;
+    let mut ceremony = open(&base, now)?;
+    let role = release_role(place.tier.as_str());
+    let dropped = ceremony.edit(|targets, base| {
+        let holders = Keyholders::of_release_role(targets, &role, &base.key_names()?)?;
+        change(targets.delegations.as_mut().context("a role that was found is delegated")?, &holders, base)
+    })?;
+    report(&base, &ceremony, output, None, Some(dropped))
+}
+
+fn report(
+    base: &Base,
+    ceremony: &Ceremony<'_, Targets>,
+    output: &Output,
+    by: Option<String>,
+    dropped: Option<usize>,
+) -> anyhow::Result<()> {
+    let Some(mut report) = ceremony.report()? else { return Ok(()) };
+    report.warnings.extend(unsigned_releases(base, ceremony)?);
+    output.show(&Report { signed_now_by: by, signatures_dropped: dropped, ..report }, Report::describe)
+}
+
+/// Tiers whose newest releases the draft's keys have not signed: vehicles find nothing there until they have.
+fn unsigned_releases(base: &Base, ceremony: &Ceremony<'_, Targets>) -> anyhow::Result<Vec<String>> {
+    let Some(draft) = &ceremony.draft else { return Ok(Vec::new()) };
+    let mut warnings = Vec::new();
+    for delegated in draft.file.signed.delegations.iter().flat_map(|delegations| &delegations.roles) {
+        let Some(stored) = base.newest(&delegated.name)? else { continue };
+        let holders = Keyholders::of_release_role(&draft.file.signed, &delegated.name, ceremony.names())?;
+        let signatures = holders.signatures(&crate::base::parse::<Targets>(&stored)?);
+        if !signatures.complete() {
+            let (role, version) = (&delegated.name, stored.version);
+            warnings.push(format!("{role} version {version} will have {}: renew it with `switchback sign --renew`", signatures.describe()));
+        }
+    }
+    Ok(warnings)
+}
+
+#[derive(Serialize)]
+struct Shown {
+    version: u64,
+    expires: String,
+    roles: Vec<ShownRole>,
+    draft: Option<Report>,
+}
+
+fn show(base: &Base, now: UnixTime, output: &Output) -> anyhow::Result<()> {
+    let ceremony = open(base, now)?;
+    let targets = &ceremony.current;
+    let delegated = targets.delegations.iter().flat_map(|delegations| &delegations.roles);
+    let holders = delegated.map(|role| Keyholders::of_release_role(targets, &role.name, ceremony.names()));
+    let mut draft = ceremony.report()?;
+    if let Some(draft) = &mut draft {
+        draft.warnings.extend(unsigned_releases(base, &ceremony)?);
+    }
+    let shown = Shown {
+        version: targets.version,
+        expires: targets.expires.to_string(),
+        roles: holders.map(|holders| holders.map(|holders| ShownRole::new(&holders))).collect::<anyhow::Result<_>>()?,
+        draft,
+    };
+    output.show(&shown, |shown| {
+        let mut text = format!("targets version {}, valid until {}\n{}", shown.version, shown.expires, ShownRole::table(&shown.roles));
+        text.extend(shown.draft.as_ref().map(Report::describe));
+        text
+    })
+}
