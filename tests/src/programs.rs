@@ -51,16 +51,19 @@ pub fn outside_package(program: &str) -> Command {
     command
 }
 
-/// Whether a tool beyond Rust, a C compiler and Python 3 is installed; a test that needs it says so and leaves that part out.
-///
-/// With `CI` set it must be there, so that nothing is left out unseen: `.ci/run` installs them all.
+/// Whether a tool beyond Rust, a C compiler and Python 3 is installed, by the rule of [`available`].
 pub fn is_installed(tool: &str) -> bool {
-    let found = Command::new(tool).arg("--version").output().is_ok();
-    assert!(found || std::env::var_os("CI").is_none(), "{tool} is not installed; .ci/run installs what the tests need");
-    if !found {
-        leave_out(&format!("{tool} is not installed"));
-    }
-    found
+    available(tool, Command::new(tool).arg("--version").output().map(drop).map_err(|error| error.to_string()))
+}
+
+/// Whether something beyond Rust, a C compiler and Python 3 can be had. A test that needs it says that it leaves that part out.
+///
+/// With `CI` set it must be there, so that nothing is left out unseen: `.ci/run` installs it all.
+pub fn available(what: &str, found: Result<(), String>) -> bool {
+    let Err(why) = found else { return true };
+    assert!(std::env::var_os("CI").is_none(), "{what} is not there ({why}); .ci/run installs what the tests need");
+    leave_out(&format!("{what} is not there: {}", why.lines().next().unwrap_or_default()));
+    false
 }
 
 /// Says that a test leaves something out, and why. Past the test harness, which swallows what a test that passes prints.
