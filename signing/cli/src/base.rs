@@ -183,20 +183,27 @@ impl Base {
 
     /// The newest top-level Targets metadata, checked under the root; a complete draft is the newest.
     pub(crate) fn targets(&self, now: UnixTime) -> anyhow::Result<Targets> {
+        Ok(self.targets_file(now)?.0)
+    }
+
+    /// The same with its bytes.
+    pub(crate) fn targets_file(&self, now: UnixTime) -> anyhow::Result<(Targets, Vec<u8>)> {
         let (_, root) = self.image_root()?;
         let stored = self.newest("targets")?.context("the base has no targets metadata")?;
         let publication = Publication { repository: Repository::Image, root: &root, previous: None, now };
         let draft = self.draft("targets");
         if draft.is_file() {
             let after = Publication { previous: Some(&stored.bytes), ..publication };
-            if let Ok(targets) = check_targets(&read_metadata(&draft)?, &after) {
-                return Ok(targets);
+            let bytes = read_metadata(&draft)?;
+            if let Ok(targets) = check_targets(&bytes, &after) {
+                return Ok((targets, bytes));
             }
         }
-        check_targets(&stored.bytes, &publication).with_context(|| format!("{} is not acceptable", stored.path.display())).hint(
+        let targets = check_targets(&stored.bytes, &publication).with_context(|| format!("{} is not acceptable", stored.path.display())).hint(
             "the file was changed, has expired, or was signed by keys that the root no longer names: the keyholders of `targets` sign a new \
              version with `switchback targets expire` and `targets sign`",
-        )
+        )?;
+        Ok((targets, stored.bytes))
     }
 
     /// Checks metadata of a delegated role as every vehicle would, against what the base has of it.

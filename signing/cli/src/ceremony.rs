@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 use switchback_signing::{
     keys::{PublicKey, Signer},
-    metadata::{Delegations, Role, Root, RootRole, Signed, Targets, add_signature, sign},
+    metadata::{Delegations, Role, Root, RootRole, SignatureEntry, Signed, Targets, add_signature, merge_signatures, sign},
     time::UnixTime,
     trust::Repository,
 };
@@ -28,6 +28,8 @@ pub(crate) enum Subject {
     Root(Repository),
     /// Top-level targets of the Image repository.
     Targets,
+    /// The releases of one tier.
+    Release(String),
 }
 
 impl Subject {
@@ -36,20 +38,21 @@ impl Subject {
         match self {
             Self::Root(_) => "root",
             Self::Targets => "targets",
+            Self::Release(role) => role,
         }
     }
 
     pub(crate) fn title(&self) -> String {
         match self {
             Self::Root(repository) => format!("{repository} root"),
-            Self::Targets => self.role().to_owned(),
+            Self::Targets | Self::Release(_) => self.role().to_owned(),
         }
     }
 
     pub(crate) fn repository(&self) -> Repository {
         match self {
             Self::Root(repository) => *repository,
-            Self::Targets => Repository::Image,
+            Self::Targets | Self::Release(_) => Repository::Image,
         }
     }
 
@@ -57,7 +60,7 @@ impl Subject {
         match self {
             Self::Root(Repository::Image) => IMAGE_ROOT,
             Self::Root(Repository::Director) => DIRECTOR_ROOT,
-            Self::Targets => self.role(),
+            Self::Targets | Self::Release(_) => self.role(),
         }
     }
 }
@@ -65,14 +68,16 @@ impl Subject {
 /// What vouches for a draft besides the version before it, and what keys are called.
 pub(crate) struct Authority {
     pub(crate) root: Option<Root>,
+    pub(crate) targets: Option<Targets>,
     pub(crate) names: Names,
 }
 
 impl Authority {
     /// As the base has it.
-    pub(crate) fn of_base(base: &Base, subject: &Subject) -> anyhow::Result<Self> {
+    pub(crate) fn of_base(base: &Base, subject: &Subject, now: UnixTime) -> anyhow::Result<Self> {
         let root = matches!(subject, Subject::Targets).then(|| base.image_root().map(|(root, _)| root)).transpose()?;
-        Ok(Self { root, names: base.key_names()? })
+        let targets = matches!(subject, Subject::Release(_)).then(|| base.targets(now)).transpose()?;
+        Ok(Self { root, targets, names: base.key_names()? })
     }
 }
 
@@ -91,13 +96,16 @@ pub(crate) trait Deliberate: Role + Clone {
     /// The same content as the next version.
     fn next(&self, expires: UnixTime) -> Self;
 
+    /// What stands before the first version, for metadata that begins with a release.
+    fn nothing() -> Option<Self>;
+
     fn set_expires(&mut self, expires: UnixTime);
 
     /// What `next` changes, for people.
     fn changes(&self, next: &Self, names: &Names) -> Vec<String>;
 
     /// Who must sign `next`; the last of the sets is the one that `next` is to be kept by.
-    fn quorums(&self, next: &Self, authority: &Authority) -> anyhow::Result<Vec<Quorum>>;
+    fn quorums(&self, next: &Self, subject: &Subject, authority: &Authority) -> anyhow::Result<Vec<Quorum>>;
 
     /// Roles that could never be signed under this metadata.
     fn unsignable(&self) -> Vec<String>;
@@ -112,6 +120,10 @@ impl Deliberate for Root {
         next
     }
 
+    fn nothing() -> Option<Self> {
+        None
+    }
+
     fn set_expires(&mut self, expires: UnixTime) {
         self.expires = expires;
     }
@@ -122,7 +134,7 @@ impl Deliberate for Root {
 
     /// TUF specification, 5.3.4: "a threshold of keys specified in the trusted root metadata file (version N), and a threshold of keys
     /// specified in the new root metadata file being validated (version N+1)".
-    fn quorums(&self, next: &Self, authority: &Authority) -> anyhow::Result<Vec<Quorum>> {
+    fn quorums(&self, next: &Self, _: &Subject, authority: &Authority) -> anyhow::Result<Vec<Quorum>> {
         let quorum = |root: &Self| Quorum {
             authority: format!("root version {}", root.version),
             holders: Keyholders::of_root(root, RootRole::Root, &authority.names),
@@ -143,6 +155,10 @@ impl Deliberate for Targets {
         Self { version: self.version + 1, expires, ..self.clone() }
     }
 
+    fn nothing() -> Option<Self> {
+        Some(Self::new(0, UnixTime::MIN))
+    }
+
     fn set_expires(&mut self, expires: UnixTime) {
         self.expires = expires;
     }
@@ -151,10 +167,24 @@ impl Deliberate for Targets {
         changes::of_targets(self, next, names)
     }
 
-    fn quorums(&self, _: &Self, authority: &Authority) -> anyhow::Result<Vec<Quorum>> {
-        let root = authority.root.as_ref().context("the root is missing")?;
-        let holders = Keyholders::of_root(root, RootRole::Targets, &authority.names);
-        Ok(vec![Quorum { authority: format!("root version {}", root.version), holders }])
+    fn quorums(&self, _: &Self, subject: &Subject, authority: &Authority) -> anyhow::Result<Vec<Quorum>> {
+        let quorum = match subject {
+            Subject::Release(role) => {
+                let targets = authority.targets.as_ref().context("the top-level targets are missing")?;
+                Quorum {
+                    authority: format!("targets version {}", targets.version),
+                    holders: Keyholders::of_release_role(targets, role, &authority.names)?,
+                }
+            }
+            Subject::Targets | Subject::Root(_) => {
+                let root = authority.root.as_ref().context("the root is missing")?;
+                Quorum {
+                    authority: format!("root version {}", root.version),
+                    holders: Keyholders::of_root(root, RootRole::Targets, &authority.names),
+                }
+            }
+        };
+        Ok(vec![quorum])
     }
 
     fn unsignable(&self) -> Vec<String> {
@@ -257,6 +287,8 @@ pub(crate) struct Ceremony<'a, T> {
     base: &'a Base,
     pub(crate) subject: Subject,
     authority: Authority,
+    /// The signed file of the current version.
+    pub(crate) stored: Option<Vec<u8>>,
     pub(crate) current: T,
     pub(crate) draft: Option<Draft<T>>,
     now: UnixTime,
@@ -265,12 +297,15 @@ pub(crate) struct Ceremony<'a, T> {
 impl<'a, T: Deliberate> Ceremony<'a, T> {
     pub(crate) fn open(base: &'a Base, subject: Subject, now: UnixTime) -> anyhow::Result<Self> {
         let stored = base.newest_in(&base.folder_of(subject.repository()), subject.role())?;
-        let stored = stored.with_context(|| format!("the base has no {}", subject.title()))?;
-        let current = crate::base::parse::<T>(&stored)?.signed;
+        let current = match (&stored, &subject) {
+            (Some(stored), _) => crate::base::parse::<T>(stored)?.signed,
+            (None, Subject::Release(_)) => T::nothing().context("a release has nothing before it")?,
+            (None, _) => bail!("the base has no {}", subject.title()),
+        };
         let path = base.draft(subject.draft_name());
         let draft = path.is_file().then(|| read_draft(path)).transpose()?;
-        let authority = Authority::of_base(base, &subject)?;
-        Ok(Self { base, subject, authority, current, draft, now })
+        let authority = Authority::of_base(base, &subject, now)?;
+        Ok(Self { base, subject, authority, stored: stored.map(|stored| stored.bytes), current, draft, now })
     }
 
     fn path(&self) -> PathBuf {
@@ -370,6 +405,18 @@ impl<'a, T: Deliberate> Ceremony<'a, T> {
         Err(failure(what, "the draft was made for a base that has moved on: `discard` it and make the change again"))
     }
 
+    /// Adds the signatures that a copy of the draft brings home; how many were new. Only those of its keyholders that verify count.
+    pub(crate) fn merge(&mut self, copy: &[u8]) -> anyhow::Result<usize> {
+        let draft = self.signable()?;
+        let signed = Signed::<T>::parse(copy, copy.len())?;
+        let quorums = self.quorums(draft)?;
+        let accept = |entry: &SignatureEntry| quorums.iter().any(|quorum| quorum.holders.accepts(&signed, &entry.key_id));
+        let merged = merge_signatures(&draft.bytes, copy, copy.len().max(draft.bytes.len()), accept)?;
+        let before = draft.file.signatures.len();
+        self.store(merged)?;
+        Ok(self.draft.as_ref().map_or(0, |draft| draft.file.signatures.len()) - before)
+    }
+
     pub(crate) fn discard(&mut self) -> anyhow::Result<()> {
         let path = self.path();
         if self.draft.take().is_none() {
@@ -379,7 +426,7 @@ impl<'a, T: Deliberate> Ceremony<'a, T> {
     }
 
     pub(crate) fn quorums(&self, draft: &Draft<T>) -> anyhow::Result<Vec<Quorum>> {
-        self.current.quorums(&draft.file.signed, &self.authority)
+        self.current.quorums(&draft.file.signed, &self.subject, &self.authority)
     }
 
     /// Keyholders by name.

@@ -6,6 +6,7 @@ pub(crate) mod inspect;
 pub(crate) mod key;
 pub(crate) mod online;
 pub(crate) mod publish;
+pub(crate) mod request;
 pub(crate) mod rollout;
 pub(crate) mod root;
 pub(crate) mod sign;

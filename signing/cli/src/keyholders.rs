@@ -76,6 +76,11 @@ impl Keyholders {
         self.keys.iter().any(|(_, key, _)| key == wanted)
     }
 
+    /// Whether a file carries a signature of this key that verifies.
+    pub(crate) fn accepts<T: Document>(&self, file: &Signed<T>, wanted: &KeyId) -> bool {
+        self.keys.iter().any(|(id, key, _)| id == wanted && file.verify(id, key).is_ok())
+    }
+
     /// How many keys there are to sign with, however often a key is named.
     pub(crate) fn usable(&self) -> u64 {
         self.keys.iter().map(|(_, key, _)| key).collect::<BTreeSet<_>>().len() as u64

@@ -19,13 +19,14 @@ mod output;
 mod pack;
 mod progress;
 mod release;
+mod signing_request;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{approval, init, inspect, key, publish, rollout, root, sign, targets, vehicle, verify},
+    commands::{approval, init, inspect, key, publish, request, rollout, root, sign, targets, vehicle, verify},
     output::Output,
 };
 
@@ -80,6 +81,8 @@ enum Command {
     #[command(subcommand)]
     Targets(targets::Command),
     #[command(subcommand)]
+    Request(request::Command),
+    #[command(subcommand)]
     Approval(approval::Command),
     #[command(subcommand)]
     Rollout(rollout::Command),
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Command::Publish(arguments) => publish::run(arguments, &output),
         Command::Root(command) => root::run(command, &output),
         Command::Targets(command) => targets::run(command, &output),
+        Command::Request(command) => request::run(command, &output),
         Command::Approval(command) => approval::run(command, &output),
         Command::Rollout(command) => rollout::run(command, &output),
         Command::Vehicle(command) => vehicle::run(command, &output),

@@ -9,6 +9,8 @@ mod control;
 mod desk;
 #[path = "cli/packing.rs"]
 mod packing;
+#[path = "cli/requests.rs"]
+mod requests;
 #[path = "cli/rotation.rs"]
 mod rotation;
 #[path = "cli/server.rs"]

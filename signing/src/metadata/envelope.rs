@@ -143,6 +143,45 @@ pub fn add_signature(bytes: &[u8], length_max: usize, signer: &dyn Signer) -> Re
     Ok(json::to_bytes(&rest.put("signatures", Json::Array(entries)).put("signed", signed).finish()))
 }
 
+/// Adds those signatures of `other`, a copy of the same file that somebody signed elsewhere, that `accept` lets pass and that are not
+/// here yet.
+///
+/// # Errors
+/// [`MergeError`] when one of the two is no envelope, or when they do not sign the same.
+pub fn merge_signatures(
+    bytes: &[u8],
+    other: &[u8],
+    length_max: usize,
+    accept: impl Fn(&SignatureEntry) -> bool,
+) -> Result<Vec<u8>, MergeError> {
+    let read = |bytes| Fields::new(json::parse(bytes, length_max).map_err(MetadataError::from)?, "file");
+    let (mut fields, mut other) = (read(bytes)?, read(other)?);
+    let (signed, others) = (fields.required("signed")?, other.required("signed")?);
+    if canonical(&signed) != canonical(&others) {
+        return Err(MergeError::Differs);
+    }
+    let mut entries = fields.array("signatures")?;
+    let here: BTreeSet<KeyId> = read_signatures(entries.clone())?.into_iter().map(|entry| entry.key_id).collect();
+    let offered = other.array("signatures")?;
+    let judged = read_signatures(offered.clone())?;
+    let wanted = offered.into_iter().zip(&judged).filter(|(_, entry)| !here.contains(&entry.key_id) && accept(entry));
+    entries.extend(wanted.map(|(json, _)| json));
+    let rest = ObjectWriter::new(&fields.rest());
+    Ok(json::to_bytes(&rest.put("signatures", Json::Array(entries)).put("signed", signed).finish()))
+}
+
+/// Why two copies of a file could not be brought together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MergeError {
+    /// The bytes are not a signed document.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// What is signed in the one is not what is signed in the other.
+    #[error("the two files do not sign the same content")]
+    Differs,
+}
+
 /// Why a signature could not be added to a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

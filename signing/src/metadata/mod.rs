@@ -32,7 +32,10 @@ use thiserror::Error;
 
 pub use self::{
     custom::{BundleRef, Custom},
-    envelope::{AddSignatureError, Document, Role, SPEC_VERSION, SignatureEntry, Signed, add_signature, sign, sign_envelope},
+    envelope::{
+        AddSignatureError, Document, MergeError, Role, SPEC_VERSION, SignatureEntry, Signed, add_signature, merge_signatures, sign,
+        sign_envelope,
+    },
     hashes::{DigestMismatch, Hashes, HashesCheck},
     names::{EcuSerial, HardwareId, NAME_BYTES_MAX, NameError, Region, Tier, VehicleId, Version, VersionError},
     root::{RoleKeys, Root, RootRole},

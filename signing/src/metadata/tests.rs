@@ -122,6 +122,20 @@ fn signers_sign_one_after_the_other_and_only_once() {
 }
 
 #[test]
+fn signatures_made_apart_come_together_on_the_same_content_only() {
+    let snapshot = Snapshot::new(3, NOW);
+    let copies = ["alice", "bob", "mallory"].map(|name| sign(&snapshot, &[&key(name)]).unwrap());
+    let accept = |entry: &SignatureEntry| entry.key_id != public("mallory").key_id();
+    let merged = copies.iter().fold(copies[0].clone(), |merged, copy| merge_signatures(&merged, copy, 4_096, accept).unwrap());
+    let read = Signed::<Snapshot>::parse(&merged, 4_096).unwrap();
+    let ids: Vec<&KeyId> = read.signatures.iter().map(|entry| &entry.key_id).collect();
+    assert_eq!(ids, [&public("alice").key_id(), &public("bob").key_id()]);
+    assert_eq!(read.verify(&public("bob").key_id(), &public("bob")), Ok(()));
+    let other = sign(&Snapshot::new(4, NOW), &[&key("carol")]).unwrap();
+    assert_eq!(merge_signatures(&merged, &other, 4_096, accept), Err(MergeError::Differs));
+}
+
+#[test]
 fn a_token_that_was_pulled_out_stops_the_signing() {
     struct PulledOut;
     impl Signer for PulledOut {
