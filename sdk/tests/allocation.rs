@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::common::{From, PATIENCE, Road, SPEED_BREAKS_MPS, Vehicle};
-use switchback_sdk::engine::{EngineEvent, Entry};
+use switchback_sdk::engine::{EngineEvent, Entry, SwapWhen};
 
 struct Counting;
 
@@ -48,7 +48,7 @@ fn drive_until(vehicle: &mut Vehicle, story: &mut Vec<EngineEvent>, last: fn(&En
     while begun.elapsed() < PATIENCE {
         if let Some(event) = vehicle.engine.wait_event(Duration::from_micros(200)) {
             match event {
-                EngineEvent::Armed { .. } => vehicle.engine.activate().unwrap(),
+                EngineEvent::Armed { .. } => vehicle.engine.activate(SwapWhen::Anytime).unwrap(),
                 EngineEvent::TrialPassed { .. } => vehicle.engine.confirm().unwrap(),
                 _ => {}
             }

@@ -1,13 +1,13 @@
 //! The life of a model in the vehicle, from its files to the frame that it answers, and back.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::common::{Files, From, INPUTS, OUTPUTS, PATIENCE, Road, SPEED_BREAKS_MPS, Vehicle, write_tensors};
 use serde_json::json;
 use switchback_onnx::ElementType;
-use switchback_sdk::drive::{Faults, IntentCode, MinimalRisk, Signal, TakeoverLevel, TakeoverReason};
-use switchback_sdk::engine::{EngineConfig, EngineError, EngineEvent, Entry, Phase, Refusal, RollBackReason};
+use switchback_sdk::drive::{Faults, IntentCode, MinimalRisk, Mode, Signal, TakeoverLevel, TakeoverReason};
+use switchback_sdk::engine::{EngineConfig, EngineError, EngineEvent, Entry, Phase, Refusal, RollBackReason, SwapWhen};
 use switchback_signing::bundle::contract::limits::STEP_MS_MAX;
 
 fn candidate(model: &Road) -> Files {
@@ -48,7 +48,7 @@ fn a_confirmed_model_drives_from_the_step_after_its_activation() {
     let EngineEvent::SelfTestPassed { generation: 1, cases: 2, .. } = vehicle.event() else { panic!("the self-test comes first") };
     assert!(matches!(vehicle.event(), EngineEvent::Armed { generation: 1 }));
     assert!(!vehicle.step().control_valid, "armed is not active");
-    vehicle.engine.activate().unwrap();
+    vehicle.engine.activate(SwapWhen::Anytime).unwrap();
     assert!(matches!(vehicle.event(), EngineEvent::Confirmed { generation: 1 }));
 
     let output = *vehicle.step();
@@ -80,7 +80,7 @@ fn a_new_model_takes_over_between_two_frames_and_none_is_lost() {
             swaps += u32::from(output.swapped);
         });
         match event {
-            EngineEvent::Armed { .. } => vehicle.engine.activate().unwrap(),
+            EngineEvent::Armed { .. } => vehicle.engine.activate(SwapWhen::Anytime).unwrap(),
             EngineEvent::TrialPassed { .. } => vehicle.engine.confirm().unwrap(),
             _ => {}
         }
@@ -178,7 +178,7 @@ fn an_input_that_only_the_new_model_needs_may_miss_twice_but_not_three_times() {
         assert!(begun.elapsed() < PATIENCE, "the engine is {:?}", vehicle.engine.status());
         vehicle.step_with(|input| input.signals = SUPPLIED);
         if !armed && vehicle.engine.status().phase == Phase::Armed {
-            vehicle.engine.activate().unwrap();
+            vehicle.engine.activate(SwapWhen::Anytime).unwrap();
             armed = true;
         }
         std::thread::yield_now();
@@ -330,7 +330,7 @@ fn calls_in_the_wrong_phase_are_refused_and_change_nothing() {
         let error = result.unwrap_err();
         assert_eq!((error.number(), error.to_string().as_str()), (4104, expected));
     };
-    wrong(vehicle.engine.activate(), "cannot activate while the engine is idle");
+    wrong(vehicle.engine.activate(SwapWhen::Anytime), "cannot activate while the engine is idle");
     wrong(vehicle.engine.confirm(), "cannot confirm while the engine is idle");
     wrong(vehicle.engine.roll_back(), "cannot roll back while the engine is idle");
     wrong(vehicle.engine.cancel(), "cannot cancel while the engine is idle");
@@ -355,7 +355,7 @@ fn an_order_to_activate_a_candidate_that_broke_meanwhile_hides_nothing_of_it() {
         std::thread::yield_now();
     }
     // Whoever has not read its events yet still believes in it.
-    assert_eq!(vehicle.engine.activate().unwrap_err().number(), 4104);
+    assert_eq!(vehicle.engine.activate(SwapWhen::Anytime).unwrap_err().number(), 4104);
     let refusal = refusal_of(vehicle.event());
     assert_eq!((refusal.number(), refusal.to_string().as_str()), (4141, "shadow: the output is not finite"));
 }
@@ -372,6 +372,100 @@ fn an_armed_candidate_can_be_taken_back() {
     // And another one can follow at once.
     vehicle.begin_trial(better().files(3, Entry::Candidate));
     assert_eq!(vehicle.output.model.generation, 3);
+}
+
+/// A vehicle in standby whose candidate lies ready for the next frame.
+fn ordered(when: SwapWhen) -> Vehicle {
+    let mut vehicle = Vehicle::driving(&Road::default());
+    vehicle.mode = Mode::Standby;
+    vehicle.order(candidate(&better()), when);
+    vehicle
+}
+
+#[test]
+fn a_frame_for_which_the_driving_function_was_engaged_meanwhile_does_not_swap() {
+    let mut vehicle = ordered(SwapWhen::Disengaged);
+    vehicle.mode = Mode::Engaged;
+    for _ in 0..3 {
+        let output = *vehicle.step();
+        assert_eq!((output.model.generation, output.swapped, output.control_valid), (1, false, true));
+    }
+    vehicle.mode = Mode::Standby;
+    vehicle.expect(|event| matches!(event, EngineEvent::Swapped { .. }));
+    assert_eq!(vehicle.step().model.generation, 2);
+}
+
+#[test]
+fn a_candidate_that_waits_through_an_engaged_drive_swaps_after_it() {
+    let mut vehicle = ordered(SwapWhen::Disengaged);
+    vehicle.mode = Mode::Engaged;
+    // Too old now: it is taken back and runs on in shadow, on frames that are not those to swap at.
+    vehicle.clock.pass(Duration::from_secs(1));
+    vehicle.wait_for(Phase::Armed);
+    for _ in 0..50 {
+        assert_eq!(vehicle.step().model.generation, 1);
+    }
+    vehicle.mode = Mode::Standby;
+    vehicle.expect(|event| matches!(event, EngineEvent::Swapped { .. }));
+}
+
+#[test]
+fn an_order_that_may_take_any_frame_takes_an_engaged_one() {
+    let mut vehicle = ordered(SwapWhen::Anytime);
+    vehicle.mode = Mode::Engaged;
+    assert_eq!(vehicle.step().model.generation, 2);
+}
+
+#[test]
+fn plans_that_agreed_before_a_pause_do_not_count_after_it() {
+    let mut vehicle = ordered(SwapWhen::Anytime);
+    vehicle.clock.pass(Duration::from_secs(6));
+    let output = *vehicle.step();
+    assert_eq!((output.model.generation, output.swapped), (1, false));
+    vehicle.expect(|event| matches!(event, EngineEvent::Swapped { .. }));
+}
+
+#[test]
+fn an_ordered_candidate_can_be_taken_back_before_the_frame_that_would_swap() {
+    for when in [SwapWhen::Disengaged, SwapWhen::Anytime] {
+        let mut vehicle = ordered(when);
+        vehicle.engine.cancel().unwrap();
+        // Without a frame: a parked vehicle lets go of it too.
+        let refusal = refusal_of(vehicle.engine.wait_event(PATIENCE).expect("the loader answers"));
+        assert_eq!(refusal.number(), 4124);
+        assert_eq!((vehicle.step().model.generation, vehicle.engine.status().memory_mib), (1, 16));
+        vehicle.begin_trial(better().files(3, Entry::Candidate));
+    }
+}
+
+#[test]
+fn a_candidate_that_a_frame_took_first_is_on_trial_and_not_taken_back() {
+    let mut vehicle = ordered(SwapWhen::Anytime);
+    assert_eq!(vehicle.step().model.generation, 2);
+    // The loader may have looked already; then it is too late to ask.
+    let _ = vehicle.engine.cancel();
+    assert!(matches!(vehicle.engine.wait_event(PATIENCE), Some(EngineEvent::Swapped { generation: 2 })));
+    vehicle.expect(|event| matches!(event, EngineEvent::TrialPassed { .. }));
+}
+
+#[test]
+fn an_order_that_is_taken_back_leaves_the_candidate_armed() {
+    let mut vehicle = ordered(SwapWhen::Anytime);
+    vehicle.engine.hold().unwrap();
+    assert!(matches!(vehicle.engine.wait_event(PATIENCE), Some(EngineEvent::Armed { generation: 2 })));
+    for _ in 0..50 {
+        assert_eq!(vehicle.step().model.generation, 1);
+    }
+    vehicle.engine.activate(SwapWhen::Anytime).unwrap();
+    vehicle.expect(|event| matches!(event, EngineEvent::Swapped { .. }));
+}
+
+#[test]
+fn a_first_model_takes_any_frame() {
+    let mut vehicle = Vehicle::new();
+    vehicle.order(Road::default().files(1, Entry::Candidate), SwapWhen::Disengaged);
+    assert_eq!(vehicle.mode, Mode::Engaged);
+    assert_eq!(vehicle.step().model.generation, 1);
 }
 
 #[test]

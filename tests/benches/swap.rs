@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use switchback_sdk::engine::{EngineEvent, Entry};
+use switchback_sdk::engine::{EngineEvent, Entry, SwapWhen};
 
 use crate::{
     report::{Report, percentile},
@@ -38,7 +38,7 @@ pub(crate) fn run(report: &mut Report) {
             due += FRAME;
             frame(&mut track, due, &mut seen);
             match track.engine.poll_event() {
-                Some(EngineEvent::Armed { .. }) => track.engine.activate().unwrap(),
+                Some(EngineEvent::Armed { .. }) => track.engine.activate(SwapWhen::Anytime).unwrap(),
                 Some(EngineEvent::TrialPassed { .. }) => track.engine.confirm().unwrap(),
                 Some(EngineEvent::Freed { .. }) => break,
                 Some(event @ (EngineEvent::Refused { .. } | EngineEvent::RolledBack { .. })) => panic!("{event:?}"),

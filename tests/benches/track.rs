@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use serde_json::json;
 use switchback_sdk::{
     drive::{CameraFrame, DriveInput, DriveOutput, DriverState, EgoState, Mode, PixelFormat, Route},
-    engine::{Driver, Engine, EngineConfig, EngineEvent, Entry, ModelFiles},
+    engine::{Driver, Engine, EngineConfig, EngineEvent, Entry, ModelFiles, SwapWhen},
 };
 use switchback_signing::digest::Sha256Digest;
 use switchback_tests::{
@@ -66,7 +66,7 @@ impl Track {
     pub(crate) fn drive(&mut self, files: ModelFiles) {
         self.engine.load(files).unwrap();
         self.wait(|event| matches!(event, EngineEvent::Armed { .. }));
-        self.engine.activate().unwrap();
+        self.engine.activate(SwapWhen::Anytime).unwrap();
         self.wait(|event| matches!(event, EngineEvent::Confirmed { .. }));
     }
 

@@ -156,6 +156,7 @@ impl Model {
             state: InputState::default(),
             tensors: StagedTensors(tensors.collect()),
             moment: None,
+            begun_ns: 0,
             reference: DriveOutput::default(),
         }
     }
@@ -173,6 +174,10 @@ impl Model {
     /// Longest time from exposure to output.
     pub(crate) fn deadline_ns(&self) -> i64 {
         self.deadline_ns
+    }
+
+    pub(crate) fn step_ns(&self) -> i64 {
+        self.step_ns
     }
 
     /// The model's own words of its last run.
@@ -197,6 +202,8 @@ pub(crate) struct Staging {
     state: InputState,
     tensors: StagedTensors,
     moment: Option<Moment>,
+    /// When the step began, by the engine's clock.
+    pub(crate) begun_ns: u64,
     /// The active model's output of the same step.
     pub(crate) reference: DriveOutput,
 }
@@ -217,8 +224,9 @@ impl Tensors for StagedTensors {
 }
 
 impl Staging {
-    /// Prepares the inputs of one step. Allocates nothing.
-    pub(crate) fn fill(&mut self, input: &DriveInput<'_>, limits: &InputLimits, reference: &DriveOutput) {
+    /// Prepares the inputs of one step that began at `begun_ns`. Allocates nothing.
+    pub(crate) fn fill(&mut self, input: &DriveInput<'_>, limits: &InputLimits, begun_ns: u64, reference: &DriveOutput) {
+        self.begun_ns = begun_ns;
         let filled = self.plan.fill(input, limits, &mut self.state, &mut self.tensors);
         self.moment = Some(Moment { speed_mps: input.ego.speed_mps, time_ns: input.time_ns, filled });
         self.reference = *reference;

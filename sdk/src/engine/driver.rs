@@ -8,7 +8,7 @@ use super::error::RollBackReason;
 use super::load::TestedSession;
 use super::shared::{Order, Report, Shared};
 use crate::drive::{
-    Before, Clock, DriveInput, DriveOutput, Faults, Found, InputLimits, ModelIdentity, Situation, Staging, StepFault, TakeoverLogic,
+    Before, Clock, DriveInput, DriveOutput, Faults, Found, InputLimits, Mode, ModelIdentity, Situation, Staging, StepFault, TakeoverLogic,
 };
 
 /// The stepping handle: one thread, one call per frame.
@@ -90,7 +90,7 @@ impl Driver {
         self.frames = self.frames.wrapping_add(1);
         self.fault = None;
 
-        let changed = self.take_over() | self.obey();
+        let changed = self.take_over(input.requested_mode, start) | self.obey();
         output.swapped = changed;
         if changed {
             // Two models differ at once where one may not jump; the jerk is that of one model.
@@ -104,7 +104,7 @@ impl Driver {
         }
         let situation = Situation { time_ns: input.time_ns, mode: input.requested_mode, overrides: input.driver.overrides };
         self.takeover.decide(situation, output);
-        self.offer_to_shadow(input, output);
+        self.offer_to_shadow(input, start, output);
         output.total_ns = self.clock.now_ns().saturating_sub(start);
     }
 
@@ -124,13 +124,19 @@ impl Driver {
         self.active.as_deref().into_iter().flat_map(|session| session.model().language())
     }
 
-    /// The frame boundary: from here on the new model answers, if there is one. One atomic exchange.
-    fn take_over(&mut self) -> bool {
+    /// The frame boundary: from here on the new model answers, if there is one and this frame is one to swap at. One atomic exchange.
+    fn take_over(&mut self, mode: Mode, start: u64) -> bool {
         if self.previous.is_some() || self.retiring.is_some() {
             // The loader publishes nothing before it has these back; taking one now would free another here.
             return false;
         }
         let Some(new) = self.shared.incoming.take() else { return false };
+        if self.active.is_some() && !new.terms().permit(mode, start) {
+            // Whoever ordered the swap looked before this frame came. The loader takes back what is not taken; its slot has been empty
+            // since, because it offers nothing before it has this one again or knows that we have it.
+            self.retiring = self.shared.incoming.offer(new).err();
+            return false;
+        }
         let (generation, trial_frames) = (new.generation(), new.trial_frames());
         let old = self.active.replace(new);
         match trial_frames {
@@ -267,7 +273,7 @@ impl Driver {
     }
 
     /// Prepares the frame for the candidate, if one runs in shadow and has finished the frame before.
-    fn offer_to_shadow(&mut self, input: &DriveInput<'_>, output: &DriveOutput) {
+    fn offer_to_shadow(&mut self, input: &DriveInput<'_>, start: u64, output: &DriveOutput) {
         if self.staging.is_none() {
             self.staging = self.shared.staging.take();
         }
@@ -275,7 +281,7 @@ impl Driver {
             return;
         }
         if let Some(mut staging) = self.staging.take() {
-            staging.fill(input, &self.limits, output);
+            staging.fill(input, &self.limits, start, output);
             match self.shared.staged.offer(staging) {
                 Ok(()) => self.shared.wake_loader(),
                 Err(staging) => self.staging = Some(staging),

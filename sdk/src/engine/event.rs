@@ -27,7 +27,7 @@ pub enum EngineEvent {
         /// Largest lateral distance to the active plan, m.
         lateral_m: f32,
     },
-    /// It waits for [`super::Engine::activate`].
+    /// It waits for [`super::Engine::activate`], for the first time or because the order was taken back with [`super::Engine::hold`].
     Armed {
         /// Which model.
         generation: u64,
@@ -80,7 +80,7 @@ pub enum Phase {
     Shadow,
     /// Ready for [`super::Engine::activate`].
     Armed,
-    /// Handed to the driver, which takes it at the next frame.
+    /// Handed to the driver, which takes it at the next frame if it may then; armed again when the plans agreed too long ago.
     Activating,
     /// Answering frames, the previous model still warm.
     Trial,

@@ -7,8 +7,8 @@ use switchback_signing::bundle::contract::RuntimeRange;
 
 use super::error::Refusal;
 use super::self_test;
-use super::{Entry, ModelFiles};
-use crate::drive::{Clock, Model, ModelIdentity, recurrent_pairs};
+use super::{Entry, ModelFiles, SwapWhen};
+use crate::drive::{Clock, Mode, Model, ModelIdentity, recurrent_pairs};
 
 /// Runs before anything is measured: the first takes twice as long as the third, the third as long as all others.
 const WARM_UP_RUNS: u32 = 3;
@@ -19,6 +19,27 @@ const WARM_UP_RUNS: u32 = 3;
 pub(super) struct TestedSession {
     model: Model,
     trial_frames: Option<u32>,
+    terms: Terms,
+}
+
+/// On what terms a model may take over from another one. They travel with it, so that the frame that takes it judges by them and not by
+/// those of an order before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) when: SwapWhen,
+    /// Until then, by the engine's clock, the agreement of its plan with the active one counts.
+    pub(super) until_ns: u64,
+}
+
+impl Terms {
+    /// Whether a step in this mode that begins at `now_ns` may swap.
+    pub(super) fn permit(self, mode: Mode, now_ns: u64) -> bool {
+        let mode_fits = match self.when {
+            SwapWhen::Anytime => true,
+            SwapWhen::Disengaged => mode != Mode::Engaged,
+        };
+        mode_fits && now_ns <= self.until_ns
+    }
 }
 
 impl TestedSession {
@@ -37,6 +58,14 @@ impl TestedSession {
 
     pub(super) fn generation(&self) -> u64 {
         self.model.identity().generation
+    }
+
+    pub(super) fn terms(&self) -> Terms {
+        self.terms
+    }
+
+    pub(super) fn offer_on(&mut self, terms: Terms) {
+        self.terms = terms;
     }
 }
 
@@ -84,7 +113,8 @@ pub(super) fn load(
         Entry::Confirmed => None,
         Entry::Candidate => Some(contract.acceptance.trial_frames),
     };
-    Ok((TestedSession { model, trial_frames }, times))
+    let terms = Terms { when: SwapWhen::Anytime, until_ns: u64::MAX };
+    Ok((TestedSession { model, trial_frames, terms }, times))
 }
 
 /// A member of the bundle in its directory. The store wrote only such paths; a manifest is still not obeyed blindly.

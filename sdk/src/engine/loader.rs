@@ -9,14 +9,18 @@ use std::time::Duration;
 use switchback_onnx::{Runtime, return_free_memory};
 
 use super::error::Refusal;
-use super::load::{TestedSession, load};
+use super::load::{Terms, TestedSession, load};
 use super::shadow::{Shadow, Verdict};
 use super::shared::{Report, Shared};
-use super::{EngineConfig, EngineEvent, Entry, ModelFiles, Phase};
-use crate::drive::{Clock, DriveOutput, Staging};
+use super::{EngineConfig, EngineEvent, Entry, ModelFiles, Phase, SwapWhen};
+use crate::drive::{Clock, DriveOutput, Mode, Staging};
 
 /// How often the loader looks for what the driver reports and gives back, while a model is with it on trial or about to be freed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How long the agreement of the plans counts, beyond the time that the candidate has for its answer, in steps. The world of longer ago is
+/// another one, and the candidate's memory of it has a gap.
+const AGREEMENT_STEPS: i64 = 4;
 
 /// What the vehicle asks of the loader.
 #[derive(Debug)]
@@ -24,7 +28,9 @@ pub(super) enum Command {
     /// Load this model.
     Load(Box<ModelFiles>),
     /// Publish the candidate of this generation, if it is armed.
-    Activate { generation: u64 },
+    Activate { generation: u64, when: SwapWhen },
+    /// Publish the candidate of this generation no longer.
+    Hold { generation: u64 },
     /// Take the candidate of this generation back.
     Cancel { generation: u64 },
     /// End the thread.
@@ -52,16 +58,33 @@ pub(super) struct Loader {
 enum Stage {
     Idle,
     Candidate(Box<Candidate>),
-    /// With the driver; `told` is the last report that the vehicle knows.
-    Published {
-        generation: u64,
-        previous: Option<u64>,
-        told: Option<Report>,
-    },
+    Published(Box<Published>),
     /// Waiting until the driver holds this model, or none, and nothing else.
     Settling {
         keeps: Option<u64>,
     },
+}
+
+/// With the driver, or where the driver will find it.
+struct Published {
+    generation: u64,
+    previous: Option<u64>,
+    /// The last report that the vehicle knows.
+    told: Option<Report>,
+    terms: Terms,
+    /// For its return.
+    shadow: Option<Shadow>,
+    recall: Recall,
+}
+
+/// Whether a published model is wanted back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recall {
+    No,
+    /// To be offered again.
+    Renew,
+    Hold,
+    Cancel,
 }
 
 struct Candidate {
@@ -70,7 +93,10 @@ struct Candidate {
     shadow: Option<Shadow>,
     /// Not needed, or passed.
     armed: bool,
-    activate: bool,
+    /// The vehicle wants it to drive.
+    activate: Option<SwapWhen>,
+    /// The newest frame of the shadow run: when it began, and in what mode.
+    newest: Option<(u64, Mode)>,
     /// At rest here until the driver needs it.
     staging: Option<Box<Staging>>,
 }
@@ -106,7 +132,8 @@ impl Loader {
             match self.commands.try_recv() {
                 Ok(Command::End) | Err(TryRecvError::Disconnected) => return,
                 Ok(Command::Load(files)) => self.waiting.push_back(files),
-                Ok(Command::Activate { generation }) => self.activate(generation),
+                Ok(Command::Activate { generation, when }) => self.activate(generation, when),
+                Ok(Command::Hold { generation }) => self.hold(generation),
                 Ok(Command::Cancel { generation }) => self.cancel(generation),
                 Err(TryRecvError::Empty) => {
                     if !self.advance() {
@@ -121,7 +148,7 @@ impl Loader {
     /// does is looked for, so that a swap costs it no system call.
     fn rest(&self) {
         match self.stage {
-            Stage::Published { .. } | Stage::Settling { .. } => thread::park_timeout(LOOK_INTERVAL),
+            Stage::Published(_) | Stage::Settling { .. } => thread::park_timeout(LOOK_INTERVAL),
             // A model that was given back is waited for in `Settling`.
             Stage::Idle | Stage::Candidate(_) => thread::park(),
         }
@@ -130,12 +157,13 @@ impl Loader {
     /// Does whatever can be done now; `false` when there was nothing.
     fn advance(&mut self) -> bool {
         let freed = self.free_retired();
+        let reclaimed = self.reclaim();
         let shadowed = self.run_shadow();
         let published = self.publish();
         let told = self.tell();
         let settled = self.settle();
         let loaded = matches!(self.stage, Stage::Idle) && self.load_next();
-        freed || shadowed || published || told || settled || loaded
+        freed || reclaimed || shadowed || published || told || settled || loaded
     }
 
     fn load_next(&mut self) -> bool {
@@ -172,7 +200,7 @@ impl Loader {
         let acceptance = &files.manifest.contract.acceptance;
         let shadow = needs_shadow.then(|| Shadow::new(acceptance, session.model().deadline_ns()));
         let staging = needs_shadow.then(|| Box::new(session.model().staging()));
-        Ok(Candidate { session: Box::new(session), armed: shadow.is_none(), shadow, activate: false, staging })
+        Ok(Candidate { session: Box::new(session), armed: shadow.is_none(), shadow, activate: None, newest: None, staging })
     }
 
     fn arm(&mut self, generation: u64) {
@@ -180,11 +208,27 @@ impl Loader {
         self.shared.emit(EngineEvent::Armed { generation });
     }
 
-    fn activate(&mut self, generation: u64) {
-        if let Stage::Candidate(candidate) = &mut self.stage
-            && candidate.session.generation() == generation
-        {
-            candidate.activate = candidate.armed;
+    fn activate(&mut self, generation: u64, when: SwapWhen) {
+        match &mut self.stage {
+            Stage::Candidate(candidate) if candidate.session.generation() == generation => {
+                candidate.activate = Some(when).filter(|_| candidate.armed);
+            }
+            Stage::Published(published) if published.may_be_recalled(generation) && published.terms.when != when => {
+                published.terms.when = when;
+                published.recall = Recall::Renew;
+            }
+            Stage::Idle | Stage::Candidate(_) | Stage::Published(_) | Stage::Settling { .. } => {}
+        }
+    }
+
+    fn hold(&mut self, generation: u64) {
+        match &mut self.stage {
+            Stage::Candidate(candidate) if candidate.session.generation() == generation && candidate.armed => {
+                candidate.activate = None;
+                self.arm(generation);
+            }
+            Stage::Published(published) if published.may_be_recalled(generation) => published.recall = Recall::Hold,
+            Stage::Idle | Stage::Candidate(_) | Stage::Published(_) | Stage::Settling { .. } => {}
         }
     }
 
@@ -192,9 +236,36 @@ impl Loader {
         // Loads run to their end, so what is loading is either waiting or a candidate by now.
         if self.waiting.pop_front_if(|files| files.generation == generation).is_some() {
             self.refuse(generation, Refusal::Canceled);
-        } else if matches!(&self.stage, Stage::Candidate(candidate) if candidate.session.generation() == generation) {
-            self.refuse(generation, Refusal::Canceled);
+            return;
         }
+        match &mut self.stage {
+            Stage::Candidate(candidate) if candidate.session.generation() == generation => self.refuse(generation, Refusal::Canceled),
+            Stage::Published(published) if published.may_be_recalled(generation) => published.recall = Recall::Cancel,
+            Stage::Idle | Stage::Candidate(_) | Stage::Published(_) | Stage::Settling { .. } => {}
+        }
+    }
+
+    /// Takes a model back that no frame has taken, because the vehicle wants it back or the plans agreed too long ago. The driver may
+    /// reach for it in this very moment: one of the two gets it. If it is not there, the driver has it and says so, or puts it back.
+    fn reclaim(&mut self) -> bool {
+        let Stage::Published(published) = &mut self.stage else { return false };
+        let is_stale = published.terms.until_ns < u64::MAX && self.clock.now_ns() > published.terms.until_ns;
+        if published.told.is_some() || (published.recall == Recall::No && !is_stale) {
+            return false;
+        }
+        let Some(session) = self.shared.incoming.take() else { return false };
+        let Published { generation, terms, recall, .. } = **published;
+        let shadow = published.shadow.take();
+        let staging = (shadow.is_some() && !self.staging_is_out).then(|| Box::new(session.model().staging()));
+        let activate = Some(terms.when).filter(|_| matches!(recall, Recall::No | Recall::Renew));
+        self.stage = Stage::Candidate(Box::new(Candidate { session, shadow, armed: true, activate, newest: None, staging }));
+        self.with_driver.retain(|held| *held != generation);
+        match recall {
+            Recall::No | Recall::Renew => self.set_phase(Phase::Armed, generation),
+            Recall::Hold => self.arm(generation),
+            Recall::Cancel => self.refuse(generation, Refusal::Canceled),
+        }
+        true
     }
 
     /// Drops the candidate, if it is one, and says why.
@@ -237,18 +308,21 @@ impl Loader {
         came_back || sent
     }
 
-    /// Hands the candidate to the driver, when the vehicle wants it and its plan agrees with the active one.
+    /// Hands the candidate to the driver, when the vehicle wants it and the newest frame was one to swap at.
     fn publish(&mut self) -> bool {
-        let ready = matches!(&self.stage, Stage::Candidate(candidate) if candidate.activate && candidate.agrees());
-        if !ready {
-            return false;
-        }
-        let Stage::Candidate(candidate) = std::mem::replace(&mut self.stage, Stage::Idle) else { return false };
+        let terms = match &self.stage {
+            Stage::Candidate(candidate) => candidate.terms(&*self.clock),
+            Stage::Idle | Stage::Published(_) | Stage::Settling { .. } => None,
+        };
+        let Some(terms) = terms else { return false };
+        let Stage::Candidate(mut candidate) = std::mem::replace(&mut self.stage, Stage::Idle) else { return false };
         let generation = candidate.session.generation();
         let previous = self.with_driver.first().copied();
-        self.stage = Stage::Published { generation, previous, told: None };
+        let shadow = candidate.shadow.take();
+        self.stage = Stage::Published(Box::new(Published { generation, previous, told: None, terms, shadow, recall: Recall::No }));
         self.with_driver.insert(0, generation);
         self.shared.begin();
+        candidate.session.offer_on(terms);
         // The slot is empty: nothing is published before the driver took what was published last.
         if self.shared.incoming.offer(candidate.session).is_err() {
             tracing::error!(generation, "the driver has not taken the model before");
@@ -260,9 +334,11 @@ impl Loader {
 
     /// Tells the vehicle what the driver reported.
     fn tell(&mut self) -> bool {
-        let Stage::Published { generation, previous, told } = self.stage else { return false };
+        let Stage::Published(published) = &mut self.stage else { return false };
+        let (generation, previous, told) = (published.generation, published.previous, published.told);
         let report = self.shared.reported(generation);
         let Some(now) = report.filter(|_| report != told) else { return false };
+        published.told = Some(now);
         // A model that was confirmed before is confirmed at once; every other one was swapped in first, even if we look late.
         if told.is_none() && now != Report::Confirmed {
             self.set_phase(Phase::Trial, generation);
@@ -289,7 +365,6 @@ impl Loader {
                 return true;
             }
         }
-        self.stage = Stage::Published { generation, previous, told: Some(now) };
         true
     }
 
@@ -347,6 +422,7 @@ impl Loader {
 impl Candidate {
     fn shadow_frame(&mut self, staging: &Staging, clock: &dyn Clock) -> Result<Verdict, super::ShadowFailure> {
         let (Some(shadow), Some(time_ns)) = (&mut self.shadow, staging.time_ns()) else { return Ok(Verdict::Continue) };
+        self.newest = Some((staging.begun_ns, staging.reference.mode));
         let mut output = DriveOutput::default();
         let model = self.session.model_mut();
         match model.answer_staged(staging, shadow.before(), clock, &mut output) {
@@ -355,7 +431,21 @@ impl Candidate {
         }
     }
 
-    fn agrees(&self) -> bool {
-        self.shadow.as_ref().is_none_or(Shadow::agrees)
+    /// On what terms it may be handed over now; none when it may not.
+    fn terms(&self, clock: &dyn Clock) -> Option<Terms> {
+        let when = self.activate?;
+        let Some(shadow) = &self.shadow else { return Some(Terms { when, until_ns: u64::MAX }) };
+        let (begun_ns, mode) = self.newest.filter(|_| shadow.agrees())?;
+        let model = self.session.model();
+        let agreement_ns = model.deadline_ns().saturating_add(AGREEMENT_STEPS.saturating_mul(model.step_ns()));
+        let terms = Terms { when, until_ns: begun_ns.saturating_add_signed(agreement_ns) };
+        terms.permit(mode, clock.now_ns()).then_some(terms)
+    }
+}
+
+impl Published {
+    /// Whether it can be wanted back: no frame is known to have taken it, and nobody gave it up.
+    fn may_be_recalled(&self, generation: u64) -> bool {
+        self.generation == generation && self.told.is_none() && self.recall != Recall::Cancel
     }
 }

@@ -100,6 +100,16 @@ pub enum Entry {
     Candidate,
 }
 
+/// At which frames an activated candidate may take over from the model that drives. Without one there is nothing to wait for: every frame
+/// will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwapWhen {
+    /// At frames at which the driving function is not engaged.
+    Disengaged,
+    /// At every frame.
+    Anytime,
+}
+
 /// The vehicle's handle on the models. Every call returns at once; results come as [`EngineEvent`]s.
 #[derive(Debug)]
 pub struct Engine {
@@ -150,21 +160,34 @@ impl Engine {
         Ok(())
     }
 
-    /// Lets the armed candidate drive from the next frame on at which its plan agrees with the active one.
+    /// Lets the armed candidate drive from the next frame on at which it may, by `when`, and shortly before which its plan agreed with the
+    /// active one. The order stands until then, or until it is taken back with [`Engine::hold`] or [`Engine::cancel`].
     ///
     /// # Errors
     /// [`EngineError::WrongPhase`] unless a candidate is armed.
-    pub fn activate(&self) -> Result<(), EngineError> {
-        let generation = self.expect("activate", |status| status.phase == Phase::Armed)?;
-        self.send(Command::Activate { generation })
+    pub fn activate(&self, when: SwapWhen) -> Result<(), EngineError> {
+        let generation = self.expect("activate", |status| matches!(status.phase, Phase::Armed | Phase::Activating))?;
+        self.send(Command::Activate { generation, when })
     }
 
-    /// Takes the candidate back before it drives. Ends with [`EngineEvent::Refused`] if that is not too late.
+    /// Takes the order to activate the candidate back; it stays armed, and runs on in shadow. Ends with [`EngineEvent::Armed`] once no frame
+    /// can take it any more, or with [`EngineEvent::Swapped`] when one was faster.
+    ///
+    /// # Errors
+    /// [`EngineError::WrongPhase`] unless a candidate is armed.
+    pub fn hold(&self) -> Result<(), EngineError> {
+        let generation = self.expect("hold", |status| matches!(status.phase, Phase::Armed | Phase::Activating))?;
+        self.send(Command::Hold { generation })
+    }
+
+    /// Takes the candidate back before it drives, also after it was activated. Ends with [`EngineEvent::Refused`], or with
+    /// [`EngineEvent::Swapped`] when a frame was faster.
     ///
     /// # Errors
     /// [`EngineError::WrongPhase`] unless a candidate is loading, in shadow or armed.
     pub fn cancel(&self) -> Result<(), EngineError> {
-        let generation = self.expect("cancel", |status| matches!(status.phase, Phase::Loading | Phase::Shadow | Phase::Armed))?;
+        let legal = |phase| matches!(phase, Phase::Loading | Phase::Shadow | Phase::Armed | Phase::Activating);
+        let generation = self.expect("cancel", |status| legal(status.phase))?;
         self.send(Command::Cancel { generation })
     }
 

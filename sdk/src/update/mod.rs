@@ -35,7 +35,7 @@ use std::collections::VecDeque;
 use switchback_signing::metadata::vehicle::{Reason, ReleaseRef, UpdateState};
 use thiserror::Error;
 
-pub use policy::{ActivationPolicy, VehicleState};
+pub use policy::{ActivationPolicy, Permission, VehicleState};
 use state::{Proof, State, Takeover};
 
 /// A verified release that the Director assigned to this vehicle.
@@ -90,7 +90,7 @@ pub enum Input {
     SelfTestPassed,
     /// The model runs beside the active one.
     ShadowBegan,
-    /// The model is ready to take over.
+    /// The model is ready to take over; also the answer to [`Output::Hold`].
     Armed,
     /// The state of the vehicle now.
     Vehicle(VehicleState),
@@ -124,12 +124,17 @@ pub enum Output {
     Download,
     /// Load the staged release and have it tested.
     Load,
-    /// Give the candidate back to the engine: it will not drive.
+    /// Give the candidate back to the engine: it will not drive. After [`Output::Swap`] a frame may be faster: answer with
+    /// [`Input::Failed`] or [`Input::Swapped`] then.
     Cancel,
     /// Record that a try begins; answer with [`Input::TryRecorded`] or [`Input::RecordFailed`].
     RecordTry,
-    /// Let the armed model take over at the next frame.
-    Swap,
+    /// Let the armed model take over at the next frame that is permitted; asked for again when the permission changes.
+    Swap(Permission),
+    /// Take the order to swap back; answer with [`Input::Armed`], or with [`Input::Swapped`] when a frame was faster.
+    Hold,
+    /// Give the recorded try back: no frame took the model.
+    ReturnTry,
     /// Record that the model is confirmed; answer with [`Input::ConfirmationRecorded`] or [`Input::RecordFailed`].
     RecordConfirmation,
     /// Let the previous model go; answer with [`Input::Confirmed`], or [`Input::Failed`] when the model failed before.
@@ -156,13 +161,17 @@ pub struct Update {
     /// Whether the Director assigned the release in this run. What was believed before the vehicle was switched off may have been
     /// withdrawn since.
     assigned: bool,
+    /// The OEM's software has ordered the armed model to take over.
+    ordered: bool,
+    /// What was offered in place of the recalled release.
+    successor: Option<Offer>,
     outputs: VecDeque<Output>,
 }
 
 impl Update {
     /// Nothing is on its way.
     pub fn new(policy: ActivationPolicy) -> Self {
-        Self { state: State::Idle, policy, assigned: false, outputs: VecDeque::new() }
+        Self { state: State::Idle, policy, assigned: false, ordered: false, successor: None, outputs: VecDeque::new() }
     }
 
     /// The release was confirmed before this start.
@@ -188,6 +197,7 @@ impl Update {
         let assigned = matches!(input, Input::Offered(_));
         let after = self.next(before, input).ok_or(out_of_turn)?;
         self.assigned |= assigned;
+        self.ordered &= matches!(after, State::Armed(..));
         if after.looks_like(&self.state) {
             self.state = after;
         } else {
@@ -317,25 +327,90 @@ impl Update {
     }
 
     fn armed(&mut self, release: ReleaseRef, takeover: Takeover, input: Input) -> Option<State> {
+        let permission = match &input {
+            Input::Vehicle(vehicle) => self.permission(vehicle),
+            _ => None,
+        };
         match (takeover, input) {
-            (Takeover::Waiting, Input::Vehicle(vehicle)) if self.assigned && self.policy.permits(&vehicle) => {
-                Some(self.record_try(release))
+            (Takeover::Held, Input::Armed) => {
+                self.outputs.push_back(Output::ReturnTry);
+                Some(State::Armed(release, Takeover::Waiting))
             }
-            (Takeover::Waiting, Input::Activate) if self.assigned => Some(self.record_try(release)),
-            (Takeover::Recording, Input::TryRecorded) => {
-                self.outputs.push_back(Output::Swap);
-                Some(State::Armed(release, Takeover::Ordered))
+            (Takeover::Recalled, Input::Failed(reason, blame)) => {
+                let because = self.successor.as_ref().map_or_else(withdrawn, |offer| superseded(&offer.release));
+                let reason = if blame == Blame::Nobody { because } else { reason };
+                self.outputs.push_back(Output::RecordFailure(reason, blame));
+                let successor = self.successor.take();
+                successor.map_or(Some(State::Idle), |offer| self.settled(State::Idle, Input::Offered(offer)))
             }
-            (Takeover::Recording, Input::RecordFailed(reason)) => {
+            (Takeover::Ordered(_) | Takeover::Held | Takeover::Recalled, Input::Swapped) => {
+                self.successor = None;
+                Some(State::Trial(release, Proof::Running))
+            }
+            (Takeover::Recalled, Input::Offered(offer)) => {
+                self.successor = Some(offer);
+                Some(State::Armed(release, Takeover::Recalled))
+            }
+            (Takeover::Recalled, Input::Withdrawn) => {
+                self.successor = None;
+                Some(State::Armed(release, Takeover::Recalled))
+            }
+            // What the engine said before it was told.
+            (Takeover::Recalled, Input::Armed | Input::Vehicle(_) | Input::Activate) => Some(State::Armed(release, Takeover::Recalled)),
+            (Takeover::Ordered(_) | Takeover::Held, Input::Withdrawn) => Some(self.recall(release, None)),
+            (Takeover::Ordered(_) | Takeover::Held, Input::Offered(offer)) if offer.release != release || offer.refusal.is_some() => {
+                Some(self.recall(release, Some(offer)))
+            }
+            (Takeover::Waiting | Takeover::Recording(_) | Takeover::Ordered(_) | Takeover::Held, Input::Activate) if self.assigned => {
+                self.ordered = true;
+                Some(State::Armed(release, takeover))
+            }
+            (Takeover::Waiting, Input::Vehicle(_)) if let Some(permission) = permission => {
+                self.outputs.push_back(Output::RecordTry);
+                Some(State::Armed(release, Takeover::Recording(permission)))
+            }
+            (Takeover::Recording(permission), Input::TryRecorded) => {
+                self.outputs.push_back(Output::Swap(permission));
+                Some(State::Armed(release, Takeover::Ordered(permission)))
+            }
+            (Takeover::Recording(_), Input::RecordFailed(reason)) => {
                 self.outputs.extend([Output::Cancel, Output::RecordFailure(reason.clone(), Blame::Circumstances)]);
                 Some(State::Refused(Some(release), reason))
             }
-            (Takeover::Recording | Takeover::Ordered, Input::Activate) => Some(State::Armed(release, takeover)),
-            (Takeover::Ordered, Input::Swapped) => Some(State::Trial(release, Proof::Running)),
-            // Too late to take it back: the frame that swaps may be running. The trial decides.
-            (Takeover::Recording | Takeover::Ordered, Input::Withdrawn | Input::Offered(_)) => Some(State::Armed(release, takeover)),
+            (Takeover::Ordered(before), Input::Vehicle(_)) => Some(State::Armed(release, self.order_again(before, permission))),
             (_, input) => self.interrupted(State::Armed(release, takeover), input),
         }
+    }
+
+    /// At which frames the armed model may take over, if it may be ordered to now.
+    fn permission(&self, vehicle: &VehicleState) -> Option<Permission> {
+        if !self.assigned || !vehicle.has_frames {
+            return None;
+        }
+        if self.ordered { Some(Permission::Anytime) } else { self.policy.permission(vehicle) }
+    }
+
+    /// The order stands only while the vehicle permits it. One that waits for a drive that begins tomorrow would have its try on record
+    /// until then, and every power cut would count against a model that has not answered a frame.
+    fn order_again(&mut self, before: Permission, now: Option<Permission>) -> Takeover {
+        match now {
+            Some(now) if now == before => Takeover::Ordered(before),
+            Some(now) => {
+                self.outputs.push_back(Output::Swap(now));
+                Takeover::Ordered(now)
+            }
+            None => {
+                self.outputs.push_back(Output::Hold);
+                Takeover::Held
+            }
+        }
+    }
+
+    /// Takes an ordered model back. The frame that swaps may be running: the engine says who was faster.
+    fn recall(&mut self, release: ReleaseRef, successor: Option<Offer>) -> State {
+        self.successor = successor;
+        self.outputs.push_back(Output::Cancel);
+        State::Armed(release, Takeover::Recalled)
     }
 
     fn on_trial(&mut self, release: ReleaseRef, proof: Proof, input: Input) -> Option<State> {
@@ -360,11 +435,6 @@ impl Update {
             }
             _ => None,
         }
-    }
-
-    fn record_try(&mut self, release: ReleaseRef) -> State {
-        self.outputs.push_back(Output::RecordTry);
-        State::Armed(release, Takeover::Recording)
     }
 
     /// Gives up what is on its way although nothing is wrong with it.

@@ -16,8 +16,18 @@ pub enum ActivationPolicy {
     NextStandstill,
     /// At the next frame at which the plans agree, also while the driving function is engaged.
     Now,
-    /// When the OEM's software says so.
+    /// When the OEM's software says so: then at the next frame at which the plans agree, also while the driving function is engaged.
     Manual,
+}
+
+/// At which frames the model that takes over may begin. The policy looks at the vehicle now and then; the frame that swaps comes later, and
+/// has the last word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// At those at which the driving function is not engaged.
+    Disengaged,
+    /// At all of them.
+    Anytime,
 }
 
 /// Speed below which a vehicle stands still, m/s: wheel speed sensors read up to a tenth of a meter per second at rest.
@@ -36,6 +46,8 @@ pub struct VehicleState {
     pub power_suffices: Option<bool>,
     /// Whether a model drives at all. Without one there is nothing to take over from.
     pub has_model: bool,
+    /// Whether frames arrive. Without any, no model can take over, and an order to do so would only wait for a power cut.
+    pub has_frames: bool,
 }
 
 impl VehicleState {
@@ -62,6 +74,16 @@ impl ActivationPolicy {
             Self::NextStandstill => !vehicle.has_model || (!vehicle.is_engaged() && vehicle.stands_still()),
         }
     }
+
+    /// At which frames a model may take over that is ordered to do so now; none when it may not be ordered.
+    pub(super) fn permission(self, vehicle: &VehicleState) -> Option<Permission> {
+        let permission = match self {
+            Self::Now => Permission::Anytime,
+            Self::NextDisengaged | Self::NextStandstill | Self::Manual if vehicle.has_model => Permission::Disengaged,
+            Self::NextDisengaged | Self::NextStandstill | Self::Manual => Permission::Anytime,
+        };
+        Some(permission).filter(|_| self.permits(vehicle))
+    }
 }
 
 #[cfg(test)]
@@ -75,7 +97,7 @@ mod tests {
     #[test]
     fn a_model_takes_over_only_when_the_policy_permits_it() {
         use ActivationPolicy::{Manual, NextDisengaged, NextStandstill, Now};
-        let unknown = VehicleState { has_model: true, ..VehicleState::default() };
+        let unknown = VehicleState { has_model: true, has_frames: true, ..VehicleState::default() };
         let engaged = VehicleState { engaged: Some(true), speed_mps: Some(0.0), ..unknown };
         let driving = VehicleState { engaged: Some(false), speed_mps: Some(20.0), ..unknown };
         let standing = VehicleState { engaged: Some(false), speed_mps: Some(0.05), ..unknown };

@@ -4,6 +4,8 @@ use std::mem;
 
 use switchback_signing::metadata::vehicle::{Reason, ReleaseRef, UpdateState};
 
+use super::Permission;
+
 /// How far the update has come.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum State {
@@ -28,9 +30,13 @@ pub(super) enum Takeover {
     /// Waits until the policy permits it.
     Waiting,
     /// The try is being recorded.
-    Recording,
-    /// The engine has been told; the next frame decides.
-    Ordered,
+    Recording(Permission),
+    /// The engine has been told; a frame decides.
+    Ordered(Permission),
+    /// No frame may take it for now; the engine has been told, and a frame may have been faster.
+    Held,
+    /// The release is no longer wanted; the engine has been told, and a frame may have been faster.
+    Recalled,
 }
 
 /// How far a trial is from its end.

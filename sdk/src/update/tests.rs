@@ -16,9 +16,16 @@ fn offer(counter: u64) -> Input {
     Input::Offered(Offer { release: release(counter), refusal: None })
 }
 
-const MAY_SWAP: VehicleState =
-    VehicleState { speed_mps: Some(0.0), engaged: Some(false), parked: Some(true), power_suffices: Some(true), has_model: true };
+const MAY_SWAP: VehicleState = VehicleState {
+    speed_mps: Some(0.0),
+    engaged: Some(false),
+    parked: Some(true),
+    power_suffices: Some(true),
+    has_model: true,
+    has_frames: true,
+};
 const ENGAGED: VehicleState = VehicleState { engaged: Some(true), ..MAY_SWAP };
+const NO_FRAMES: VehicleState = VehicleState { has_frames: false, ..MAY_SWAP };
 
 /// The straight way from an offer to a confirmation.
 fn way() -> Vec<(Input, UpdateState)> {
@@ -89,7 +96,7 @@ fn an_update_goes_its_way_and_says_at_each_step_what_to_do() {
         Changed(UpdateState::Shadow),
         Changed(UpdateState::Armed),
         RecordTry,
-        Swap,
+        Swap(Permission::Disengaged),
         Changed(UpdateState::Trial),
         RecordConfirmation,
         Confirm,
@@ -139,8 +146,8 @@ fn a_withdrawn_release_is_let_go_until_it_drives() {
         match before {
             Idle | Offered | Consented | Downloading => assert_eq!((update.stage(), cancels), (Idle, false)),
             Staged | SelfTested | Shadow => assert_eq!((update.stage(), cancels), (Idle, true)),
-            // Armed and waiting it is let go; once the try is being recorded, the trial decides.
-            Armed => assert_eq!(update.stage() == Idle, cancels),
+            // Armed and waiting it is let go; once it is ordered to swap, when the engine has given it back.
+            Armed => assert!(cancels && matches!(update.stage(), Idle | Armed)),
             Trial | Confirmed => assert_eq!((update.stage(), cancels), (before, false)),
             RolledBack | Refused => unreachable!("not on the way"),
         }
@@ -160,7 +167,7 @@ fn another_offer_takes_the_place_of_one_that_does_not_drive_yet() {
             stage => {
                 assert!(matches!(before, UpdateState::Armed | UpdateState::Trial));
                 assert_eq!((stage, update.release()), (before, Some(&release(7))));
-                assert_eq!(said, []);
+                assert_eq!(said, if before == UpdateState::Armed { vec![Output::Cancel] } else { vec![] });
             }
         }
     });
@@ -229,14 +236,105 @@ fn no_model_takes_over_while_the_driving_function_is_engaged() {
 fn an_order_activates_whatever_the_policy_says() {
     let mut update = at(UpdateState::Armed);
     update.handle(Input::Activate).unwrap();
+    update.handle(Input::Vehicle(ENGAGED)).unwrap();
     assert_eq!(outputs(&mut update), [Output::RecordTry]);
+    update.handle(Input::TryRecorded).unwrap();
+    assert_eq!(outputs(&mut update), [Output::Swap(Permission::Anytime)]);
     assert!(at(UpdateState::Shadow).handle(Input::Activate).is_err());
+}
+
+#[test]
+fn no_try_is_recorded_before_frames_arrive() {
+    for policy in [ActivationPolicy::Now, ActivationPolicy::NextDisengaged, ActivationPolicy::NextStandstill, ActivationPolicy::Manual] {
+        let mut update = Update { policy, ..at(UpdateState::Armed) };
+        if policy == ActivationPolicy::Manual {
+            update.handle(Input::Activate).unwrap();
+        }
+        for vehicle in [NO_FRAMES, VehicleState { has_model: false, ..NO_FRAMES }] {
+            update.handle(Input::Vehicle(vehicle)).unwrap();
+            assert_eq!(outputs(&mut update), [], "{policy:?}");
+        }
+        update.handle(Input::Vehicle(MAY_SWAP)).unwrap();
+        assert_eq!(outputs(&mut update), [Output::RecordTry], "{policy:?}");
+    }
+}
+
+/// An update whose model is ordered to swap.
+fn ordered() -> Update {
+    let mut update = at(UpdateState::Armed);
+    update.handle(Input::Vehicle(MAY_SWAP)).unwrap();
+    update.handle(Input::TryRecorded).unwrap();
+    assert_eq!(outputs(&mut update), [Output::RecordTry, Output::Swap(Permission::Disengaged)]);
+    update
+}
+
+#[test]
+fn an_order_stands_only_while_the_vehicle_permits_it_and_its_try_is_given_back() {
+    for vehicle in [ENGAGED, NO_FRAMES, VehicleState { power_suffices: Some(false), ..MAY_SWAP }] {
+        let mut update = ordered();
+        update.handle(Input::Vehicle(MAY_SWAP)).unwrap();
+        assert_eq!(outputs(&mut update), []);
+        update.handle(Input::Vehicle(vehicle)).unwrap();
+        update.handle(Input::Vehicle(MAY_SWAP)).unwrap();
+        assert_eq!(outputs(&mut update), [Output::Hold], "not before the engine has answered");
+        let mut faster = update.clone();
+        faster.handle(Input::Swapped).unwrap();
+        assert_eq!((faster.stage(), outputs(&mut faster)), (UpdateState::Trial, vec![Output::Changed(UpdateState::Trial)]));
+        update.handle(Input::Armed).unwrap();
+        assert_eq!(outputs(&mut update), [Output::ReturnTry]);
+        update.handle(Input::Vehicle(vehicle)).unwrap();
+        assert_eq!(outputs(&mut update), []);
+        update.handle(Input::Vehicle(MAY_SWAP)).unwrap();
+        assert_eq!(outputs(&mut update), [Output::RecordTry]);
+    }
+}
+
+#[test]
+fn an_order_of_the_program_widens_the_one_of_the_policy() {
+    let mut update = ordered();
+    update.handle(Input::Activate).unwrap();
+    update.handle(Input::Vehicle(ENGAGED)).unwrap();
+    assert_eq!(outputs(&mut update), [Output::Swap(Permission::Anytime)]);
+}
+
+#[test]
+fn an_ordered_model_that_is_withdrawn_is_taken_back_unless_a_frame_was_faster() {
+    for held in [false, true] {
+        let mut update = ordered();
+        if held {
+            update.handle(Input::Vehicle(ENGAGED)).unwrap();
+            assert_eq!(outputs(&mut update), [Output::Hold]);
+        }
+        update.handle(Input::Withdrawn).unwrap();
+        assert_eq!((update.stage(), outputs(&mut update)), (UpdateState::Armed, vec![Output::Cancel]));
+        for crossed in [Input::Armed, Input::Withdrawn, Input::Vehicle(MAY_SWAP), Input::Activate] {
+            update.handle(crossed).unwrap();
+            assert_eq!((update.stage(), outputs(&mut update)), (UpdateState::Armed, vec![]));
+        }
+        let mut faster = update.clone();
+        faster.handle(Input::Swapped).unwrap();
+        assert_eq!(faster.stage(), UpdateState::Trial);
+        update.handle(Input::Failed(reason(4124), Blame::Nobody)).unwrap();
+        let record = Output::RecordFailure(withdrawn(), Blame::Nobody);
+        assert_eq!(outputs(&mut update), [record, Output::Changed(UpdateState::Idle)]);
+    }
+}
+
+#[test]
+fn another_offer_follows_the_ordered_model_that_was_taken_back_for_it() {
+    let mut update = ordered();
+    update.handle(offer(8)).unwrap();
+    assert_eq!(outputs(&mut update), [Output::Cancel]);
+    update.handle(Input::Failed(reason(4124), Blame::Nobody)).unwrap();
+    let record = Output::RecordFailure(superseded(&release(8)), Blame::Nobody);
+    assert_eq!(outputs(&mut update), [record, Output::Changed(UpdateState::Offered), Output::AskConsent]);
+    assert_eq!(update.release(), Some(&release(8)));
 }
 
 #[test]
 fn a_try_that_cannot_be_recorded_is_not_made() {
     let mut update = at(UpdateState::Armed);
-    update.handle(Input::Activate).unwrap();
+    update.handle(Input::Vehicle(MAY_SWAP)).unwrap();
     outputs(&mut update);
     update.handle(Input::RecordFailed(reason(300))).unwrap();
     let record = Output::RecordFailure(reason(300), Blame::Circumstances);
@@ -281,7 +379,7 @@ fn a_release_from_before_the_restart_takes_over_only_once_it_is_assigned_again()
             update.handle(input).unwrap();
         }
         outputs(&mut update);
-        for input in [Input::Vehicle(MAY_SWAP), Input::Vehicle(VehicleState::default()), Input::NotBelieved(reason(105))] {
+        for input in [Input::Vehicle(MAY_SWAP), Input::Vehicle(NO_FRAMES), Input::NotBelieved(reason(105))] {
             update.handle(input).unwrap();
         }
         update.handle(Input::Activate).unwrap_err();
@@ -291,7 +389,10 @@ fn a_release_from_before_the_restart_takes_over_only_once_it_is_assigned_again()
         assert_eq!(withdrawn.stage(), UpdateState::Idle);
         update.handle(offer(7)).unwrap();
         assert_eq!(outputs(&mut update), []);
-        update.handle(if policy == ActivationPolicy::Manual { Input::Activate } else { Input::Vehicle(MAY_SWAP) }).unwrap();
+        if policy == ActivationPolicy::Manual {
+            update.handle(Input::Activate).unwrap();
+        }
+        update.handle(Input::Vehicle(MAY_SWAP)).unwrap();
         assert_eq!(outputs(&mut update), [Output::RecordTry], "{policy:?}");
     }
 }
@@ -313,6 +414,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => Just(Input::NotBelieved(reason(105))),
         1 => Just(Input::Consent(Consent::Later)),
         1 => Just(Input::Vehicle(ENGAGED)),
+        1 => Just(Input::Vehicle(NO_FRAMES)),
         1 => Just(Input::Activate),
         1 => Just(Input::RecordFailed(reason(300))),
         3 => Just(Input::Confirmed),
@@ -326,7 +428,7 @@ proptest! {
     #[test]
     fn every_order_of_events_keeps_the_promises(inputs in proptest::collection::vec(any_input(), 0..60)) {
         let mut update = Update::new(ActivationPolicy::NextDisengaged);
-        let (mut try_asked, mut try_recorded) = (false, false);
+        let (mut try_asked, mut on_record) = (false, false);
         for input in inputs {
             let (stage, before, release_before) = (update.stage(), update.clone().state, update.release().cloned());
             let result = update.handle(input.clone());
@@ -336,16 +438,20 @@ proptest! {
                 prop_assert_eq!(said, vec![]);
                 continue;
             }
-            try_recorded = match input {
-                Input::TryRecorded => try_asked,
-                _ => try_recorded,
-            };
+            on_record |= input == Input::TryRecorded && std::mem::take(&mut try_asked);
             let confirmation_recorded = input == Input::ConfirmationRecorded;
             for output in &said {
                 match output {
-                    Output::RecordTry => try_asked = true,
-                    Output::Swap => prop_assert!(std::mem::take(&mut try_asked) && std::mem::take(&mut try_recorded)),
-                    Output::Confirm => prop_assert!(confirmation_recorded),
+                    Output::RecordTry => {
+                        prop_assert!(!on_record);
+                        try_asked = true;
+                    }
+                    Output::Swap(_) => prop_assert!(on_record),
+                    Output::ReturnTry | Output::RecordFailure(..) => on_record = false,
+                    Output::Confirm => {
+                        prop_assert!(confirmation_recorded);
+                        on_record = false;
+                    }
                     _ => {}
                 }
             }

@@ -1,8 +1,11 @@
 //! The driving side of a vehicle, and what it counts.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -43,6 +46,26 @@ impl Driver {
     /// Words of the last answer, when the model has any. Shown, never acted on.
     pub fn language(&self) -> impl Iterator<Item = &str> {
         self.inner.language()
+    }
+}
+
+/// Time without a frame after which none arrive any more. At 20 Hz it is ten frames: a machine that stalls for less is no parked vehicle.
+const FRAMES_STOP_AFTER: Duration = Duration::from_millis(500);
+
+/// Whether frames arrive, as the update thread sees it. The driving thread only counts its steps: the time would cost it a look at a clock.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    steps: u64,
+    seen: Option<Instant>,
+}
+
+impl Frames {
+    pub(super) fn arrive(&mut self, pulse: &Pulse) -> bool {
+        let steps = pulse.steps.load(Ordering::Relaxed);
+        if steps != self.steps {
+            (self.steps, self.seen) = (steps, Some(Instant::now()));
+        }
+        self.seen.is_some_and(|seen| seen.elapsed() < FRAMES_STOP_AFTER)
     }
 }
 

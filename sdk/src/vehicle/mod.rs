@@ -113,7 +113,8 @@ impl Vehicle {
         self.orders.give(|waiting| waiting.check = true);
     }
 
-    /// Lets the model that is armed take over, whatever the policy says. Without one, nothing happens; nor with one that
+    /// Lets the model that is armed take over at the next frame at which the plans agree, whatever the policy says: also while the driving
+    /// function is engaged. The order stands until then, or until the release is no longer assigned. Without one, nothing happens; nor with one that
     /// was staged before this start, until a check since then has succeeded and still assigns it.
     pub fn activate(&self) {
         self.orders.give(|waiting| waiting.activate = true);

@@ -22,7 +22,7 @@ use super::{
     worker::{Active, Lost, Parts, Worker, system_time},
 };
 use crate::{
-    engine::{Engine, EngineEvent, Entry, ModelFiles, Phase},
+    engine::{Engine, EngineEvent, Entry, ModelFiles, Phase, SwapWhen},
     fetch::Cancel,
     store::{Failure, InstalledModel, Store, Verdict},
     update::Update,
@@ -149,7 +149,7 @@ fn load_confirmed(store: &mut Store, engine: &Engine) -> Result<Confirmed, Vehic
     while begun.elapsed() < LOAD_TIME_MAX {
         match engine.wait_event(LOAD_TICK) {
             Some(EngineEvent::Armed { generation: armed }) if armed == generation => {
-                engine.activate()?;
+                engine.activate(SwapWhen::Anytime)?;
                 // The first step shall find the model: wait until it lies ready for it.
                 while engine.status().phase == Phase::Armed && begun.elapsed() < LOAD_TIME_MAX {
                     thread::sleep(HAND_OVER_TICK);

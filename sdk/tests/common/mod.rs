@@ -17,7 +17,7 @@ use switchback_onnx::ElementType::{F32, I64};
 use switchback_onnx::model_builder::{Attribute, ModelBuilder};
 use switchback_onnx::{ElementType, RecurrentPair, Runtime, Session, SessionOptions};
 use switchback_sdk::drive::{Clock, DriveInput, DriveOutput, DriverState, EgoState, Mode, Route};
-use switchback_sdk::engine::{Driver, Engine, EngineConfig, EngineEvent, Entry, ModelFiles};
+use switchback_sdk::engine::{Driver, Engine, EngineConfig, EngineEvent, Entry, ModelFiles, Phase, SwapWhen};
 use switchback_signing::bundle::contract::Contract;
 use switchback_signing::bundle::manifest::{Manifest, Release, SelfTest};
 use tempfile::TempDir;
@@ -289,6 +289,12 @@ pub(crate) struct TestClock {
     pub(crate) tick_ns: AtomicU64,
 }
 
+impl TestClock {
+    pub(crate) fn pass(&self, time: Duration) {
+        self.now_ns.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+}
+
 impl Clock for TestClock {
     fn now_ns(&self) -> u64 {
         self.now_ns.fetch_add(self.tick_ns.load(Ordering::Relaxed), Ordering::Relaxed)
@@ -347,7 +353,7 @@ impl Vehicle {
         self.mode = Mode::Standby;
         self.load(files);
         self.expect(|event| matches!(event, EngineEvent::Armed { .. }));
-        self.engine.activate().unwrap();
+        self.engine.activate(SwapWhen::Anytime).unwrap();
         self.expect(|event| matches!(event, EngineEvent::Confirmed { .. }));
         self.mode = Mode::Engaged;
         assert_eq!(self.driver.active_model().unwrap().generation, generation);
@@ -362,8 +368,25 @@ impl Vehicle {
     pub(crate) fn begin_trial(&mut self, files: Files) {
         self.load(files);
         self.expect(|event| matches!(event, EngineEvent::Armed { .. }));
-        self.engine.activate().unwrap();
+        self.engine.activate(SwapWhen::Anytime).unwrap();
         self.expect(|event| matches!(event, EngineEvent::Swapped { .. }));
+    }
+
+    /// Brings a candidate so far that it lies ready for the next frame.
+    pub(crate) fn order(&mut self, files: Files, when: SwapWhen) {
+        self.load(files);
+        self.expect(|event| matches!(event, EngineEvent::Armed { .. }));
+        self.engine.activate(when).unwrap();
+        self.wait_for(Phase::Activating);
+    }
+
+    /// Waits for the loader, without a frame.
+    pub(crate) fn wait_for(&self, phase: Phase) {
+        let begun = Instant::now();
+        while self.engine.status().phase != phase {
+            assert!(begun.elapsed() < PATIENCE, "the engine is {:?}", self.engine.status());
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     pub(crate) fn input(&self) -> DriveInput<'static> {

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 use switchback_sdk::drive::{Faults, MinimalRisk, Mode};
 use switchback_sdk::update::{ActivationPolicy, Consent, VehicleState};
-use switchback_sdk::vehicle::EventKind;
+use switchback_sdk::vehicle::{Event, EventKind};
 use switchback_signing::metadata::vehicle::UpdateState;
 
 use super::{better, driving};
 use crate::common::car::{Car, callbacks, config};
 use crate::common::server::Server;
 use crate::common::watch::when_said;
-use crate::common::{From, Road, SPEED_BREAKS_MPS};
+use crate::common::{From, PATIENCE, Road, SPEED_BREAKS_MPS};
 
 #[test]
 fn the_first_model_arrives_by_the_first_update() {
@@ -204,6 +204,33 @@ fn an_order_lets_the_model_take_over_when_the_policy_waits_for_it() {
     car.reach(UpdateState::Armed);
     car.vehicle.activate();
     car.reach(UpdateState::Confirmed);
+}
+
+#[test]
+fn a_release_that_is_withdrawn_after_the_order_to_swap_does_not_drive_and_is_not_blamed() {
+    let (server, store, car) = driving();
+    drop(car);
+    let mut config = config(&server, store.path());
+    config.activation = ActivationPolicy::Manual;
+    let mut car = Car::open_with(config, callbacks());
+    server.release(&better(), 2, 0);
+    car.vehicle.check_now();
+    car.reach(UpdateState::Armed);
+    server.lock().repositories.assign("ultra/vla-1-1.0.0.index");
+    // No frame comes between the order and the withdrawal.
+    car.vehicle.activate();
+    car.vehicle.check_now();
+    let is_idle = |event: Event| event.kind == EventKind::Update(UpdateState::Idle);
+    while !is_idle(car.vehicle.wait_event(PATIENCE).expect("the release is let go")) {}
+    for _ in 0..20 {
+        assert_eq!(car.step().model.name(), "vla-1");
+    }
+    server.lock().repositories.assign("ultra/vla-2-2.0.0.index");
+    car.vehicle.check_now();
+    car.reach(UpdateState::Armed);
+    car.vehicle.activate();
+    car.reach(UpdateState::Confirmed);
+    assert_eq!(car.model().as_deref(), Some("vla-2"));
 }
 
 #[test]

@@ -22,7 +22,7 @@ use switchback_signing::{
 use super::{
     Event, EventKind, Offer, Status, VehicleCallbacks, VehicleConfig,
     clock::Ratchet,
-    driver::Pulse,
+    driver::{Frames, Pulse},
     install::{Install, Setback, Step},
     link::Link,
     orders::Orders,
@@ -107,6 +107,7 @@ pub(super) struct Worker {
     board: Arc<Board>,
     orders: Arc<Orders>,
     pulse: Arc<Pulse>,
+    frames: Frames,
     active: Option<Active>,
     /// The confirmed model, while it is tried to load it again.
     lost: Option<Lost>,
@@ -161,6 +162,7 @@ impl Worker {
             board,
             orders,
             pulse,
+            frames: Frames::default(),
             active,
             lost,
             refetches: false,
@@ -204,7 +206,8 @@ impl Worker {
                 self.engine_event(event);
             }
             if matches!(self.update.stage(), UpdateState::Armed | UpdateState::Trial) {
-                self.input(Input::Vehicle(self.vehicle_state()));
+                let state = self.vehicle_state();
+                self.input(Input::Vehicle(state));
             }
             self.act();
             if !self.work() {
@@ -257,7 +260,7 @@ impl Worker {
 
     fn rest(&mut self) {
         let model_moves = self.candidate.is_some() || self.lost.as_ref().is_some_and(Lost::is_loading);
-        if model_moves {
+        if model_moves && !self.waits_for_frames() {
             if let Some(event) = self.engine.wait_event(TICK) {
                 self.engine_event(event);
             }
@@ -269,6 +272,13 @@ impl Worker {
         let next = next.into_iter().chain(self.lost.as_ref().and_then(|lost| lost.task.due)).min();
         let wait = next.map_or(REST_MAX, |due| due.saturating_duration_since(Instant::now()));
         self.orders.rest(wait.clamp(Duration::from_millis(1), REST_MAX));
+    }
+
+    /// Whether nothing can become of the candidate before frames arrive again, so that a parked vehicle is not kept awake by it.
+    fn waits_for_frames(&mut self) -> bool {
+        let stage = self.update.stage();
+        let is_ordered = stage == UpdateState::Armed && self.store.state().trial().is_some();
+        matches!(stage, UpdateState::Shadow | UpdateState::Armed | UpdateState::Trial) && !is_ordered && !self.frames.arrive(&self.pulse)
     }
 
     /// The vehicle is being switched off in good order.
@@ -301,7 +311,9 @@ impl Worker {
                 }
                 Output::Cancel => self.cancel(),
                 Output::RecordTry => self.record_try(),
-                Output::Swap => self.swap(),
+                Output::Swap(permission) => self.swap(permission),
+                Output::Hold => self.take_order_back(),
+                Output::ReturnTry => self.return_try(),
                 Output::RecordConfirmation => self.record_confirmation(),
                 Output::Confirm => self.confirm(),
                 Output::RecordFailure(reason, blame) => self.record_failure(&reason, blame),

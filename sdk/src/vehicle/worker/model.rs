@@ -4,9 +4,9 @@ use switchback_signing::metadata::vehicle::Reason;
 
 use super::{Active, Candidate, Run, Worker, task::Task};
 use crate::{
-    engine::{EngineError, EngineEvent, Entry},
+    engine::{EngineError, EngineEvent, Entry, SwapWhen},
     store::Failure,
-    update::{Blame, Input, VehicleState},
+    update::{Blame, Input, Permission, VehicleState},
     vehicle::{reason, start::model_files},
 };
 
@@ -103,12 +103,33 @@ impl Worker {
         }
     }
 
-    pub(super) fn swap(&mut self) {
-        match self.engine.activate() {
+    pub(super) fn swap(&mut self, permission: Permission) {
+        let when = match permission {
+            Permission::Disengaged => SwapWhen::Disengaged,
+            Permission::Anytime => SwapWhen::Anytime,
+        };
+        match self.engine.activate(when) {
             Ok(()) => {}
             // It ran on in shadow until now and broke there. The engine's own event says so, why, and whom it blames; it is next in line.
             Err(error @ EngineError::WrongPhase { .. }) => tracing::debug!(%error, "the candidate is gone"),
             Err(error) => self.input(Input::Failed(reason::of_engine(&error), Blame::Circumstances)),
+        }
+    }
+
+    pub(super) fn take_order_back(&mut self) {
+        if let Err(error) = self.engine.hold() {
+            // It was refused or swapped meanwhile; its event says so.
+            tracing::debug!(%error, "the order to swap could not be taken back");
+        }
+    }
+
+    pub(super) fn return_try(&mut self) {
+        let Some(candidate) = &self.candidate else {
+            return;
+        };
+        if let Err(error) = self.store.suspend_trial(candidate.slot) {
+            // The next try cannot be recorded then, and says why the release is let go.
+            tracing::warn!(%error, "the try was not given back");
         }
     }
 
@@ -227,8 +248,11 @@ impl Worker {
         self.previous = self.active.replace(active);
     }
 
-    pub(super) fn vehicle_state(&self) -> VehicleState {
+    pub(super) fn vehicle_state(&mut self) -> VehicleState {
         let state = self.callbacks.vehicle_state.as_ref().map_or_else(|| self.pulse.vehicle_state(), |state| state());
-        VehicleState { has_model: self.active.is_some(), ..state }
+        let has_frames = self.frames.arrive(&self.pulse);
+        // A step that asks for an engaged driving function knows better than the program that says it is not.
+        let engaged = if self.pulse.vehicle_state().engaged == Some(true) { Some(true) } else { state.engaged };
+        VehicleState { engaged, has_model: self.active.is_some(), has_frames, ..state }
     }
 }

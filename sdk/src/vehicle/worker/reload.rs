@@ -6,7 +6,7 @@ use switchback_signing::metadata::vehicle::Reason;
 
 use super::{Active, Worker, task::Task};
 use crate::{
-    engine::{EngineEvent, Entry},
+    engine::{EngineEvent, Entry, SwapWhen},
     store::{Failure, Verdict},
     vehicle::{
         EventKind,
@@ -84,7 +84,7 @@ impl Worker {
         let generation = self.lost.as_ref().filter(|lost| lost.loading).map(|lost| lost.active.generation);
         match event {
             EngineEvent::Armed { generation: found } if generation == Some(found) => {
-                if let Err(error) = self.engine.activate() {
+                if let Err(error) = self.engine.activate(SwapWhen::Anytime) {
                     self.reload_failed(reason::of_engine(&error));
                 }
             }
