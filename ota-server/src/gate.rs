@@ -181,6 +181,24 @@ pub const fn blame(reason_number: Option<u32>) -> Blame {
     }
 }
 
+/// Whether a vehicle that gave a release up for this reason never tries it again.
+///
+/// What hangs on the moment (memory, time, the inputs and the road that the vehicle met) it tries again, three times; then it says that
+/// the release is in quarantine. What the release alone decides fails again, and the vehicle says so at once.
+#[must_use]
+pub const fn is_for_good(reason_number: Option<u32>) -> bool {
+    match (blame(reason_number), reason_number) {
+        // No memory, no warm-up, a self-test that cannot be read.
+        (Blame::Release, Some(4120 | 4123 | 4130
+        // In shadow: without inputs, late, not confident.
+        | 4143..=4145
+        // On trial: late, without inputs, or rolled back because the OEM's software asked for it.
+        | 4153..=4155)) => false,
+        (Blame::Release, _) => true,
+        (Blame::NotInstallable | Blame::Circumstances, _) => false,
+    }
+}
+
 /// Whether a report only tells again of a failure that the vehicle reported before, when `reported` was the last that it had said of the
 /// rollout.
 ///

@@ -10,7 +10,7 @@ use crate::{
     fleet::FleetVehicle,
     gate::FailureLimit,
     registry::{NewRollout, Token},
-    rollout::{Approval, ApprovalId, Release, ReleaseName, Rollout, RolloutState, Selector, Share, Wave, Withheld},
+    rollout::{Approval, ApprovalId, GaveUp, Release, ReleaseName, Rollout, RolloutState, Selector, Share, Wave, Withheld},
     server::{Published, RolloutView, VehicleView, WaveProgress},
 };
 
@@ -315,9 +315,14 @@ pub(super) fn vehicle(vehicle: &FleetVehicle) -> Value {
         "last_seen": Time(vehicle.last_seen()),
         "report_counter": state.report_counter,
         "confirmed_counter": facts.confirmed_counter,
+        "gave_up": facts.gave_up.iter().map(gave_up).collect::<Vec<_>>(),
         "installed": state.installed,
         "assigned": state.held.as_ref().and_then(|held| held.assigned.as_ref()).map(|assigned| &assigned.path),
     })
+}
+
+fn gave_up(gave_up: &GaveUp) -> Value {
+    json!({"release": gave_up.release, "sha256": gave_up.sha256, "reason": &*gave_up.reason})
 }
 
 pub(super) fn vehicle_view(view: &VehicleView) -> Value {

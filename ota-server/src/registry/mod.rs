@@ -192,6 +192,7 @@ mod tests {
                 report_counter: 0,
                 installed: None,
                 confirmed_counter: 0,
+                gave_up: Vec::new(),
                 held: None,
             };
             change.add_vehicle(&row).await.unwrap();

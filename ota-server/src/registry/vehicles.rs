@@ -1,8 +1,13 @@
+use std::collections::HashMap;
+
 use sqlx::{Row, sqlite::SqliteRow};
 use switchback_signing::time::UnixTime;
 
 use super::{Change, Registry, RegistryError, from_sql, to_sql};
-use crate::director::{Held, Installed};
+use crate::{
+    director::{Held, Installed},
+    rollout::{GaveUp, ReleaseName},
+};
 
 /// A vehicle as it stands in the database.
 #[derive(Clone, Debug)]
@@ -35,6 +40,8 @@ pub struct VehicleRow {
     pub installed: Option<Installed>,
     /// Release counter of the release that it last confirmed.
     pub confirmed_counter: u64,
+    /// What it gave up for good, in a table of its own.
+    pub gave_up: Vec<GaveUp>,
     /// What the Director last signed for it.
     pub held: Option<Held>,
 }
@@ -70,8 +77,17 @@ pub struct Token {
 impl Registry {
     /// All vehicles, in the order of their ids.
     pub async fn vehicles(&self) -> Result<Vec<VehicleRow>, RegistryError> {
+        let rows = sqlx::query("SELECT * FROM given_up ORDER BY at").fetch_all(&self.readers).await?;
+        let mut given_up: HashMap<String, Vec<GaveUp>> = HashMap::new();
+        for row in rows {
+            given_up.entry(row.get("vehicle_id")).or_default().push(gave_up(&row));
+        }
         let rows = sqlx::query("SELECT * FROM vehicles ORDER BY vehicle_id").fetch_all(&self.readers).await?;
-        rows.iter().map(vehicle).collect()
+        let mut vehicles = rows.iter().map(vehicle).collect::<Result<Vec<_>, _>>()?;
+        for vehicle in &mut vehicles {
+            vehicle.gave_up = given_up.remove(&vehicle.vehicle_id).unwrap_or_default();
+        }
+        Ok(vehicles)
     }
 }
 
@@ -151,6 +167,22 @@ impl Change {
         Ok(())
     }
 
+    /// Notes what a vehicle gave up for good.
+    pub async fn add_given_up(&mut self, vehicle_id: &str, new: &GaveUp, now: UnixTime) -> Result<(), RegistryError> {
+        let sql = "INSERT INTO given_up (vehicle_id, index_sha256, model, version, reason, at) VALUES (?, ?, ?, ?, ?, ?)
+                   ON CONFLICT DO UPDATE SET reason = excluded.reason";
+        sqlx::query(sql)
+            .bind(vehicle_id)
+            .bind(&new.sha256)
+            .bind(&new.release.model)
+            .bind(&new.release.version)
+            .bind(&*new.reason)
+            .bind(now.seconds())
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(())
+    }
+
     /// Notes when vehicles were last heard of.
     pub async fn save_last_seen(&mut self, vehicle_id: &str, last_seen: UnixTime) -> Result<(), RegistryError> {
         let sql = "UPDATE vehicles SET last_seen = ? WHERE vehicle_id = ?";
@@ -225,6 +257,14 @@ impl Change {
     }
 }
 
+fn gave_up(row: &SqliteRow) -> GaveUp {
+    GaveUp {
+        release: ReleaseName { model: row.get("model"), version: row.get("version") },
+        sha256: row.get("index_sha256"),
+        reason: row.get::<&str, _>("reason").into(),
+    }
+}
+
 fn vehicle(row: &SqliteRow) -> Result<VehicleRow, RegistryError> {
     let installed: Option<String> = row.get("installed");
     let held: Option<String> = row.get("held");
@@ -244,6 +284,7 @@ fn vehicle(row: &SqliteRow) -> Result<VehicleRow, RegistryError> {
         report_counter: from_sql(row.get("report_counter")),
         installed: installed.map(|text| serde_json::from_str(&text)).transpose().map_err(corrupt)?,
         confirmed_counter: from_sql(row.get("confirmed_counter")),
+        gave_up: Vec::new(),
         held: held.map(|text| serde_json::from_str(&text)).transpose().map_err(corrupt)?,
     })
 }

@@ -52,6 +52,19 @@ pub struct Vehicle {
     pub region: Arc<str>,
     /// Release counter of the release that it last reported as confirmed; 0 before the first.
     pub confirmed_counter: u64,
+    /// What it has given up for good.
+    pub gave_up: Vec<GaveUp>,
+}
+
+/// Content of a release that a vehicle tried, failed with and never tries again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GaveUp {
+    /// The release, for people.
+    pub release: ReleaseName,
+    /// SHA-256 of its chunk index, hexadecimal: other bytes under the same name are another try.
+    pub sha256: String,
+    /// What the vehicle said.
+    pub reason: Arc<str>,
 }
 
 /// A release on its way to the vehicles that a selector names.
@@ -98,7 +111,7 @@ pub struct Assignment {
 }
 
 /// Why a rollout does not bring its release to a vehicle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Withheld {
     /// The rollout is a draft or paused.
     #[error("the rollout is not running")]
@@ -118,19 +131,35 @@ pub enum Withheld {
     /// The vehicle already runs something newer.
     #[error("the vehicle has confirmed a newer release")]
     OlderThanConfirmed,
+    /// The vehicle would refuse it without a try.
+    #[error("the vehicle gave up {release}: {reason}")]
+    GaveUp {
+        /// What it gave up.
+        release: ReleaseName,
+        /// What the vehicle said.
+        reason: Arc<str>,
+    },
     /// No wave has reached the vehicle yet.
     #[error("no wave has reached the vehicle yet")]
     NotYet,
 }
 
+impl Rules {
+    /// What is published under `name` for `vehicle`.
+    pub fn published<'a>(&'a self, name: &ReleaseName, vehicle: &Vehicle) -> impl Iterator<Item = &'a Arc<Release>> {
+        self.releases.iter().filter(move |release| release.name == *name && release.fits(vehicle))
+    }
+}
+
 impl Withheld {
     /// The same for many vehicles like `vehicle`: what an operator has to know of them.
     #[must_use]
-    pub fn of_vehicles_like(self, vehicle: &Vehicle) -> String {
+    pub fn of_vehicles_like(&self, vehicle: &Vehicle) -> String {
         let region = &vehicle.region;
         match self {
             Self::NotApproved => format!("no approval in {region}"),
             Self::OtherContent => format!("the approval in {region} is of other content than what is published"),
+            Self::GaveUp { .. } => "the vehicle gave the release up".to_owned(),
             Self::NotRunning | Self::NotSelected | Self::NotPublished | Self::OlderThanConfirmed | Self::NotYet => self.to_string(),
         }
     }
@@ -164,10 +193,8 @@ pub fn permitted<'a>(vehicle: &Vehicle, rollout: &Rollout, rules: &'a Rules, now
     if !rollout.selector.selects(vehicle) {
         return Err(Withheld::NotSelected);
     }
-    let mut releases = rules.releases.iter();
-    let release = releases
-        .find(|release| release.name == rollout.release && release.fits(vehicle) && now < release.expires)
-        .ok_or(Withheld::NotPublished)?;
+    let mut published = rules.published(&rollout.release, vehicle);
+    let release = published.find(|release| now < release.expires).ok_or(Withheld::NotPublished)?;
     let mut approvals = rules.approvals.iter().filter(|approval| approval.concerns(&release.name, vehicle, now)).peekable();
     approvals.peek().ok_or(Withheld::NotApproved)?;
     if !approvals.any(|approval| approval.binds(release)) {
@@ -175,6 +202,9 @@ pub fn permitted<'a>(vehicle: &Vehicle, rollout: &Rollout, rules: &'a Rules, now
     }
     if release.counter < vehicle.confirmed_counter {
         return Err(Withheld::OlderThanConfirmed);
+    }
+    if let Some(GaveUp { release, reason, .. }) = vehicle.gave_up.iter().find(|gave_up| gave_up.sha256 == release.sha256) {
+        return Err(Withheld::GaveUp { release: release.clone(), reason: Arc::clone(reason) });
     }
     Ok(release)
 }

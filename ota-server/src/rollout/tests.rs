@@ -44,6 +44,7 @@ fn vehicle(id: &str) -> Vehicle {
         model_line: "P7".into(),
         region: "eu".into(),
         confirmed_counter: 0,
+        gave_up: Vec::new(),
     }
 }
 
@@ -223,6 +224,28 @@ fn a_vehicle_is_never_offered_less_than_it_confirmed() {
     newer.confirmed_counter = 2;
     assert_eq!(assigned_version(&newer, &rules, START), None);
     assert_eq!(verdict(&newer, &rules.rollouts[0], &rules, START), Err(Withheld::OlderThanConfirmed));
+}
+
+#[test]
+fn a_vehicle_that_gave_up_the_newest_release_is_offered_the_next_best_one() {
+    let mut rules = rules();
+    let mut vehicle = vehicle("a");
+    let release = rules.releases[1].name.clone();
+    let reason: Arc<str> = "self-test failed".into();
+    vehicle.gave_up.push(GaveUp { release: release.clone(), sha256: rules.releases[1].sha256.clone(), reason: Arc::clone(&reason) });
+    // Both stand for other bytes than in `release()`, where every index is the same.
+    Arc::make_mut(&mut rules.releases[0]).sha256 = Sha256Digest::of(b"the first index").to_hex();
+    rules.approvals[0].contents = vec![rules.releases[0].content()];
+    assert_eq!(assigned_version(&vehicle, &rules, START).as_deref(), Some("1.0.0"));
+    let withheld = verdict(&vehicle, &rules.rollouts[1], &rules, START).unwrap_err();
+    assert_eq!(withheld, Withheld::GaveUp { release, reason });
+    assert_eq!(withheld.to_string(), "the vehicle gave up vla 2.0.0: self-test failed");
+    // Never below what drives it.
+    vehicle.confirmed_counter = 2;
+    assert_eq!(assigned_version(&vehicle, &rules, START), None);
+    // Other bytes are another release.
+    vehicle.gave_up[0].sha256 = Sha256Digest::of(b"a third index").to_hex();
+    assert_eq!(assigned_version(&vehicle, &rules, START).as_deref(), Some("2.0.0"));
 }
 
 #[test]

@@ -210,6 +210,7 @@ fn vehicle_row(token: Token, request: &EnrollmentRequest, now: UnixTime) -> Vehi
         report_counter: 0,
         installed: None,
         confirmed_counter: 0,
+        gave_up: Vec::new(),
         held: None,
     }
 }

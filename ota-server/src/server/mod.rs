@@ -352,6 +352,7 @@ fn fleet_vehicle(fleet: &Fleet, row: VehicleRow) -> Result<FleetVehicle, String>
         model_line: fleet.word(&row.model_line),
         region: fleet.word(&row.region),
         confirmed_counter: row.confirmed_counter,
+        gave_up: row.gave_up,
     };
     let state = VehicleState { vehicle, report_counter: row.report_counter, installed: row.installed, held: row.held };
     Ok(FleetVehicle::new(addressee, public_key, row.sdk_version, row.enrolled_at, row.last_seen, state))

@@ -22,7 +22,7 @@ use crate::{
     gate::{self, Blame, Said},
     metadata_cache::CacheKey,
     registry::{Change, Counted, NewEvent, Outcome, RegistryError, StoredMetadata},
-    rollout::{Act, Assignment, PausedBy, ReleaseName, Rollout, RolloutId, RolloutState, Rules, assignment},
+    rollout::{Act, Assignment, GaveUp, PausedBy, ReleaseName, Rollout, RolloutId, RolloutState, Rules, Vehicle, assignment},
 };
 
 /// Something for the writer.
@@ -182,6 +182,7 @@ impl Batch {
         body: &[u8],
     ) -> Result<Result<(), ReportError>, BatchError> {
         let now = self.now;
+        let gave_up = gave_up(&self.rules, &vehicle.state.load().vehicle, &report.payload);
         let state = self.state(vehicle);
         let (counter, last) = (report.counter, state.report_counter);
         if counter <= last {
@@ -196,7 +197,14 @@ impl Batch {
             release: report.payload.release.as_ref().map(release_name),
         });
         state.vehicle.confirmed_counter = state.vehicle.confirmed_counter.max(confirmed_counter(&report.payload));
+        if let Some(gave_up) = &gave_up {
+            state.vehicle.gave_up.retain(|known| known.sha256 != gave_up.sha256);
+            state.vehicle.gave_up.push(gave_up.clone());
+        }
         let (reported, state) = (state.vehicle.clone(), state.clone());
+        if let Some(gave_up) = &gave_up {
+            change.add_given_up(&reported.id, gave_up, now).await?;
+        }
         change.add_report(&reported.id, counter, body, self.reports_per_vehicle, now).await?;
         let confirmed = reported.confirmed_counter;
         change.save_reported(&reported.id, counter, state.installed.as_ref(), confirmed).await?;
@@ -355,6 +363,16 @@ fn release_name(release: &ReleaseRef) -> ReleaseName {
 fn confirmed_counter(payload: &ReportPayload) -> u64 {
     let release = payload.release.as_ref().filter(|_| payload.update != UpdateState::Trial);
     release.map_or(0, |release| release.release_counter)
+}
+
+/// What the vehicle gives up for good by its report.
+fn gave_up(releases: &Rules, vehicle: &Vehicle, payload: &ReportPayload) -> Option<GaveUp> {
+    let reason = payload.reason.as_ref();
+    let for_good = gate::said(payload.update) == Said::GaveUp && gate::is_for_good(reason.map(|reason| reason.number));
+    let name = release_name(payload.candidate.as_ref().filter(|_| for_good)?);
+    let release = releases.published(&name, vehicle).next()?;
+    let reason = reason.map_or("no reason given", |reason| reason.text.as_str()).into();
+    Some(GaveUp { sha256: release.sha256.clone(), release: name, reason })
 }
 
 /// What the report says about its release, and as what the gate counts it. A failure that is not the release's is noted only.

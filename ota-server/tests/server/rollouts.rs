@@ -303,6 +303,36 @@ fn what_another_rollout_brings_on_is_told_to_its_gate_without_new_metadata() {
 }
 
 #[test]
+fn a_vehicle_that_rolled_back_the_newest_release_gets_the_older_one_and_people_see_why() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let mut ceremony = published(&server);
+    ceremony.publish(&server, "2.0.0", "ultra", 2);
+    for version in ["1.0.0", "2.0.0"] {
+        server.approve(version);
+        server.roll_out(version, 10);
+    }
+    let mut vehicle = TestVehicle::enroll(&server, "v-1");
+    assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("2.0.0"));
+    // It was late in shadow: that hangs on the moment, and the vehicle tries again.
+    vehicle.refuse(&server, START, Some("2.0.0"), 4144, "shadow_failed");
+    assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("2.0.0"));
+    vehicle.report(&server, START, UpdateState::RolledBack, "2.0.0", 2);
+    assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+    // The rollouts go on, for the others.
+    assert_eq!(TestVehicle::enroll(&server, "v-2").offered(&server, &ceremony, START).as_deref(), Some("2.0.0"));
+
+    drop(server);
+    let server = TestServer::start(data.path());
+    assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+    let view = server.ask("GET", "/v1/vehicles/v-1", None);
+    assert_eq!(view["rollouts"][1]["withheld"], "the vehicle gave up vla 2.0.0: self_test_failed, in words");
+    assert_eq!(view["gave_up"][0]["release"], json!({"model": "vla", "version": "2.0.0"}));
+    let rollout = server.rollout(view["rollouts"][1]["id"].as_i64().unwrap());
+    assert_eq!(rollout["waves"][0]["withheld"], json!({"the vehicle gave the release up": 1}));
+}
+
+#[test]
 fn a_rollout_that_cannot_be_meant_is_refused_with_the_reason() {
     let data = folder();
     let server = TestServer::start(data.path());
