@@ -6,7 +6,7 @@ use std::{
 };
 
 use switchback_signing::{
-    metadata::{Delegations, MetadataError, PathSet, Role, Signed, Targets},
+    metadata::{Delegations, MetadataError, PathSet, Role, Signed, TargetMeta, Targets},
     time::UnixTime,
     trust::{
         Repository,
@@ -117,12 +117,15 @@ impl ImageRepository {
 
     fn find_releases(&self) -> Result<Vec<Arc<Release>>, (String, MetadataError)> {
         let Some(top) = self.targets()? else { return Ok(Vec::new()) };
-        let mut releases = releases_of(TARGETS, &top, top.expires())?;
+        let (top_role, top_expires): (Arc<str>, _) = (TARGETS.into(), top.expires());
+        let mut releases = releases_of(TARGETS, &top, &top_role, top_expires)?;
         for role in delegated(&top) {
             // Keys may have been replaced since the role was published; then a vehicle finds nothing there. Expiry is looked at when a
             // release is assigned, because it comes with time.
             let Some(Ok(targets)) = self.check(role, &top, UnixTime::MIN) else { continue };
-            releases.extend(releases_of(role, &targets, targets.expires().min(top.expires()))?);
+            let own: Arc<str> = role.into();
+            let (first, expires) = if targets.expires() < top_expires { (&own, targets.expires()) } else { (&top_role, top_expires) };
+            releases.extend(releases_of(role, &targets, first, expires)?);
         }
         Ok(releases)
     }
@@ -147,10 +150,14 @@ fn delegated(targets: &Targets) -> impl Iterator<Item = &str> {
     roles.map(|role| role.name.as_str())
 }
 
-fn releases_of(role: &str, targets: &Targets, expires: UnixTime) -> Result<Vec<Arc<Release>>, (String, MetadataError)> {
-    let releases = targets
-        .targets
-        .iter()
-        .filter_map(|(path, target)| Release::from_target(path, target, expires).map_err(|error| (role.to_owned(), error)).transpose());
+/// The releases that `role` lists, and which role is the first to expire of those that a vehicle needs for them.
+fn releases_of(
+    role: &str,
+    targets: &Targets,
+    expiring_role: &Arc<str>,
+    expires: UnixTime,
+) -> Result<Vec<Arc<Release>>, (String, MetadataError)> {
+    let release = |(path, target): (&String, &TargetMeta)| Release::from_target(path, target, expiring_role, expires).transpose();
+    let releases = targets.targets.iter().filter_map(release).map(|release| release.map_err(|error| (role.to_owned(), error)));
     releases.map(|release| release.map(Arc::new)).collect()
 }

@@ -279,6 +279,7 @@ pub(super) fn rollout_view(view: &RolloutView) -> Value {
     value["waves"] = view.rollout.waves.iter().zip(&view.waves).map(|(wave, progress)| wave_view(wave, progress)).collect();
     let events = view.events.iter().map(|event| json!({"id": event.id, "at": Time(event.at), "kind": event.kind, "text": event.text}));
     value["events"] = events.collect();
+    value["warnings"] = json!(view.warnings);
     value
 }
 

@@ -122,6 +122,14 @@ pub enum Withheld {
     /// No signed target of this release fits the vehicle.
     #[error("the Image repository holds no valid target of this release for the vehicle's tier, hardware and region")]
     NotPublished,
+    /// What the offline keys signed is too old: every vehicle would refuse it.
+    #[error("the metadata of role {role} expired at {at}; `switchback sign --renew TIER` signs a tier's anew, then publish it")]
+    Expired {
+        /// The role.
+        role: Arc<str>,
+        /// Since when.
+        at: UnixTime,
+    },
     /// The authority of the vehicle's market has not approved the release.
     #[error("no approval of this release is valid in the vehicle's region")]
     NotApproved,
@@ -159,6 +167,7 @@ impl Withheld {
         match self {
             Self::NotApproved => format!("no approval in {region}"),
             Self::OtherContent => format!("the approval in {region} is of other content than what is published"),
+            Self::Expired { role, at } => format!("the metadata of role {role} expired at {at}"),
             Self::GaveUp { .. } => "the vehicle gave the release up".to_owned(),
             Self::NotRunning | Self::NotSelected | Self::NotPublished | Self::OlderThanConfirmed | Self::NotYet => self.to_string(),
         }
@@ -194,7 +203,10 @@ pub fn permitted<'a>(vehicle: &Vehicle, rollout: &Rollout, rules: &'a Rules, now
         return Err(Withheld::NotSelected);
     }
     let mut published = rules.published(&rollout.release, vehicle);
-    let release = published.find(|release| now < release.expires).ok_or(Withheld::NotPublished)?;
+    let first = published.next().ok_or(Withheld::NotPublished)?;
+    let mut valid = std::iter::once(first).chain(published).filter(|release| now < release.expires);
+    let expired = || Withheld::Expired { role: Arc::clone(&first.expiring_role), at: first.expires };
+    let release = valid.next().ok_or_else(expired)?;
     let mut approvals = rules.approvals.iter().filter(|approval| approval.concerns(&release.name, vehicle, now)).peekable();
     approvals.peek().ok_or(Withheld::NotApproved)?;
     if !approvals.any(|approval| approval.binds(release)) {
@@ -207,6 +219,12 @@ pub fn permitted<'a>(vehicle: &Vehicle, rollout: &Rollout, rules: &'a Rules, now
         return Err(Withheld::GaveUp { release: release.clone(), reason: Arc::clone(reason) });
     }
     Ok(release)
+}
+
+/// What `rollout` cannot bring any more because its metadata has expired: the tier of each release, the role and since when.
+pub fn expired<'a>(rollout: &Rollout, rules: &'a Rules, now: UnixTime) -> impl Iterator<Item = &'a Arc<Release>> {
+    let concerns = |release: &Release| release.name == rollout.release && selector::allows(&rollout.selector.tiers, &release.tier);
+    rules.releases.iter().filter(move |release| concerns(release) && release.expires <= now)
 }
 
 /// The regions that `rollout` selects and in which it may bring nothing for want of an approval, with the vehicles that this holds up.

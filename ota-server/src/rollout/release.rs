@@ -1,5 +1,7 @@
 //! What a rollout can bring: targets that the offline keys signed.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use switchback_signing::{
     keys::Sha256Digest,
@@ -69,6 +71,8 @@ pub struct Release {
     pub sha256: String,
     /// When the metadata that lists it expires; afterwards a vehicle would refuse it.
     pub expires: UnixTime,
+    /// The role that expires then.
+    pub expiring_role: Arc<str>,
     /// The target as the offline keys signed it; the Director repeats it word for word.
     pub target: TargetMeta,
 }
@@ -76,7 +80,12 @@ pub struct Release {
 impl Release {
     /// The release that a target of the Image repository is. A target without the block that both repositories must agree on is
     /// none: the bundles' bytes, for instance. Neither is one without SHA-256, by which people and vehicles know its bytes.
-    pub fn from_target(path: &str, target: &TargetMeta, expires: UnixTime) -> Result<Option<Self>, MetadataError> {
+    pub fn from_target(
+        path: &str,
+        target: &TargetMeta,
+        expiring_role: &Arc<str>,
+        expires: UnixTime,
+    ) -> Result<Option<Self>, MetadataError> {
         let (Some(block), Some(sha256)) = (target.shall_match(), target.hashes.sha256) else { return Ok(None) };
         let custom = target.release()?;
         // Everything that the Director repeats goes into the digest: a change of any of it must reach the vehicles.
@@ -93,6 +102,7 @@ impl Release {
             assigned: Assigned { path: path.to_owned(), digest },
             sha256: sha256.to_hex(),
             expires,
+            expiring_role: Arc::clone(expiring_role),
             target: target.clone(),
         }))
     }

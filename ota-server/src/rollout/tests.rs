@@ -32,7 +32,9 @@ fn release_in(model: &str, version: &str, tier: &str, counter: u64, regions: &[&
         extra: BTreeMap::new(),
     };
     let path = format!("{tier}/{model}-{version}.index");
-    Release::from_target(&path, &TargetMeta::of_release(b"index", &custom), START.plus_days(365)).unwrap().unwrap()
+    Release::from_target(&path, &TargetMeta::of_release(b"index", &custom), &format!("vla-{tier}").into(), START.plus_days(365))
+        .unwrap()
+        .unwrap()
 }
 
 fn vehicle(id: &str) -> Vehicle {
@@ -201,6 +203,8 @@ fn a_release_whose_metadata_has_expired_is_not_assigned() {
     let last = START.plus_days(365).plus_seconds(-1);
     assert_eq!(assigned_version(&vehicle("a"), &rules, last).as_deref(), Some("2.0.0"));
     assert_eq!(assigned_version(&vehicle("a"), &rules, last.plus_seconds(1)), None);
+    let expired = Withheld::Expired { role: "vla-ultra".into(), at: last.plus_seconds(1) };
+    assert_eq!(verdict(&vehicle("a"), &rules.rollouts[1], &rules, last.plus_seconds(1)), Err(expired));
 }
 
 #[test]

@@ -6,9 +6,12 @@ use super::{Server, to_the_end};
 use crate::{
     fleet::FleetVehicle,
     gate::{Blame, LimitError, Said, Tally, blame, said},
+    image::TARGETS,
     keys::KeyError,
     registry::{Change, Counted, Event, NewEvent, NewRollout, Outcome, RegistryError},
-    rollout::{Act, Approval, ApprovalId, IllegalMove, PausedBy, Rollout, RolloutId, Rules, Withheld, unapproved, verdict},
+    rollout::{
+        Act, Approval, ApprovalId, IllegalMove, PausedBy, Release, Rollout, RolloutId, Rules, Withheld, expired, unapproved, verdict,
+    },
 };
 
 /// Events of a rollout that are shown.
@@ -83,6 +86,8 @@ pub struct RolloutView {
     pub waves: Vec<WaveProgress>,
     /// What happened, oldest first.
     pub events: Vec<Event>,
+    /// What an operator should do something about.
+    pub warnings: Vec<String>,
 }
 
 /// What every rollout has to say about one vehicle.
@@ -107,6 +112,22 @@ impl Server {
         to_the_end(async move { server.move_rollout(id, act).await }).await
     }
 
+    /// What somebody who looks at `rollout` should know: what of it vehicles would refuse by now.
+    #[must_use]
+    pub fn expired_warnings(&self, rollout: &Rollout) -> Vec<String> {
+        let (rules, now) = (self.rules.load(), self.now());
+        let warning = |release: &Arc<Release>| {
+            let Release { name, tier, expiring_role, expires, .. } = &**release;
+            let renew = if **expiring_role == *TARGETS {
+                "its holders must sign it anew".to_owned()
+            } else {
+                format!("sign it anew with `switchback sign --renew {tier}` and publish it")
+            };
+            format!("{name} is offered to nobody of tier {tier}: the metadata of role {expiring_role} expired at {expires}; {renew}")
+        };
+        expired(rollout, &rules, now).map(warning).collect()
+    }
+
     /// What somebody who starts `rollout` should know.
     #[must_use]
     pub fn start_warnings(&self, rollout: &Rollout) -> Vec<String> {
@@ -117,7 +138,7 @@ impl Server {
         let warning = |(region, vehicles): (&String, &u64)| {
             format!("no approval of {release} is valid in {region} now: it is offered to nobody there ({vehicles} vehicles wait)")
         };
-        regions.iter().map(warning).collect()
+        regions.iter().map(warning).chain(self.expired_warnings(rollout)).collect()
     }
 
     /// Writes an approval down; its `id` and `contents` are ignored: it binds what is published now.
@@ -224,7 +245,8 @@ impl Server {
         let tally = self.registry.tallies().await?.remove(&id).unwrap_or_default();
         let events = self.registry.events(id, EVENTS_MAX).await?;
         let waves = progress(&rollout, &self.fleet.all(), &outcomes, &self.rules.load(), self.now());
-        Ok(RolloutView { rollout, tally, waves, events })
+        let warnings = self.expired_warnings(&rollout);
+        Ok(RolloutView { rollout, tally, waves, events, warnings })
     }
 
     /// What every rollout has to say about one vehicle.

@@ -8,7 +8,7 @@ use switchback_signing::{
 
 use crate::{
     folder, published,
-    support::{Control, START, TestServer, TestVehicle},
+    support::{Ceremony, Control, START, TestServer, TestVehicle},
 };
 
 #[test]
@@ -277,8 +277,9 @@ fn a_second_rollout_of_a_release_takes_no_failure_from_the_gate_of_the_first() {
 
     // The second rollout begins: what the vehicles report from now on is its own.
     server.ask("POST", &format!("/v1/rollouts/{waiting}/advance"), None);
-    assert_eq!(fleet[2].offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
-    fleet[2].report(&server, START, UpdateState::RolledBack, "1.0.0", 1);
+    let mut newcomer = TestVehicle::enroll(&server, "v-4");
+    assert_eq!(newcomer.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+    newcomer.report(&server, START, UpdateState::RolledBack, "1.0.0", 1);
     assert_eq!(gate(&server, waiting), (json!("paused"), json!(1), json!(1)));
 }
 
@@ -330,6 +331,38 @@ fn a_vehicle_that_rolled_back_the_newest_release_gets_the_older_one_and_people_s
     assert_eq!(view["gave_up"][0]["release"], json!({"model": "vla", "version": "2.0.0"}));
     let rollout = server.rollout(view["rollouts"][1]["id"].as_i64().unwrap());
     assert_eq!(rollout["waves"][0]["withheld"], json!({"the vehicle gave the release up": 1}));
+}
+
+#[test]
+fn a_release_whose_metadata_has_expired_says_so_wherever_somebody_looks() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let mut ceremony = Ceremony::begin(&server);
+    ceremony.release_expires = START.plus_days(30);
+    ceremony.publish(&server, "1.0.0", "ultra", 1);
+    server.approve("1.0.0");
+    let id = server.draft("1.0.0", &json!([{"name": "all", "percent": 100}]), 1);
+    let mut vehicle = TestVehicle::enroll(&server, "v-1");
+    assert_eq!(server.rollout(id)["warnings"], json!([]));
+    server.clock.turn(30 * 86_400);
+    let (now, at) = (server.clock.now(), server.clock.now().to_string());
+    let warning = format!(
+        "vla 1.0.0 is offered to nobody of tier ultra: the metadata of role vla-ultra expired at {at}; \
+         sign it anew with `switchback sign --renew ultra` and publish it"
+    );
+    let started = server.ask("POST", &format!("/v1/rollouts/{id}/start"), None);
+    assert_eq!(started["warnings"], json!([warning]));
+    let rollout = server.rollout(id);
+    assert_eq!(rollout["warnings"], json!([warning]));
+    assert_eq!(rollout["waves"][0]["withheld"], json!({format!("the metadata of role vla-ultra expired at {at}"): 1}));
+    let withheld = server.ask("GET", "/v1/vehicles/v-1", None)["rollouts"][0]["withheld"].as_str().unwrap().to_owned();
+    assert!(withheld.starts_with(&format!("the metadata of role vla-ultra expired at {at}; `switchback sign --renew")), "{withheld}");
+
+    ceremony.release_expires = START.plus_days(60);
+    let (path, bytes) = ceremony.sign_release("1.0.0", "ultra", 1, &[0, 1]);
+    assert_eq!(server.control_bytes("PUT", &path, &bytes).status, 200);
+    assert_eq!(server.rollout(id)["warnings"], json!([]));
+    assert_eq!(vehicle.offered(&server, &ceremony, now).as_deref(), Some("1.0.0"));
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(crate) struct Ceremony {
     pub(crate) director_root: Ed25519Signer,
     pub(crate) online: serde_json::Value,
     pub(crate) expires: UnixTime,
+    /// When the tiers' roles expire.
+    pub(crate) release_expires: UnixTime,
     role_versions: BTreeMap<String, u64>,
     listed: BTreeMap<String, BTreeMap<String, TargetMeta>>,
 }
@@ -33,6 +35,7 @@ impl Ceremony {
             director_root: key(5),
             online: server.ask("GET", "/v1/online-keys", None),
             expires: START.plus_days(3650),
+            release_expires: START.plus_days(3650),
             role_versions: BTreeMap::new(),
             listed: BTreeMap::new(),
         }
@@ -133,7 +136,7 @@ impl Ceremony {
         let target = TargetMeta::of_release(index, &custom);
         listed.insert(format!("{tier}/vla-{version}.index"), target);
         listed.insert(bundle_path, TargetMeta::of_digest(bundle.len() as u64, Sha256Digest::of(&bundle)));
-        let mut targets = Targets::new(*role_version, self.expires);
+        let mut targets = Targets::new(*role_version, self.release_expires);
         targets.targets = listed.clone();
         let signers: Vec<&dyn Signer> = engineers.iter().map(|engineer| &self.engineers[*engineer] as &dyn Signer).collect();
         (format!("/v1/image/metadata/{role_version}.{role}.json"), sign(&targets, &signers).unwrap())

@@ -164,7 +164,7 @@ struct Rollout {
     paused_reason: Option<String>,
     #[serde(default)]
     started_at: Option<String>,
-    /// What to know of a rollout that was just started.
+    /// What to know of a rollout that was just written down or started, or is looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     warnings: Option<Vec<String>>,
     /// What the gate counts, since the start or the last resume.
@@ -289,8 +289,13 @@ fn act(target: &Target, act: &str, body: &Value, output: &Output) -> anyhow::Res
     let rollout: Rollout = Client::new(&target.server)?.post(&format!("/v1/rollouts/{}/{act}", target.id), body)?;
     output.show(&rollout, |rollout| {
         let done = format!("rollout {} ({}) is {}", rollout.id, rollout.name, state(rollout));
-        rollout.warnings.iter().flatten().fold(done, |text, warning| format!("{text}\nwarning: {warning}"))
+        done + &warnings(rollout)
     })
+}
+
+/// What the server warns of, a line each.
+fn warnings(rollout: &Rollout) -> String {
+    rollout.warnings.iter().flatten().map(|warning| format!("\nwarning: {warning}")).collect()
 }
 
 fn list(rollouts: &[Rollout]) -> String {
@@ -326,6 +331,9 @@ fn status(rollout: &Rollout) -> String {
     let _ = write!(text, "\n{}", table(&header, &rollout.waves.iter().map(row).collect::<Vec<_>>()));
     for line in left_out(&rollout.waves) {
         let _ = writeln!(text, "{line}");
+    }
+    for warning in rollout.warnings.iter().flatten() {
+        let _ = writeln!(text, "warning: {warning}");
     }
     let recent = rollout.events.len().saturating_sub(EVENTS);
     if !rollout.events.is_empty() {
