@@ -47,6 +47,11 @@ pub(crate) fn release_role(tier: &str) -> String {
     format!("{RELEASE_ROLE_PREFIX}{tier}")
 }
 
+/// The tier whose releases a delegated role lists.
+pub(crate) fn tier_of(role: &str) -> &str {
+    role.strip_prefix(RELEASE_ROLE_PREFIX).unwrap_or(role)
+}
+
 /// Names of signers become parts of file names.
 pub(crate) fn check_key_name(name: &str) -> anyhow::Result<()> {
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

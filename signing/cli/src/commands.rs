@@ -10,6 +10,7 @@ pub(crate) mod request;
 pub(crate) mod rollout;
 pub(crate) mod root;
 pub(crate) mod sign;
+pub(crate) mod status;
 pub(crate) mod targets;
 pub(crate) mod vehicle;
 pub(crate) mod verify;

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{approval, init, inspect, key, publish, request, rollout, root, sign, targets, vehicle, verify},
+    commands::{approval, init, inspect, key, publish, request, rollout, root, sign, status, targets, vehicle, verify},
     output::Output,
 };
 
@@ -82,6 +82,7 @@ enum Command {
     Targets(targets::Command),
     #[command(subcommand)]
     Request(request::Command),
+    Status(status::Arguments),
     #[command(subcommand)]
     Approval(approval::Command),
     #[command(subcommand)]
@@ -104,6 +105,7 @@ fn main() -> ExitCode {
         Command::Root(command) => root::run(command, &output),
         Command::Targets(command) => targets::run(command, &output),
         Command::Request(command) => request::run(command, &output),
+        Command::Status(arguments) => status::run(arguments, &output),
         Command::Approval(command) => approval::run(command, &output),
         Command::Rollout(command) => rollout::run(command, &output),
         Command::Vehicle(command) => vehicle::run(command, &output),

@@ -15,3 +15,5 @@ mod requests;
 mod rotation;
 #[path = "cli/server.rs"]
 mod server;
+#[path = "cli/status.rs"]
+mod status;
