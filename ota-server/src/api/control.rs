@@ -98,7 +98,9 @@ pub(super) async fn create_rollout(State(server): State<Arc<Server>>, body: Body
     let request: wire::RolloutRequest = wire::parse(&read(body, wire::REQUEST_BYTES_MAX).await?)?;
     let salt = random_token().map_err(|error| Problem::internal(&error))?;
     let rollout = server.create_rollout(request.into_rollout(salt)?).await?;
-    Ok((StatusCode::CREATED, Json(wire::rollout(&rollout))).into_response())
+    let mut answer = wire::rollout(&rollout);
+    answer["warnings"] = json!(server.selector_warnings(&rollout));
+    Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
 
 /// `GET /v1/rollouts/{id}`.
@@ -145,6 +147,8 @@ impl From<RolloutError> for Problem {
         match &error {
             RolloutError::NoRollout(_) | RolloutError::NoApproval(_) => Self::not_found(error),
             RolloutError::NameTaken(_) => Self::conflict("rollout_name_taken", error),
+            RolloutError::AlreadyApproved(_) => Self::conflict("approval_exists", error)
+                .hint("`switchback approval list` shows it; another decision differs in its number, dates or model lines"),
             RolloutError::Limit(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "failure_limit_malformed", error),
             RolloutError::NotPublished(_) => Self::conflict("release_not_published", error)
                 .hint("publish the signed metadata of the release first; GET /v1/releases lists what there is"),

@@ -44,6 +44,12 @@ impl Approval {
         self.is_in_force(release, &vehicle.region, now) && allows(&self.model_lines, &vehicle.model_line)
     }
 
+    /// Whether the decision is the same as `other`, and in force no later.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.valid_from <= other.valid_from && *self == Self { id: self.id, valid_from: self.valid_from, ..other.clone() }
+    }
+
     /// Whether these are the bytes that were approved.
     #[must_use]
     pub fn binds(&self, release: &Release) -> bool {

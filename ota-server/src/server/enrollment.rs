@@ -6,7 +6,7 @@ use switchback_signing::{
     time::UnixTime,
 };
 
-use super::{Server, fleet_vehicle, random_token, to_the_end, token_sha256};
+use super::{Server, fleet_vehicle, random_token, to_the_end, token_sha256, words::unknown};
 use crate::{
     keys::KeyError,
     registry::{NewEvent, NewToken, RegistryError, Token, VehicleRow},
@@ -158,8 +158,7 @@ fn check_names(token: &Token) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Words of a vehicle's description that nothing else has: slips of the pen, as a rule, by which the vehicle is never offered anything.
-/// A word is only missed when others of its kind are known.
+/// Words of a vehicle's description that nothing else has.
 fn unknown_words(token: &Token, rules: &Rules) -> Vec<String> {
     let (releases, rollouts, approvals) = (&rules.releases, &rules.rollouts, &rules.approvals);
     let hardware_ids = releases.iter().flat_map(|release| &release.hardware_ids);
@@ -178,12 +177,11 @@ fn unknown_words(token: &Token, rules: &Rules) -> Vec<String> {
                 .collect(),
         ),
     ];
-    let missed = known.iter().filter(|(_, word, known)| !known.is_empty() && !known.iter().any(|known| known == word));
-    let warning = |(kind, word, known): &(&str, &str, BTreeSet<&String>)| {
-        let known: Vec<&str> = known.iter().map(|word| word.as_str()).collect();
-        format!("no release, approval or rollout knows the {kind} {word}; they know {}", known.join(", "))
+    let warning = |(kind, word, known): (&str, &str, BTreeSet<&String>)| {
+        let known = known.into_iter().map(String::as_str).collect();
+        unknown("release, approval or rollout", kind, word, &known)
     };
-    missed.map(warning).collect()
+    known.into_iter().filter_map(warning).collect()
 }
 
 fn check_vehicle(token: &Token, request: &EnrollmentRequest) -> Result<(), EnrollError> {

@@ -9,6 +9,7 @@ mod polls;
 mod publication;
 mod reports;
 mod rollouts;
+mod words;
 
 pub use enrollment::{EnrollError, IssuedToken};
 pub use polls::{DirectorFile, PollError};

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use switchback_signing::time::UnixTime;
 
-use super::{Server, to_the_end};
+use super::{Server, to_the_end, words::Known};
 use crate::{
     fleet::FleetVehicle,
     gate::{Blame, LimitError, Said, Tally, blame, said},
@@ -30,6 +30,9 @@ pub enum RolloutError {
     /// Two rollouts of one name would be confused.
     #[error("a rollout named {0:?} exists already")]
     NameTaken(String),
+    /// The same decision would stand there twice, and one of the two would outlive the other's revocation.
+    #[error("approval {} says the same already: {} in {} by {}, number {}", .0.id.0, .0.release, .0.region, .0.authority, .0.number)]
+    AlreadyApproved(Box<Approval>),
     /// The failure limit could not work.
     #[error(transparent)]
     Limit(#[from] LimitError),
@@ -110,6 +113,14 @@ impl Server {
     pub async fn act(self: &Arc<Self>, id: RolloutId, act: Act) -> Result<Rollout, RolloutError> {
         let server = Arc::clone(self);
         to_the_end(async move { server.move_rollout(id, act).await }).await
+    }
+
+    /// What somebody who writes `rollout` down should know: its words that no vehicle has, and nothing that is published or approved.
+    #[must_use]
+    pub fn selector_warnings(&self, rollout: &Rollout) -> Vec<String> {
+        let (rules, fleet) = (self.rules.load(), self.fleet.all());
+        let vehicles: Vec<_> = fleet.iter().map(|vehicle| vehicle.state.load_full()).collect();
+        Known::of(vehicles.iter().map(|state| &state.vehicle), &rules).missed_by(rollout)
     }
 
     /// What somebody who looks at `rollout` should know: what of it vehicles would refuse by now.
@@ -204,6 +215,9 @@ impl Server {
         new.contents = self.image.load().contents(&new.release).collect();
         if new.contents.is_empty() {
             return Err(RolloutError::NotPublished(new.release.to_string()));
+        }
+        if let Some(same) = self.rules.load().approvals.iter().find(|approval| approval.covers(&new)) {
+            return Err(RolloutError::AlreadyApproved(Box::new(same.clone())));
         }
         let (mut change, now) = (self.registry.change().await?, self.now());
         let approval = Approval { id: change.add_approval(&new, now).await?, ..new };

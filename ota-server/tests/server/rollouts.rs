@@ -366,6 +366,53 @@ fn a_release_whose_metadata_has_expired_says_so_wherever_somebody_looks() {
 }
 
 #[test]
+fn words_of_a_rollout_that_nothing_knows_are_told() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    published(&server);
+    TestVehicle::enroll(&server, "v-1");
+    let create = |name: &str, selector: serde_json::Value, line: &str| {
+        let rollout = json!({
+            "name": name, "release": {"model": "vla", "version": "1.0.0"}, "selector": selector,
+            "waves": [{"name": "all", "percent": 100, "model_lines": [line]}], "failure_limit": {"count": 1},
+        });
+        server.ask("POST", "/v1/rollouts", Some(&rollout))["warnings"].clone()
+    };
+    let right = json!({"tenants": ["oem"], "tiers": ["ultra"], "hardware_ids": ["orin"], "regions": ["eu"]});
+    assert_eq!(create("right", right, "P7"), json!([]));
+    let wrong = json!({"tenants": ["ome"], "tiers": ["ultra", "utlra"], "hardware_ids": ["orni"], "regions": ["ue"]});
+    let told = |kind: &str, word: &str, known: &str| format!("no vehicle, release or approval knows the {kind} {word}; they know {known}");
+    let expected = [
+        told("tenant", "ome", "oem"),
+        told("tier", "utlra", "ultra"),
+        told("hardware", "orni", "orin"),
+        told("model line", "7P", "P7"),
+        told("region", "ue", "eu"),
+    ];
+    assert_eq!(create("wrong", wrong, "7P"), json!(expected));
+}
+
+#[test]
+fn the_same_approval_is_recorded_once() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    published(&server);
+    let id = server.approve("1.0.0");
+    let mut approval = json!({"model": "vla", "version": "1.0.0", "region": "eu", "authority": "KBA", "number": "e1*2027",
+        "valid_from": "2026-02-01T00:00:00Z"});
+    let again = server.control("POST", "/v1/approvals", Some(&approval));
+    let detail = format!("approval {id} says the same already: vla 1.0.0 in eu by KBA, number e1*2027");
+    assert_eq!((again.status, again.problem().as_str(), &again.json()["detail"]), (409, "approval_exists", &json!(detail)));
+    // A decision that begins earlier, or has another number, is another one.
+    approval["valid_from"] = json!("2025-01-01T00:00:00Z");
+    server.ask("POST", "/v1/approvals", Some(&approval));
+    approval["number"] = json!("e1*2028");
+    server.ask("POST", "/v1/approvals", Some(&approval));
+    server.ask("DELETE", &format!("/v1/approvals/{id}"), None);
+    assert_eq!(server.ask("GET", "/v1/approvals", None)["approvals"].as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn a_rollout_that_cannot_be_meant_is_refused_with_the_reason() {
     let data = folder();
     let server = TestServer::start(data.path());
