@@ -2,18 +2,18 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    io::{IsTerminal, Write},
+    io::{ErrorKind, IsTerminal, Write},
     net::SocketAddr,
     path::PathBuf,
+    process::ExitCode,
 };
 
-use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use switchback_ota_server::{
     api::{self, CONNECTIONS_MAX, ConnectionLimits},
     jobs,
     keys::OnlineKeys,
-    server::{Config, Server},
+    server::{Config, OpenError, Server},
 };
 use tokio::{net::TcpListener, sync::watch};
 use tracing_subscriber::EnvFilter;
@@ -73,8 +73,60 @@ struct Serve {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+async fn main() -> ExitCode {
+    match run(Cli::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprint!("{}", told(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error as people read it: what happened, and what to do about it. Never a backtrace, whatever the environment asks for.
+fn told(error: &anyhow::Error) -> String {
+    let mut lines: Vec<String> = error.chain().map(ToString::to_string).collect();
+    // Some messages of libraries repeat their cause.
+    for cause in (1..lines.len()).rev() {
+        if lines[cause - 1].ends_with(&lines[cause]) {
+            lines.remove(cause);
+        }
+    }
+    let hint = hint(error).map_or_else(String::new, |hint| format!(" hint: {hint}\n"));
+    format!("error: {}\n{hint}", lines.join(": "))
+}
+
+fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    if let Some(error) = error.downcast_ref::<OpenError>() {
+        return match error {
+            OpenError::InUse { .. } => Some("stop the other server, or give this one a --data-dir of its own"),
+            OpenError::Folder { .. } | OpenError::Keys(_) | OpenError::Registry(_) | OpenError::Storage(_) => {
+                Some("everything in --data-dir must be readable and writable for the user who runs the server, on a disk with space")
+            }
+            _ => None,
+        };
+    }
+    let listening = error.downcast_ref::<Listening>()?;
+    match listening.source.kind() {
+        ErrorKind::AddrInUse => {
+            Some("another program listens there: stop it, or choose another port with --listen (port 0 takes a free one)")
+        }
+        ErrorKind::AddrNotAvailable => Some("--listen takes an address of this computer, such as 127.0.0.1:8470, or 0.0.0.0:8470 for all"),
+        ErrorKind::PermissionDenied => Some("ports below 1024 need privileges: choose another one with --listen"),
+        _ => None,
+    }
+}
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+struct Listening {
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Serve(options) => serve(options).await,
         Command::OnlineKeys { data } => {
             let keys = OnlineKeys::open(&data.data_dir.join("keys"))?;
@@ -94,7 +146,7 @@ async fn serve(options: Serve) -> anyhow::Result<()> {
     config.records_days = options.records_days;
     let (server, work) = Server::open(config).await?;
     let listener = TcpListener::bind(options.listen).await;
-    let listener = listener.with_context(|| format!("cannot listen on {}", options.listen))?;
+    let listener = listener.map_err(|source| Listening { address: options.listen, source })?;
     let limits = connection_limits(options.connections, options.connections_per_peer);
     let shutdown = shutdown_signal()?;
     let (stop, stopped) = watch::channel(false);

@@ -57,14 +57,26 @@ fn an_upload_that_a_kill_interrupted_leaves_nothing_behind() {
 fn the_program_stops_when_it_is_asked_and_two_do_not_share_a_folder() {
     let data = folder();
     let program = Program::start(data.path());
-    let second = std::process::Command::new(env!("CARGO_BIN_EXE_switchback-server"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(data.path())
-        .output()
-        .unwrap();
-    assert!(!second.status.success());
-    let text = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(text.contains("another switchback-server is using"), "{text}");
+    let second = |address: &str, data: &std::path::Path| {
+        let mut second = std::process::Command::new(env!("CARGO_BIN_EXE_switchback-server"));
+        second.args(["serve", "--listen", address, "--data-dir"]).arg(data).env("RUST_BACKTRACE", "1").env("RUST_LOG", "off");
+        let second = second.output().unwrap();
+        assert!(!second.status.success());
+        String::from_utf8_lossy(&second.stderr).into_owned()
+    };
+    let text = second("127.0.0.1:0", data.path());
+    let lock = data.path().join("lock");
+    let expected = format!(
+        "error: another switchback-server is using {}\n hint: stop the other server, or give this one a --data-dir of its own\n",
+        lock.display()
+    );
+    assert_eq!(text, expected);
+    let other = folder();
+    let taken = second(program.address(), other.path());
+    let lines: Vec<&str> = taken.lines().collect();
+    let [error, hint] = lines[..] else { panic!("{taken}") };
+    assert!(error.starts_with(&format!("error: cannot listen on {}: ", program.address())), "{taken}");
+    assert!(hint.starts_with(" hint: another program listens there"), "{taken}");
     assert!(program.terminate());
     let printed = std::process::Command::new(env!("CARGO_BIN_EXE_switchback-server"))
         .args(["online-keys", "--data-dir"])
