@@ -29,7 +29,9 @@ fn a_token_enrolls_one_vehicle_once() {
     assert_eq!(vehicle.enroll_with(&server, &token).status, 200);
 
     let again = json!({"vehicle_id": "v-1", "tenant": "oem", "tier": "ultra", "hardware_id": "orin", "model_line": "P7", "region": "eu"});
-    assert_eq!(server.control("POST", "/v1/enrollment-tokens", Some(&again)).problem(), "already_enrolled");
+    let known = server.control("POST", "/v1/enrollment-tokens", Some(&again));
+    assert_eq!(known.problem(), "already_enrolled");
+    assert!(known.json()["hint"].as_str().unwrap().contains("another vehicle id"), "{}", known.text());
 }
 
 #[test]
