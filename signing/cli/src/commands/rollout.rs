@@ -94,7 +94,7 @@ pub(crate) struct Create {
     regions: Vec<String>,
     /// A wave, such as name=canary,percent=5,model-lines=P7+G7,starts-at=TIME,ends-at=TIME; only percent must be given. Without
     /// starts-at it opens with the start of the rollout, whatever comes of the waves before it
-    #[arg(long = "wave", value_name = "WAVE", required = true)]
+    #[arg(long = "wave", value_name = "WAVE", required = true, value_parser = wave)]
     waves: Vec<Wave>,
     /// Pause after this many failed vehicles
     #[arg(long, value_name = "N", required_unless_present = "failure_percent")]
@@ -107,6 +107,14 @@ pub(crate) struct Create {
     minimum_reports: u32,
     #[command(flatten)]
     server: ServerArguments,
+}
+
+/// An example of a time, for whoever wrote it otherwise.
+const TIME: &str = "2027-03-01T06:00:00Z";
+
+/// A wave from the command line, which shows only the outermost error.
+fn wave(text: &str) -> Result<Wave, String> {
+    text.parse().map_err(|error: anyhow::Error| format!("{error:#}"))
 }
 
 /// A wave as it is typed.
@@ -132,16 +140,20 @@ impl FromStr for Wave {
                 bail!("{key} is given twice");
             }
         }
-        let time = |value: Option<&str>| value.map(|value| UnixTime::parse_rfc3339(value).map(|time| time.to_string())).transpose();
-        let percent: f64 = values.remove("percent").context("percent is missing")?.parse().context("percent is no number")?;
+        let time = |key: &str, value: &str| match UnixTime::parse_rfc3339(value) {
+            Ok(time) => Ok(time.to_string()),
+            Err(error) => Err(error).with_context(|| format!("{key}={value}, expected such as {key}={TIME}")),
+        };
+        let percent = values.remove("percent").context("percent is missing")?;
+        let percent: f64 = percent.parse().with_context(|| format!("percent={percent}, expected such as percent=2.5"))?;
         if !(percent > 0.0 && percent <= 100.0) {
             bail!("percent is {percent}, expected more than 0 and at most 100");
         }
         let wave = Self {
             name: values.remove("name").map_or_else(|| format!("{percent} percent"), ToOwned::to_owned),
             percent,
-            starts_at: time(values.remove("starts-at")).context("starts-at")?,
-            ends_at: time(values.remove("ends-at")).context("ends-at")?,
+            starts_at: values.remove("starts-at").map(|value| time("starts-at", value)).transpose()?,
+            ends_at: values.remove("ends-at").map(|value| time("ends-at", value)).transpose()?,
             model_lines: values.remove("model-lines").map(|lines| lines.split('+').map(ToOwned::to_owned).collect()).unwrap_or_default(),
         };
         match values.keys().next() {
@@ -238,7 +250,7 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
                     "rollout {} ({}) is written down; start it with `switchback rollout start {}`",
                     rollout.id, rollout.name, rollout.id
                 );
-                done + &opening_together(&arguments.waves)
+                done + &opening_together(&arguments.waves) + &warnings(rollout)
             })
         }
         Command::Start(target) => act(&target, "start", &json!({}), output),
@@ -403,9 +415,13 @@ mod tests {
             ("percent=5,percent=6", "percent is given twice"),
             ("percent=5,lines=P7", "lines is unknown; a wave has name, percent, starts-at, ends-at and model-lines"),
             ("5", "\"5\" is not KEY=VALUE"),
-            ("percent=5,starts-at=tomorrow", "starts-at"),
+            ("percent=all", "percent=all, expected such as percent=2.5: invalid float literal"),
+            (
+                "percent=5,starts-at=tomorrow",
+                "starts-at=tomorrow, expected such as starts-at=2027-03-01T06:00:00Z: not a time of the form 2027-01-31T23:59:59Z",
+            ),
         ] {
-            assert_eq!(text.parse::<Wave>().unwrap_err().to_string(), error);
+            assert_eq!(wave(text).unwrap_err(), error);
         }
     }
 
