@@ -294,7 +294,7 @@
 #define SWB_UPDATE_SHADOW 6
 /** Update: ready; waits until it may take over. */
 #define SWB_UPDATE_ARMED 7
-/** Update: answers frames, on trial, with the previous model kept warm to fall back to. */
+/** Update: answers frames, on trial, the previous model kept warm to fall back to. Healthy frames of every mode count, engaged or not. */
 #define SWB_UPDATE_TRIAL 8
 /** Update: passed its trial; the vehicle never goes below it again. */
 #define SWB_UPDATE_CONFIRMED 9

@@ -32,7 +32,7 @@ pub const SWB_UPDATE_SELF_TESTED: u32 = 5;
 pub const SWB_UPDATE_SHADOW: u32 = 6;
 /// Update: ready; waits until it may take over.
 pub const SWB_UPDATE_ARMED: u32 = 7;
-/// Update: answers frames, on trial, with the previous model kept warm to fall back to.
+/// Update: answers frames, on trial, the previous model kept warm to fall back to. Healthy frames of every mode count, engaged or not.
 pub const SWB_UPDATE_TRIAL: u32 = 8;
 /// Update: passed its trial; the vehicle never goes below it again.
 pub const SWB_UPDATE_CONFIRMED: u32 = 9;
