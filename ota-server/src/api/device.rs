@@ -118,9 +118,9 @@ impl From<EnrollError> for Problem {
             EnrollError::Name(_) | EnrollError::Reserved => Self::bad_request("name_malformed", error),
             EnrollError::UnknownTier { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "tier_unknown", error)
                 .hint("tiers are those that the targets metadata of the Image repository delegates"),
-            EnrollError::AlreadyEnrolled(_) => Self::conflict("already_enrolled", error).hint(
-                "its key cannot be replaced yet: a vehicle that lost its key enrolls under another vehicle id and another ECU serial",
-            ),
+            EnrollError::AlreadyEnrolled(_) => Self::conflict("already_enrolled", error)
+                .hint("a vehicle that lost its key or its store enrolls anew with a token of `switchback vehicle enroll --replace`"),
+            EnrollError::NotEnrolled(_) => Self::conflict("not_enrolled", error).hint("enroll it without --replace"),
             EnrollError::EcuTaken(_) => Self::conflict("ecu_taken", error),
             EnrollError::TokenInvalid => Self::new(StatusCode::FORBIDDEN, "token_invalid", error)
                 .hint("a token works once and for a week; ask the fleet operator for a new one"),

@@ -54,6 +54,8 @@ pub(super) struct TokenRequest {
     hardware_id: String,
     model_line: String,
     region: String,
+    #[serde(default)]
+    replace: bool,
 }
 
 /// Body of `POST /v1/approvals`.
@@ -140,8 +142,8 @@ fn words<'a>(what: &str, words: impl Iterator<Item = &'a String>) -> Result<(), 
 
 impl TokenRequest {
     pub(super) fn into_token(self) -> Token {
-        let Self { vehicle_id, tenant, tier, hardware_id, model_line, region } = self;
-        Token { vehicle_id, tenant, tier, hardware_id, model_line, region }
+        let Self { vehicle_id, tenant, tier, hardware_id, model_line, region, replace: replaces } = self;
+        Token { vehicle_id, tenant, tier, hardware_id, model_line, region, replaces }
     }
 }
 

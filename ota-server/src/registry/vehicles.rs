@@ -72,6 +72,8 @@ pub struct Token {
     pub model_line: String,
     /// Market.
     pub region: String,
+    /// Whether the vehicle is known, and this binds another key to it.
+    pub replaces: bool,
 }
 
 impl Registry {
@@ -100,8 +102,8 @@ impl Change {
         let withdraw = "DELETE FROM enrollment_tokens WHERE vehicle_id = ? AND used_at IS NULL";
         sqlx::query(withdraw).bind(&new.token.vehicle_id).execute(&mut *self.transaction).await?;
         let sql = "INSERT INTO enrollment_tokens
-                   (token_sha256, vehicle_id, tenant, tier, hardware_id, model_line, region, created_at, expires_at)
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                   (token_sha256, vehicle_id, tenant, tier, hardware_id, model_line, region, replaces, created_at, expires_at)
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         sqlx::query(sql)
             .bind(new.sha256.as_slice())
             .bind(&new.token.vehicle_id)
@@ -110,6 +112,7 @@ impl Change {
             .bind(&new.token.hardware_id)
             .bind(&new.token.model_line)
             .bind(&new.token.region)
+            .bind(new.token.replaces)
             .bind(now.seconds())
             .bind(new.expires_at.seconds())
             .execute(&mut *self.transaction)
@@ -129,6 +132,7 @@ impl Change {
             hardware_id: row.get("hardware_id"),
             model_line: row.get("model_line"),
             region: row.get("region"),
+            replaces: row.get("replaces"),
         }))
     }
 
@@ -165,6 +169,37 @@ impl Change {
             .execute(&mut *self.transaction)
             .await?;
         Ok(())
+    }
+
+    /// Binds another key, and whatever else changed, to a vehicle that begins anew: it counts its reports from 1, and has given nothing up.
+    /// What it sent before stays as evidence; what it confirmed stays its floor, unless it is of another tier now.
+    pub async fn replace_vehicle(&mut self, row: &VehicleRow) -> Result<(), RegistryError> {
+        // Below all counters that a vehicle can send, and in the order of their age.
+        let aside = "UPDATE reports SET counter = report_id - 4611686018427387904 WHERE vehicle_id = ? AND counter >= 0";
+        sqlx::query(aside).bind(&row.vehicle_id).execute(&mut *self.transaction).await?;
+        sqlx::query("DELETE FROM given_up WHERE vehicle_id = ?").bind(&row.vehicle_id).execute(&mut *self.transaction).await?;
+        let sql = "UPDATE vehicles SET tenant = ?, tier = ?, hardware_id = ?, model_line = ?, region = ?, ecu_serial = ?, public_key = ?,
+                   sdk_version = ?, enrolled_at = ?, last_seen = ?, report_counter = 0, installed = NULL, confirmed_counter = ?
+                   WHERE vehicle_id = ?";
+        sqlx::query(sql)
+            .bind(&row.tenant)
+            .bind(&row.tier)
+            .bind(&row.hardware_id)
+            .bind(&row.model_line)
+            .bind(&row.region)
+            .bind(&row.ecu_serial)
+            .bind(&row.public_key)
+            .bind(&row.sdk_version)
+            .bind(row.enrolled_at.seconds())
+            .bind(row.last_seen.seconds())
+            .bind(to_sql(row.confirmed_counter))
+            .bind(&row.vehicle_id)
+            .execute(&mut *self.transaction)
+            .await?;
+        match &row.held {
+            Some(held) => self.save_held(&row.vehicle_id, held).await,
+            None => Ok(()),
+        }
     }
 
     /// Notes what a vehicle gave up for good.

@@ -8,6 +8,8 @@ use switchback_signing::{
 
 use super::{Server, fleet_vehicle, random_token, to_the_end, token_sha256, words::unknown};
 use crate::{
+    director::Held,
+    fleet::VehicleState,
     keys::KeyError,
     registry::{NewEvent, NewToken, RegistryError, Token, VehicleRow},
     rollout::Rules,
@@ -32,6 +34,9 @@ pub enum EnrollError {
     /// A vehicle of that id exists.
     #[error("vehicle {0} is enrolled already")]
     AlreadyEnrolled(String),
+    /// No vehicle of that id exists.
+    #[error("vehicle {0} is not enrolled, there is no key to replace")]
+    NotEnrolled(String),
     /// No release can ever fit the vehicle.
     #[error("the Image repository knows no tier {tier}; it knows {}", known.join(", "))]
     UnknownTier {
@@ -82,8 +87,10 @@ impl Server {
         if token.vehicle_id == RESERVED_ID {
             return Err(EnrollError::Reserved);
         }
-        if self.fleet.find(&token.vehicle_id).is_some() {
-            return Err(EnrollError::AlreadyEnrolled(token.vehicle_id));
+        match (self.fleet.find(&token.vehicle_id), token.replaces) {
+            (Some(_), false) => return Err(EnrollError::AlreadyEnrolled(token.vehicle_id)),
+            (None, true) => return Err(EnrollError::NotEnrolled(token.vehicle_id)),
+            (Some(_), true) | (None, false) => {}
         }
         if let Some(known) = self.image.load().tiers().filter(|known| !known.contains(&token.tier)) {
             return Err(EnrollError::UnknownTier { tier: token.tier, known: known.into_iter().collect() });
@@ -125,21 +132,29 @@ impl Server {
             return if again { Ok(()) } else { Err(EnrollError::TokenInvalid) };
         };
         check_vehicle(&token, request)?;
-        let row = vehicle_row(token, request, now);
+        let before = self.fleet.find(&token.vehicle_id).filter(|_| token.replaces);
+        let mut row = vehicle_row(token, request, now);
+        if let Some(before) = &before {
+            keep(&before.state.load(), &mut row);
+        }
         let vehicle = fleet_vehicle(&self.fleet, row.clone()).map_err(|detail| RegistryError::Corrupt { table: "vehicles", detail })?;
         if !change.use_token(&sha256, now).await? {
             return Err(EnrollError::TokenInvalid);
         }
-        if let Err(error) = change.add_vehicle(&row).await {
+        let (bound, kind) = match &before {
+            Some(_) => (change.replace_vehicle(&row).await, "vehicle_replaced"),
+            None => (change.add_vehicle(&row).await, "vehicle_enrolled"),
+        };
+        if let Err(error) = bound {
             if !error.is_duplicate() {
                 return Err(error.into());
             }
             return Err(match self.fleet.find(&row.vehicle_id) {
-                Some(_) => EnrollError::AlreadyEnrolled(row.vehicle_id),
-                None => EnrollError::EcuTaken(row.ecu_serial),
+                Some(_) if before.is_none() => EnrollError::AlreadyEnrolled(row.vehicle_id),
+                Some(_) | None => EnrollError::EcuTaken(row.ecu_serial),
             });
         }
-        change.add_event(&enrolled_event(&row), now).await?;
+        change.add_event(&enrolled_event(kind, &row), now).await?;
         change.commit().await?;
         self.fleet.insert(Arc::new(vehicle));
         tracing::info!(vehicle.id = row.vehicle_id, tier = row.tier, "vehicle enrolled");
@@ -192,6 +207,15 @@ fn check_vehicle(token: &Token, request: &EnrollmentRequest) -> Result<(), Enrol
     same("hardware", &token.hardware_id, request.hardware_id.as_str())
 }
 
+/// What a vehicle that begins anew keeps: its floor, and the versions of its metadata, which only rise. The metadata itself is signed
+/// anew at the next poll, for it may name another computer.
+fn keep(before: &VehicleState, row: &mut VehicleRow) {
+    if *before.vehicle.tier == *row.tier {
+        row.confirmed_counter = before.vehicle.confirmed_counter;
+    }
+    row.held = before.held.clone().map(|held| Held { expires: 0, ..held });
+}
+
 fn vehicle_row(token: Token, request: &EnrollmentRequest, now: UnixTime) -> VehicleRow {
     VehicleRow {
         vehicle_id: token.vehicle_id,
@@ -213,9 +237,9 @@ fn vehicle_row(token: Token, request: &EnrollmentRequest, now: UnixTime) -> Vehi
     }
 }
 
-fn enrolled_event(row: &VehicleRow) -> NewEvent {
+fn enrolled_event(kind: &'static str, row: &VehicleRow) -> NewEvent {
     NewEvent {
-        kind: "vehicle_enrolled",
+        kind,
         rollout: None,
         vehicle_id: Some(row.vehicle_id.clone()),
         text: format!("enrolled with tier {}, hardware {}, region {}", row.tier, row.hardware_id, row.region),

@@ -432,6 +432,7 @@ mod tests {
                 hardware_id: word("orin"),
                 model_line: word("P7"),
                 region: word("eu"),
+                replaces: false,
             };
             let token = server.issue_token(token).await.unwrap().token;
             let request = EnrollmentRequest {

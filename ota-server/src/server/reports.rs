@@ -105,6 +105,12 @@ impl Server {
             }
         }
         let _control = self.control.lock().await;
+        // A vehicle that enrolled anew while this waited is another one now; who holds its old key hears that nothing was stored.
+        let is_known = |vehicle: &Arc<FleetVehicle>| {
+            self.fleet.find(vehicle.addressee.vehicle_id.as_str()).is_some_and(|known| Arc::ptr_eq(&known, vehicle))
+        };
+        reports.retain(|(vehicle, ..)| is_known(vehicle));
+        renewals.retain(|(vehicle, _)| is_known(vehicle));
         let mut batch = Batch::new(self, Rules::clone(&self.rules.load()));
         let report_refs = reports.iter().map(|(vehicle, report, body, _)| (vehicle, &**report, body.as_slice()));
         let renewal_refs = renewals.iter().map(|(vehicle, _)| vehicle);

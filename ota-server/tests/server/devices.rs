@@ -31,7 +31,39 @@ fn a_token_enrolls_one_vehicle_once() {
     let again = json!({"vehicle_id": "v-1", "tenant": "oem", "tier": "ultra", "hardware_id": "orin", "model_line": "P7", "region": "eu"});
     let known = server.control("POST", "/v1/enrollment-tokens", Some(&again));
     assert_eq!(known.problem(), "already_enrolled");
-    assert!(known.json()["hint"].as_str().unwrap().contains("another vehicle id"), "{}", known.text());
+    assert!(known.json()["hint"].as_str().unwrap().contains("enroll --replace"), "{}", known.text());
+}
+
+#[test]
+fn a_vehicle_that_lost_its_store_comes_back_with_a_token_that_replaces_its_key() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let ceremony = published(&server);
+    server.approve("1.0.0");
+    server.roll_out("1.0.0", 1);
+    let mut vehicle = TestVehicle::enroll(&server, "v-1");
+    assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+    vehicle.report(&server, START, UpdateState::Confirmed, "1.0.0", 1);
+    let mut token =
+        json!({"vehicle_id": "v-1", "tenant": "oem", "tier": "ultra", "hardware_id": "orin", "model_line": "P7", "region": "eu"});
+    token["replace"] = json!(true);
+    let issued = server.ask("POST", "/v1/enrollment-tokens", Some(&token))["token"].as_str().unwrap().to_owned();
+    // Until the token is used the old key is good.
+    vehicle.report(&server, START, UpdateState::Idle, "1.0.0", 0);
+    let mut anew = TestVehicle { key: Ed25519Signer::from_seed([99; 32]), ..TestVehicle::new("v-1", "ultra", "eu") };
+    assert_eq!(anew.enroll_with(&server, &issued).status, 200);
+    assert_eq!(anew.enroll_with(&server, &issued).status, 200, "it may have lost power before it read the answer");
+    assert_eq!(vehicle.director(&server, START, "timestamp.json", &[]).problem(), "signature_invalid");
+    assert_eq!(anew.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+    // It counts its reports from the beginning, and its floor stands.
+    anew.report(&server, START, UpdateState::Downloading, "1.0.0", 1);
+    drop(server);
+    let server = TestServer::start(data.path());
+    anew.report(&server, START, UpdateState::Armed, "1.0.0", 1);
+    let view = server.ask("GET", "/v1/vehicles/v-1", None);
+    assert_eq!((&view["report_counter"], &view["confirmed_counter"]), (&json!(2), &json!(1)));
+    token["vehicle_id"] = json!("v-2");
+    assert_eq!(server.control("POST", "/v1/enrollment-tokens", Some(&token)).problem(), "not_enrolled");
 }
 
 #[test]

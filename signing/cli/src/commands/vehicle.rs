@@ -55,6 +55,9 @@ pub(crate) struct Enroll {
     /// Region, such as eu
     #[arg(long)]
     region: Region,
+    /// The vehicle is enrolled and lost its key, its store or its computer: the token ends its old key when it is used
+    #[arg(long)]
+    replace: bool,
     #[command(flatten)]
     server: ServerArguments,
 }
@@ -99,6 +102,7 @@ fn enroll(arguments: &Enroll, output: &Output) -> anyhow::Result<()> {
         "hardware_id": arguments.hardware.as_str(),
         "model_line": arguments.model_line,
         "region": arguments.region.as_str(),
+        "replace": arguments.replace,
     });
     let token: Token = Client::new(&arguments.server)?.post("/v1/enrollment-tokens", &request)?;
     output.show(&token, |token| {
