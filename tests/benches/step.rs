@@ -15,7 +15,8 @@ const STEPS: usize = 20_000;
 const BLOCK: usize = 500;
 
 pub(crate) fn run(report: &mut Report) {
-    let files = Packed::new(1, 0).files(1, Entry::Confirmed);
+    let packed = Packed::new(1, 0);
+    let files = packed.files(1, Entry::Confirmed);
     let runtime = Runtime::load(None).expect("make bench provides ONNX Runtime");
     let mut raw = RawLoop::open(&runtime, &files.directory.join(&files.manifest.model), &SessionOptions::default()).unwrap();
     let mut track = Track::new();

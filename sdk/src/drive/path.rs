@@ -208,8 +208,8 @@ impl Path<'_> {
     }
 
     /// The ends of all windows of `n` steps, the vehicle's place as 0; none when the path is shorter.
-    fn ends(&self, n: usize) -> core::ops::RangeInclusive<usize> {
-        if n == 0 { 1..=0 } else { n..=self.points.len() }
+    fn ends(&self, n: usize) -> impl Iterator<Item = usize> {
+        (n..=self.points.len()).filter(move |_| n > 0)
     }
 
     fn chord(&self, from: usize, to: usize) -> Chord {
