@@ -121,21 +121,29 @@ fn history_holds_the_newest_frames_oldest_first_and_starts_full() {
 #[test]
 fn a_camera_that_fails_is_told_by_its_fault_and_stops_the_answer_where_it_must() {
     let mut vehicle = echoing(U8, &[1, 3, 2, 2], camera("nchw", "rgb"));
-    let mut check = |case: &str, change: &dyn Fn(&mut CameraFrame<'static>), fault: Faults, valid: bool| {
+    let mut check = |case: &str, change: &dyn Fn(&mut CameraFrame<'static>), fault: Faults, text: &str| {
         let (_, faults) = see(&mut vehicle, &|input| {
             let mut frame = rgb(input, &PIXELS, input.sequence);
             change(&mut frame);
             vec![frame]
         });
-        assert_eq!((faults, vehicle.output.control_valid), (fault, valid), "{case}");
+        assert_eq!((faults, vehicle.output.control_valid), (fault, fault.is_empty()), "{case}");
+        assert_eq!(vehicle.driver.fault().map(ToString::to_string).unwrap_or_default(), text, "{case}");
     };
-    check("good", &|_| {}, Faults::NONE, true);
-    check("another camera", &|frame| frame.camera_id = 7, Faults::CAMERA_MISSING, false);
-    check("short data", &|frame| frame.data = &PIXELS[..11], Faults::CAMERA_MISSING, false);
-    check("no pixels", &|frame| frame.width = 0, Faults::CAMERA_MISSING, false);
-    check("old", &|frame| frame.exposure_ns -= 141_000_000, Faults::CAMERA_STALE, false);
-    check("from the future", &|frame| frame.exposure_ns += 16_000_000, Faults::CAMERA_STALE, false);
-    check("good again", &|_| {}, Faults::NONE, true);
+    let (missing, stale) = (Faults::CAMERA_MISSING, Faults::CAMERA_STALE);
+    check("good", &|_| {}, Faults::NONE, "");
+    check("another camera", &|frame| frame.camera_id = 7, missing, "camera 0, which the model needs, was not supplied");
+    let short = "camera 0: its image needs 12 bytes by its height and stride, it has 11";
+    check("short data", &|frame| frame.data = &PIXELS[..11], missing, short);
+    let flat = "camera 0: its image of 0 x 2 pixels has a side that is not 1 to 16384";
+    check("no pixels", &|frame| frame.width = 0, missing, flat);
+    let narrow = "camera 0: its rows of 6 bytes do not fit into a stride of 5";
+    check("narrow rows", &|frame| frame.stride_bytes = 5, missing, narrow);
+    let old = "camera 0: its image is 151.0 ms old, -5 to 150 ms are allowed";
+    check("old", &|frame| frame.exposure_ns -= 141_000_000, stale, old);
+    let future = "camera 0: its image is -6.0 ms old, -5 to 150 ms are allowed";
+    check("from the future", &|frame| frame.exposure_ns += 16_000_000, stale, future);
+    check("good again", &|_| {}, Faults::NONE, "");
 }
 
 #[test]
@@ -167,6 +175,7 @@ fn cameras_that_are_apart_in_time_warn() {
     };
     assert_eq!(see(&mut vehicle, &both(5_000_000)).1, Faults::NONE);
     assert_eq!(see(&mut vehicle, &both(25_000_000)).1, Faults::CAMERA_SKEW);
+    assert_eq!(vehicle.driver.fault().unwrap().to_string(), "cameras 1 and 0 were exposed 25.0 ms apart, 20 ms are allowed");
     assert_eq!((vehicle.output.takeover.level, vehicle.output.takeover.reason), (TakeoverLevel::Prepare, TakeoverReason::Input));
     assert_eq!(vehicle.output.exposure_ns, vehicle.input().time_ns - 35_000_000, "the older of the two");
 }

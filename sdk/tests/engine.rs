@@ -477,3 +477,25 @@ fn the_driver_goes_on_when_the_engine_is_gone() {
     driver.step(&input, &mut output);
     assert_eq!(output.model.generation, 1);
 }
+
+#[test]
+fn a_path_outside_the_envelope_is_no_valid_answer_however_sane_the_control_is() {
+    // Two meters to the left per meter ahead, from a vehicle that drives straight on.
+    let mut vehicle = Vehicle::driving(&Road { slope: 2.0, ..Road::default() });
+    let output = *vehicle.step();
+    assert!(!output.control_valid && output.faults.contains(Faults::ENVELOPE), "{:?}", output.faults);
+    assert_eq!((output.trajectory_points, output.control.curvature_1pm), (0, 0.0), "nobody can act on it by accident");
+    let fault = vehicle.driver.fault().unwrap().to_string();
+    assert!(fault.starts_with("acceleration_max_mps2 is 247.2") && fault.ends_with(" at trajectory point 1, the limit is 3"), "{fault}");
+}
+
+#[test]
+fn a_fault_of_the_inputs_names_the_field_and_both_values() {
+    let mut vehicle = Vehicle::driving(&Road::default());
+    vehicle.step_with(|input| input.ego.yaw_rate_radps = 11.0);
+    assert_eq!(vehicle.driver.fault().unwrap().to_string(), "the ego state's yaw_rate_radps is 11, 10 either way is plausible");
+    vehicle.step_with(|input| input.ego.time_ns -= 400_000_000);
+    assert_eq!(vehicle.driver.fault().unwrap().to_string(), "the ego state is 400.0 ms old, -5 to 150 ms are allowed");
+    vehicle.step();
+    assert_eq!(vehicle.driver.fault(), None);
+}

@@ -6,4 +6,5 @@ mod allocation;
 mod common;
 mod drive;
 mod engine;
+mod races;
 mod vehicle;
