@@ -1,44 +1,22 @@
 //! A step allocates and frees nothing of ours, not even across a swap. Each thread counts its own calls, so that the other tests of this
 //! program do not matter.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::common::{From, PATIENCE, Road, SPEED_BREAKS_MPS, Vehicle};
+use switchback_onnx::counting::CountingAllocator;
 use switchback_sdk::engine::{EngineEvent, Entry, SwapWhen};
 
-struct Counting;
-
-thread_local! {
-    static CALLS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system's allocator; counting touches a `Cell` that needs no allocation.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        CALLS.set(CALLS.get() + 1);
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        CALLS.set(CALLS.get() + 1);
-        // SAFETY: the caller's promise about both is passed on.
-        unsafe { System.dealloc(pointer, layout) };
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// One step; the calls that this thread made to the allocator during it.
 fn counted_step(vehicle: &mut Vehicle) -> u64 {
     vehicle.sequence += 1;
     let input = vehicle.input();
-    let before = CALLS.get();
+    let before = CountingAllocator::calls();
     vehicle.driver.step(&input, &mut vehicle.output);
-    CALLS.get() - before
+    CountingAllocator::calls() - before
 }
 
 /// Drives, counting every step, until the engine says so; the number of steps.
@@ -67,9 +45,9 @@ fn drive_until(vehicle: &mut Vehicle, story: &mut Vec<EngineEvent>, last: fn(&En
 
 #[test]
 fn a_step_neither_allocates_nor_frees_through_shadow_swap_trial_and_confirmation() {
-    let before = CALLS.get();
+    let before = CountingAllocator::calls();
     drop(std::hint::black_box(Box::new(1_u8)));
-    assert_eq!(CALLS.get() - before, 2, "the counter counts");
+    assert_eq!(CountingAllocator::calls() - before, 2, "the counter counts");
 
     let mut vehicle = Vehicle::driving(&Road::default());
     let mut story = Vec::new();

@@ -23,6 +23,8 @@
 
 mod binding;
 mod buffer;
+#[cfg(feature = "counting-allocator")]
+pub mod counting;
 mod error;
 mod hand_off;
 mod heap;
