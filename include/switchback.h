@@ -97,6 +97,8 @@
 #define SWB_ERROR_ABI 7
 /** Result: a file that the config names cannot be read. */
 #define SWB_ERROR_FILE 8
+/** Result: the call came from within a callback, which must not call the library. Nothing was done. */
+#define SWB_ERROR_IN_CALLBACK 9
 /** Result of a step: there is no model to ask. The output says what the driver must do. */
 #define SWB_ERROR_NO_MODEL 20
 /** Result of a step: an input is missing, stale or not plausible; `faults` in the output says which. */
@@ -795,6 +797,7 @@ const char *swb_event_name(uint32_t kind, uint32_t update);
  *
  * - `SWB_ERROR_NULL`: `config`, `out` or a text that must not be NULL is NULL.
  * - `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_VALUE`: as said there.
+ * - `SWB_ERROR_IN_CALLBACK`: as said there.
  * - `SWB_ERROR_ABI`: `abi_version` has another major number than the library.
  * - a number of the SDK: the store cannot be used or is in use by another process, a root file cannot be read, ONNX Runtime is missing.
  *
@@ -808,7 +811,7 @@ int32_t swb_vehicle_open(const swb_vehicle_config *config, swb_vehicle **out);
  * Ends a vehicle: stops its threads, waits for them and releases everything. NULL is allowed and does nothing.
  *
  * An update that is under way goes on where it was when the vehicle is opened again. No other call on this handle may be running or
- * follow. Not from within a callback. Blocks until the threads have ended, at most for a few seconds.
+ * follow. From within a callback it does nothing but set the text of `swb_last_error`. Blocks until the threads have ended, at most for a few seconds.
  *
  * The caller promises:
  * `vehicle` is NULL or comes from `swb_vehicle_open` and has not been freed.
@@ -827,8 +830,8 @@ void swb_vehicle_free(swb_vehicle *vehicle);
  * - `SWB_OK`: `control_valid` is 1. `faults` may still name what was not perfect.
  * - `SWB_ERROR_NO_MODEL`, `SWB_ERROR_INPUT`, `SWB_ERROR_MODEL`, `SWB_ERROR_DEADLINE`: the step was done, its answer must not be used.
  *   `swb_last_error` names what was wrong first: which camera, signal or field and why, or which limit at which point.
- * - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_VALUE`, `SWB_ERROR_BUSY`, `SWB_ERROR_PANIC`, `SWB_ERROR_POISONED`: the model
- *   was not asked; `SWB_FAULT_CALL` is set.
+ * - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_VALUE`, `SWB_ERROR_BUSY`, `SWB_ERROR_PANIC`, `SWB_ERROR_POISONED`,
+ *   `SWB_ERROR_IN_CALLBACK`: the model was not asked; `SWB_FAULT_CALL` is set.
  *
  * The caller promises:
  * `vehicle` is NULL or a live handle. `input` and `output` are NULL or point to structs as their `struct_size` says; everything that the
@@ -841,7 +844,7 @@ int32_t swb_vehicle_step(swb_vehicle *vehicle, const swb_drive_input *input, swb
  *
  * Any thread, at any time. Does not wait for an update or a step. `status` is written on success only.
  *
- * - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_POISONED`: as said there.
+ * - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_POISONED`, `SWB_ERROR_IN_CALLBACK`: as said there.
  *
  * The caller promises:
  * `vehicle` is NULL or a live handle. `status` is NULL or points to a struct as its `struct_size` says.
@@ -854,7 +857,7 @@ int32_t swb_vehicle_status(const swb_vehicle *vehicle, swb_status *status);
  * Any thread, at any time; each event is given once. Never waits. The library keeps the newest events when nobody asks for long.
  * `event` is written on success only.
  *
- * - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_POISONED`: as said there.
+ * - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_POISONED`, `SWB_ERROR_IN_CALLBACK`: as said there.
  *
  * The caller promises:
  * `vehicle` is NULL or a live handle. `event` is NULL or points to a struct as its `struct_size` says.
@@ -867,7 +870,7 @@ int32_t swb_vehicle_next_event(const swb_vehicle *vehicle, swb_event *event);
  *
  * Any thread but that of a callback. Blocks for up to `timeout_ms`; end it before `swb_vehicle_free`.
  *
- * - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_POISONED`: as said there.
+ * - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_POISONED`, `SWB_ERROR_IN_CALLBACK`: as said there.
  *
  * The caller promises:
  * `vehicle` is NULL or a live handle. `event` is NULL or points to a struct as its `struct_size` says.
@@ -879,7 +882,7 @@ int32_t swb_vehicle_wait_event(const swb_vehicle *vehicle, uint32_t timeout_ms, 
  *
  * Any thread, at any time. Returns at once; events tell what comes of it.
  *
- * - `SWB_ERROR_NULL`, `SWB_ERROR_POISONED`: as said there.
+ * - `SWB_ERROR_NULL`, `SWB_ERROR_POISONED`, `SWB_ERROR_IN_CALLBACK`: as said there.
  *
  * The caller promises:
  * `vehicle` is NULL or a live handle.
@@ -891,7 +894,7 @@ int32_t swb_vehicle_check_now(swb_vehicle *vehicle);
  *
  * Any thread, at any time. Returns at once; `SWB_EVENT_ACTIVATED` follows when it is done.
  *
- * - `SWB_ERROR_NULL`, `SWB_ERROR_POISONED`: as said there.
+ * - `SWB_ERROR_NULL`, `SWB_ERROR_POISONED`, `SWB_ERROR_IN_CALLBACK`: as said there.
  *
  * The caller promises:
  * `vehicle` is NULL or a live handle.

@@ -5,13 +5,36 @@
 
 #include "vehicle.h"
 
-enum { WIDTH = 16, HEIGHT = 8, AHEAD_S = 200, PATIENCE_S = 60 };
+enum { WIDTH = 16, HEIGHT = 8, AHEAD_S = 200, PATIENCE_S = 300 };
 
 struct program {
-  atomic_int offers, looks, lines;
+  _Atomic(swb_vehicle *) vehicle;
+  atomic_int offers, looks, lines, refused;
   uint64_t sequence;
   swb_drive_output output;
 };
+
+/* A callback that calls in is refused and changes nothing: the update thread would wait for itself. */
+static void call_in(struct program *program) {
+  swb_vehicle *vehicle = atomic_load(&program->vehicle);
+  if (vehicle == NULL) {
+    return;
+  }
+  swb_status status = {.struct_size = sizeof status};
+  swb_event event = {.struct_size = sizeof event};
+  swb_drive_input input = {.struct_size = sizeof input, .sequence = 7, .requested_mode = SWB_MODE_ENGAGED};
+  swb_drive_output output = {.struct_size = sizeof output};
+  CHECK_RESULT(swb_vehicle_status(vehicle, &status), SWB_ERROR_IN_CALLBACK);
+  CHECK_TEXT("the call came from within a callback, which must not call the library");
+  CHECK_RESULT(swb_vehicle_next_event(vehicle, &event), SWB_ERROR_IN_CALLBACK);
+  CHECK_RESULT(swb_vehicle_wait_event(vehicle, 1000, &event), SWB_ERROR_IN_CALLBACK);
+  CHECK_RESULT(swb_vehicle_check_now(vehicle), SWB_ERROR_IN_CALLBACK);
+  CHECK_RESULT(swb_vehicle_activate(vehicle), SWB_ERROR_IN_CALLBACK);
+  CHECK_RESULT(swb_vehicle_step(vehicle, &input, &output), SWB_ERROR_IN_CALLBACK);
+  CHECK(output.sequence == 7 && output.control_valid == 0 && output.takeover_level == SWB_TAKEOVER_IMMEDIATE);
+  swb_vehicle_free(vehicle);
+  atomic_fetch_add(&program->refused, 1);
+}
 
 /* A clock that goes ahead, so that its time can be told from the system's, by less than the server forgives (300 s). */
 static int64_t tell_time(void *userdata) {
@@ -24,6 +47,7 @@ static uint32_t decide(void *userdata, const swb_offer *offer) {
   CHECK(offer->struct_size >= sizeof *offer);
   CHECK(strcmp(offer->model, "vla-1") == 0 && strcmp(offer->version, "1.0.0") == 0);
   CHECK(offer->release_counter == 1 && offer->download_bytes > 0);
+  call_in(program);
   /* The driver is asked first, and agrees. */
   return atomic_fetch_add(&program->offers, 1) == 0 ? SWB_CONSENT_LATER : SWB_CONSENT_GRANTED;
 }
@@ -31,6 +55,7 @@ static uint32_t decide(void *userdata, const swb_offer *offer) {
 static void tell_state(void *userdata, swb_vehicle_state *state) {
   struct program *program = userdata;
   CHECK(state->struct_size >= sizeof *state && state->speed_mps != state->speed_mps);
+  call_in(program);
   state->speed_mps = 10.0f;
   state->driving_function_engaged = SWB_YES;
   atomic_fetch_add(&program->looks, 1);
@@ -99,11 +124,13 @@ int main(int count, char **arguments) {
   config.vehicle_state = tell_state;
   swb_vehicle *vehicle = NULL;
   CHECK_RESULT(swb_vehicle_open(&config, &vehicle), SWB_OK);
+  atomic_store(&program.vehicle, vehicle);
 
   until(vehicle, &program, SWB_UPDATE_OFFERED);
   until(vehicle, &program, SWB_UPDATE_ARMED);
   CHECK(atomic_load(&program.offers) == 2);
   CHECK(atomic_load(&program.looks) > 0);
+  CHECK(atomic_load(&program.refused) > 0);
   swb_status status = {.struct_size = sizeof status};
   CHECK_RESULT(swb_vehicle_status(vehicle, &status), SWB_OK);
   CHECK(status.update == SWB_UPDATE_ARMED && status.enrolled && status.running && status.active.generation == 0);

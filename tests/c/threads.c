@@ -13,7 +13,7 @@ static void *step_until_busy(void *argument) {
   static const swb_ego_state ego = {.struct_size = sizeof ego};
   swb_vehicle *vehicle = argument;
   swb_drive_output output = {.struct_size = sizeof output};
-  time_t give_up = time(NULL) + 20;
+  time_t give_up = time(NULL) + 300;
   while (!atomic_load(&busy_seen) && time(NULL) < give_up) {
     swb_drive_input input = drive_input(atomic_fetch_add(&sequence, 1), &ego);
     int32_t result = swb_vehicle_step(vehicle, &input, &output);

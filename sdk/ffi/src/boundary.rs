@@ -1,6 +1,7 @@
 //! No panic crosses into C: unwinding through a foreign frame is undefined, and a defect in an update must not end the driving program.
 
 use core::any::Any;
+use core::cell::Cell;
 use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
@@ -28,6 +29,23 @@ pub(crate) fn guard<T>(body: impl FnOnce() -> Result<T, Refusal>) -> Result<T, R
     })
 }
 
+thread_local! {
+    static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls a function of the program's. Until it returns, this thread may not call functions that work on a vehicle.
+pub(crate) fn call_back<T>(call: impl FnOnce() -> T) -> T {
+    let outer = IN_CALLBACK.replace(true);
+    let answer = call();
+    IN_CALLBACK.set(outer);
+    answer
+}
+
+/// An error on a thread that is inside a callback: the vehicle waits for the callback's answer, so the call could wait for itself.
+pub(crate) fn outside_callbacks() -> Result<(), Refusal> {
+    if IN_CALLBACK.get() { Err(Refusal::InCallback) } else { Ok(()) }
+}
+
 fn panic_text(payload: &(dyn Any + Send)) -> String {
     match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
@@ -45,6 +63,15 @@ mod tests {
     fn a_panic_becomes_a_number() {
         assert_eq!(enter(|| panic!("with {}", 1)), SWB_ERROR_PANIC);
         assert_eq!(enter(|| std::panic::panic_any(7_u8)), SWB_ERROR_PANIC);
+    }
+
+    #[test]
+    fn a_callback_may_not_call_in_and_its_thread_may_afterwards() {
+        call_back(|| {
+            call_back(|| ());
+            assert!(matches!(outside_callbacks(), Err(Refusal::InCallback)), "also after a callback within it");
+        });
+        assert!(outside_callbacks().is_ok());
     }
 
     #[test]

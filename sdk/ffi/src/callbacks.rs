@@ -7,6 +7,7 @@ use std::ffi::CString;
 use switchback_sdk::update::{Consent, VehicleState};
 use switchback_sdk::vehicle::{ClockCallback, ConsentCallback, Offer, VehicleCallbacks, VehicleStateCallback};
 
+use crate::boundary::call_back;
 use crate::input::{SWB_NO, SWB_UNKNOWN, SWB_YES};
 
 /// Log level: something failed.
@@ -102,7 +103,7 @@ impl Callbacks {
         closed.extend_from_slice(text.as_bytes());
         closed.push(0);
         // SAFETY: a function of the caller's, called as its type says; the text outlives the call.
-        unsafe { log(self.userdata, level, closed.as_ptr().cast(), text.len()) };
+        call_back(|| unsafe { log(self.userdata, level, closed.as_ptr().cast(), text.len()) });
     }
 
     /// The callbacks as the SDK takes them.
@@ -118,7 +119,7 @@ impl Callbacks {
 
     fn now(&self, clock: unsafe extern "C" fn(*mut c_void) -> i64) -> i64 {
         // SAFETY: a function of the caller's, called as its type says.
-        unsafe { clock(self.userdata) }
+        call_back(|| unsafe { clock(self.userdata) })
     }
 
     fn ask(&self, consent: unsafe extern "C" fn(*mut c_void, *const swb_offer) -> u32, offer: &Offer) -> Consent {
@@ -132,7 +133,7 @@ impl Callbacks {
             download_bytes: offer.download_bytes,
         };
         // SAFETY: a function of the caller's, called as its type says; the offer and its texts outlive the call.
-        match unsafe { consent(self.userdata, &raw const offer) } {
+        match call_back(|| unsafe { consent(self.userdata, &raw const offer) }) {
             SWB_CONSENT_GRANTED => Consent::Granted,
             SWB_CONSENT_REFUSED => Consent::Denied,
             _ => Consent::Later,
@@ -151,7 +152,7 @@ impl Callbacks {
             reserved: 0,
         };
         // SAFETY: a function of the caller's, called as its type says; the struct is ours and as large as it says.
-        unsafe { vehicle_state(self.userdata, &raw mut state) };
+        call_back(|| unsafe { vehicle_state(self.userdata, &raw mut state) });
         VehicleState {
             speed_mps: Some(state.speed_mps).filter(|speed| speed.is_finite()),
             engaged: answer(state.driving_function_engaged),

@@ -24,6 +24,8 @@ pub const SWB_ERROR_POISONED: i32 = 6;
 pub const SWB_ERROR_ABI: i32 = 7;
 /// Result: a file that the config names cannot be read.
 pub const SWB_ERROR_FILE: i32 = 8;
+/// Result: the call came from within a callback, which must not call the library. Nothing was done.
+pub const SWB_ERROR_IN_CALLBACK: i32 = 9;
 /// Result of a step: there is no model to ask. The output says what the driver must do.
 pub const SWB_ERROR_NO_MODEL: i32 = 20;
 /// Result of a step: an input is missing, stale or not plausible; `faults` in the output says which.
@@ -87,6 +89,8 @@ pub(crate) enum Refusal {
     Panic { text: String },
     #[error("an earlier call on this vehicle met a defect in libswitchback; free the vehicle and open another")]
     Poisoned,
+    #[error("the call came from within a callback, which must not call the library")]
+    InCallback,
     #[error("the program was compiled for ABI {}.{}, this library has {SWB_ABI_MAJOR}.{SWB_ABI_MINOR}", wanted >> 16, wanted & 0xffff)]
     Abi { wanted: u32 },
     #[error("cannot read {what} {path}")]
@@ -112,6 +116,7 @@ impl Refusal {
             Self::Busy { .. } => SWB_ERROR_BUSY,
             Self::Panic { .. } => SWB_ERROR_PANIC,
             Self::Poisoned => SWB_ERROR_POISONED,
+            Self::InCallback => SWB_ERROR_IN_CALLBACK,
             Self::Abi { .. } => SWB_ERROR_ABI,
             Self::File { .. } => SWB_ERROR_FILE,
             Self::Vehicle(error) => number(error.number()),
@@ -147,6 +152,7 @@ fn name(result: i32) -> &'static CStr {
         SWB_ERROR_POISONED => c"SWB_ERROR_POISONED",
         SWB_ERROR_ABI => c"SWB_ERROR_ABI",
         SWB_ERROR_FILE => c"SWB_ERROR_FILE",
+        SWB_ERROR_IN_CALLBACK => c"SWB_ERROR_IN_CALLBACK",
         SWB_ERROR_NO_MODEL => c"SWB_ERROR_NO_MODEL",
         SWB_ERROR_INPUT => c"SWB_ERROR_INPUT",
         SWB_ERROR_MODEL => c"SWB_ERROR_MODEL",

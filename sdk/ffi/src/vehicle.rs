@@ -8,7 +8,7 @@ use std::sync::{Mutex, TryLockError};
 use switchback_sdk::drive::{DriveOutput, Faults, StepFault};
 use switchback_sdk::vehicle::{Driver, Vehicle};
 
-use crate::boundary::{enter, guard};
+use crate::boundary::{enter, guard, outside_callbacks};
 use crate::config::swb_vehicle_config;
 use crate::input::{StepArrays, swb_drive_input};
 use crate::log::LogSubscription;
@@ -38,6 +38,7 @@ impl swb_vehicle {
         let Some(vehicle) = (unsafe { vehicle.as_ref() }) else {
             return Err(Refusal::Null { what: "vehicle" });
         };
+        outside_callbacks()?;
         if vehicle.poisoned.load(Ordering::Acquire) {
             return Err(Refusal::Poisoned);
         }
@@ -77,6 +78,7 @@ impl swb_vehicle {
 ///
 /// - `SWB_ERROR_NULL`: `config`, `out` or a text that must not be NULL is NULL.
 /// - `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_VALUE`: as said there.
+/// - `SWB_ERROR_IN_CALLBACK`: as said there.
 /// - `SWB_ERROR_ABI`: `abi_version` has another major number than the library.
 /// - a number of the SDK: the store cannot be used or is in use by another process, a root file cannot be read, ONNX Runtime is missing.
 ///
@@ -91,6 +93,7 @@ pub unsafe extern "C" fn swb_vehicle_open(config: *const swb_vehicle_config, out
         }
         // SAFETY: *pointer*, checked above.
         unsafe { out.write(ptr::null_mut()) };
+        outside_callbacks()?;
         // SAFETY: passed on.
         let config = unsafe { memory::read("config", config) }?;
         // SAFETY: passed on.
@@ -109,7 +112,7 @@ pub unsafe extern "C" fn swb_vehicle_open(config: *const swb_vehicle_config, out
 /// Ends a vehicle: stops its threads, waits for them and releases everything. NULL is allowed and does nothing.
 ///
 /// An update that is under way goes on where it was when the vehicle is opened again. No other call on this handle may be running or
-/// follow. Not from within a callback. Blocks until the threads have ended, at most for a few seconds.
+/// follow. From within a callback it does nothing but set the text of `swb_last_error`. Blocks until the threads have ended, at most for a few seconds.
 ///
 /// # Safety
 /// `vehicle` is NULL or comes from `swb_vehicle_open` and has not been freed.
@@ -119,6 +122,7 @@ pub unsafe extern "C" fn swb_vehicle_free(vehicle: *mut swb_vehicle) {
         return;
     }
     enter(|| {
+        outside_callbacks()?;
         // SAFETY: *handle*: made by `Box::into_raw` in `swb_vehicle_open`, and given up by the caller here.
         drop(unsafe { Box::from_raw(vehicle) });
         Ok(())
@@ -136,8 +140,8 @@ pub unsafe extern "C" fn swb_vehicle_free(vehicle: *mut swb_vehicle) {
 /// - `SWB_OK`: `control_valid` is 1. `faults` may still name what was not perfect.
 /// - `SWB_ERROR_NO_MODEL`, `SWB_ERROR_INPUT`, `SWB_ERROR_MODEL`, `SWB_ERROR_DEADLINE`: the step was done, its answer must not be used.
 ///   `swb_last_error` names what was wrong first: which camera, signal or field and why, or which limit at which point.
-/// - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_VALUE`, `SWB_ERROR_BUSY`, `SWB_ERROR_PANIC`, `SWB_ERROR_POISONED`: the model
-///   was not asked; `SWB_FAULT_CALL` is set.
+/// - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_VALUE`, `SWB_ERROR_BUSY`, `SWB_ERROR_PANIC`, `SWB_ERROR_POISONED`,
+///   `SWB_ERROR_IN_CALLBACK`: the model was not asked; `SWB_FAULT_CALL` is set.
 ///
 /// # Safety
 /// `vehicle` is NULL or a live handle. `input` and `output` are NULL or point to structs as their `struct_size` says; everything that the
@@ -188,7 +192,7 @@ fn verdict(answer: &DriveOutput, fault: Option<StepFault>) -> Result<(), Refusal
 ///
 /// Any thread, at any time. Does not wait for an update or a step. `status` is written on success only.
 ///
-/// - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_POISONED`: as said there.
+/// - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_POISONED`, `SWB_ERROR_IN_CALLBACK`: as said there.
 ///
 /// # Safety
 /// `vehicle` is NULL or a live handle. `status` is NULL or points to a struct as its `struct_size` says.
@@ -209,7 +213,7 @@ pub unsafe extern "C" fn swb_vehicle_status(vehicle: *const swb_vehicle, status:
 /// Any thread, at any time; each event is given once. Never waits. The library keeps the newest events when nobody asks for long.
 /// `event` is written on success only.
 ///
-/// - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_POISONED`: as said there.
+/// - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_POISONED`, `SWB_ERROR_IN_CALLBACK`: as said there.
 ///
 /// # Safety
 /// `vehicle` is NULL or a live handle. `event` is NULL or points to a struct as its `struct_size` says.
@@ -230,7 +234,7 @@ pub unsafe extern "C" fn swb_vehicle_next_event(vehicle: *const swb_vehicle, eve
 ///
 /// Any thread but that of a callback. Blocks for up to `timeout_ms`; end it before `swb_vehicle_free`.
 ///
-/// - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_POISONED`: as said there.
+/// - `SWB_ERROR_NULL`, `SWB_ERROR_STRUCT_SIZE`, `SWB_ERROR_POISONED`, `SWB_ERROR_IN_CALLBACK`: as said there.
 ///
 /// # Safety
 /// `vehicle` is NULL or a live handle. `event` is NULL or points to a struct as its `struct_size` says.
@@ -251,7 +255,7 @@ pub unsafe extern "C" fn swb_vehicle_wait_event(vehicle: *const swb_vehicle, tim
 ///
 /// Any thread, at any time. Returns at once; events tell what comes of it.
 ///
-/// - `SWB_ERROR_NULL`, `SWB_ERROR_POISONED`: as said there.
+/// - `SWB_ERROR_NULL`, `SWB_ERROR_POISONED`, `SWB_ERROR_IN_CALLBACK`: as said there.
 ///
 /// # Safety
 /// `vehicle` is NULL or a live handle.
@@ -272,7 +276,7 @@ pub unsafe extern "C" fn swb_vehicle_check_now(vehicle: *mut swb_vehicle) -> i32
 ///
 /// Any thread, at any time. Returns at once; `SWB_EVENT_ACTIVATED` follows when it is done.
 ///
-/// - `SWB_ERROR_NULL`, `SWB_ERROR_POISONED`: as said there.
+/// - `SWB_ERROR_NULL`, `SWB_ERROR_POISONED`, `SWB_ERROR_IN_CALLBACK`: as said there.
 ///
 /// # Safety
 /// `vehicle` is NULL or a live handle.
