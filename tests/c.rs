@@ -226,17 +226,29 @@ fn callbacks_decide_and_an_update_waits_until_it_is_activated() {
     run(Command::new(program).arg(store.path()).args([desk.director_root(), desk.image_root()]).args([server.url(), &token]));
 }
 
-/// Builds the example as its README says.
-fn example_vehicle() -> PathBuf {
-    let out = scratch("example");
-    let to = format!("OUT={}", out.display());
+/// `make` in the example's folder, as its README says, into a folder of this name.
+fn make_example(out: &str) -> Command {
     let mut make = Command::new("make");
-    make.args(["-B", "-C", "examples/c-vehicle", &to]).current_dir(workspace()).env("PKG_CONFIG_PATH", prefix().join("lib/pkgconfig"));
+    let to = format!("OUT={}", scratch(out).display());
+    make.args(["-C", "examples/c-vehicle", &to]).current_dir(workspace()).env("PKG_CONFIG_PATH", prefix().join("lib/pkgconfig"));
     if !programs::is_installed("pkg-config") {
         make.arg(format!("SWITCHBACK_PREFIX={}", prefix().display()));
     }
-    run(&mut make);
-    out.join("c-vehicle")
+    make
+}
+
+fn example_vehicle() -> PathBuf {
+    run(make_example("example").arg("-B"));
+    scratch("example").join("c-vehicle")
+}
+
+#[test]
+fn the_example_is_built_anew_with_a_new_header() {
+    run(make_example("rebuilt").arg("-B"));
+    run(make_example("rebuilt").arg("-q"));
+    let header = fs::File::options().append(true).open(prefix().join("include/switchback.h")).unwrap();
+    header.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(1)).unwrap();
+    assert!(!make_example("rebuilt").arg("-q").status().unwrap().success(), "the program does not depend on the installed header");
 }
 
 #[test]
