@@ -402,7 +402,7 @@ pub struct Acceptance {
     pub default_tolerance: f32,
     /// Live frames that the model must pass in shadow before it may drive.
     pub shadow_frames: u32,
-    /// Largest lateral distance between its plan and the active one, m; where it has gone on for 1 s and for 12 m, or ends.
+    /// Largest lateral distance between its plan and the active one, m; where it has gone on for 1 s and for 10 m, or ends.
     pub shadow_lateral_max_m: f32,
     /// Frames of the trial after the swap, in which the previous model stays warm; at least 1.
     pub trial_frames: u32,
