@@ -25,8 +25,9 @@ pub(crate) struct Launch<'a> {
     pub(crate) program: &'a Path,
     pub(crate) arguments: Vec<String>,
     pub(crate) log_dir: &'a Path,
-    /// Raised for the vehicles in the background: on two cores twenty vehicles share what is one computer each on the road.
-    pub(crate) niceness: u8,
+    /// Raised for the vehicles in the background: on two cores twenty vehicles share what is one computer each on the road. Below zero it
+    /// is a wish: where the machine does not grant it, `nice` says so in the program's log and runs it as it is.
+    pub(crate) niceness: i8,
 }
 
 /// A running program. Dropping it ends it.
@@ -165,10 +166,10 @@ impl Drop for Process {
 }
 
 /// The program with what goes before it: the order to end with the demo, also when that is killed, and its priority.
-fn command(program: &Path, niceness: u8) -> Command {
+fn command(program: &Path, niceness: i8) -> Command {
     let nice = ["nice".to_owned(), "-n".to_owned(), niceness.to_string()];
     let words = END_WITH_PARENT.iter().filter(|_| can_end_with_parent()).map(|&word| word.to_owned());
-    let words: Vec<String> = words.chain(nice.into_iter().filter(|_| niceness > 0)).collect();
+    let words: Vec<String> = words.chain(nice.into_iter().filter(|_| niceness != 0)).collect();
     match words.split_first() {
         None => Command::new(program),
         Some((first, rest)) => {

@@ -90,7 +90,9 @@ impl Vehicle {
 
 /// Steps per second of the vehicles in the background: slower than the camera, so that twenty share two cores. Simulated time is the same.
 const BACKGROUND_HZ: &str = "10";
-const BACKGROUND_NICENESS: u8 = 10;
+const BACKGROUND_NICENESS: i8 = 10;
+/// Of the one that keeps the camera's pace: no other program of this machine may make it miss a frame, as none could on the road.
+const REAL_TIME_NICENESS: i8 = -10;
 
 impl Factory {
     /// Builds the vehicle and lets it drive off.
@@ -98,7 +100,7 @@ impl Factory {
         let csv = self.log_dir().join(format!("{}.csv", spec.id));
         let arguments = if spec.in_c { self.c_arguments(&spec, token, &csv) } else { self.rust_arguments(&spec, token, &csv) };
         let program = if spec.in_c { self.c_vehicle.clone() } else { self.programs.join("rust-vehicle") };
-        let niceness = if spec.in_c { 0 } else { BACKGROUND_NICENESS };
+        let niceness = if spec.in_c { REAL_TIME_NICENESS } else { BACKGROUND_NICENESS };
         let launch = Launch { name: &spec.id, program: &program, arguments, log_dir: &self.log_dir(), niceness };
         Ok(Vehicle { started: Instant::now(), withheld: None, process: Process::start(launch)?, log: FrameLog::new(&csv), spec })
     }
