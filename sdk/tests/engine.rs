@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::common::{Files, From, INPUTS, OUTPUTS, PATIENCE, Road, SPEED_BREAKS_MPS, Vehicle, write_tensors};
+use crate::common::{Files, From, INPUTS, OUTPUTS, PATIENCE, Road, SPEED_BREAKS_MPS, SPEED_MPS, Vehicle, write_tensors};
 use serde_json::json;
 use switchback_onnx::ElementType;
 use switchback_sdk::drive::{Faults, IntentCode, MinimalRisk, Mode, Signal, TakeoverLevel, TakeoverReason};
@@ -498,4 +498,24 @@ fn a_fault_of_the_inputs_names_the_field_and_both_values() {
     assert_eq!(vehicle.driver.fault().unwrap().to_string(), "the ego state is 400.0 ms old, -5 to 150 ms are allowed");
     vehicle.step();
     assert_eq!(vehicle.driver.fault(), None);
+}
+
+#[test]
+fn how_a_human_drives_does_not_end_a_trial() {
+    let mut vehicle = Vehicle::driving(&Road::default());
+    // Drives no faster than the human will; the model before has no such limit.
+    let limited = better().with("/envelope/speed_max_mps", json!(11.0)).with("/acceptance/trial_frames", json!(1_000_000));
+    vehicle.begin_trial(candidate(&limited));
+    vehicle.speed_mps = SPEED_BREAKS_MPS;
+    for _ in 0..10 {
+        let output = vehicle.step_with(|input| input.requested_mode = Mode::Standby);
+        assert!(output.control_valid && output.fell_back && output.model.generation == 1, "{:?}", output.faults);
+    }
+    vehicle.speed_mps = SPEED_MPS;
+    assert_eq!(vehicle.step().model.generation, 2);
+    assert!(vehicle.engine.poll_event().is_none());
+    // The one that drives must come back inside by itself.
+    vehicle.speed_mps = SPEED_BREAKS_MPS;
+    let event = vehicle.event_with(|output| assert!(output.control_valid));
+    assert!(matches!(event, EngineEvent::RolledBack { reason: RollBackReason::Envelope, .. }), "{event:?}");
 }

@@ -174,7 +174,9 @@ pub struct swb_drive_output {
     /// Time that the driver has, ms; 0 when nothing is asked.
     pub takeover_budget_ms: u32,
     /// The minimal risk manoeuvre that the vehicle should carry out: `SWB_MINIMAL_RISK_...`. The library asks, the vehicle acts.
-    /// It asks once the last valid output has run out, not in the first step without one.
+    /// It asks once the last valid output has run out, not in the first step without one. Once asked for, a manoeuvre stays asked for, also
+    /// in steps whose `control_valid` is 1 again and at standstill, until the driver overrides (`swb_driver_state.overrides`) or the requested mode is
+    /// `SWB_MODE_STANDBY` (UN R157: it ends with the driver).
     pub minimal_risk: u32,
     /// Mode that this output is meant for: `SWB_MODE_...`.
     pub mode: u32,

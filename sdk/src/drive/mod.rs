@@ -17,6 +17,7 @@ mod path;
 mod takeover;
 
 pub use clock::{Clock, MonotonicClock};
+pub(crate) use envelope::Bearing;
 pub use envelope::EnvelopeBreach;
 pub use error::ContractError;
 pub(crate) use fault::Found;
@@ -24,7 +25,7 @@ pub use fault::StepFault;
 pub use image::FrameUnfit;
 pub use input::{CameraFrame, DriveInput, DriverState, EgoState, Mode, PixelFormat, Route, RouteCommand, Signal};
 pub(crate) use inputs::InputLimits;
-pub(crate) use model::{Before, Model, Staging, onnx_element, recurrent_pairs};
+pub(crate) use model::{Before, Model, Staging, budget_ns, onnx_element, recurrent_pairs};
 pub use output::{
     ACTIONS_MAX, Control, DriveOutput, Faults, IDENTITY_TEXT_BYTES, IntentCode, MinimalRisk, ModelIdentity, TRAJECTORY_POINTS_MAX,
     Takeover, TakeoverLevel, TakeoverReason, TrajectoryPoint,

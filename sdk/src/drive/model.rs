@@ -3,7 +3,7 @@
 use switchback_onnx::{ElementType as OnnxElement, RecurrentPair, Session, TensorInfo};
 use switchback_signing::bundle::contract::{CONTRACT_VERSION, Contract, ElementType, Envelope, Platform};
 
-use super::envelope::{Motion, breach};
+use super::envelope::{Bearing, Motion, breach};
 use super::inputs::{Filled, InputLimits, InputPlan, InputState, Tensors};
 use super::outputs::OutputPlan;
 use super::{Clock, ContractError, DriveInput, DriveOutput, Faults, Found, ModelIdentity};
@@ -75,7 +75,7 @@ impl Model {
         output: &mut DriveOutput,
     ) -> Found {
         let filled = self.inputs.fill(input, limits, &mut self.state, &mut self.session);
-        let moment = Moment { speed_mps: input.ego.speed_mps, time_ns: input.time_ns, filled };
+        let moment = Moment::new(input, filled);
         self.complete(&moment, before, clock, output)
     }
 
@@ -128,7 +128,8 @@ impl Model {
         }
         if let Some(envelope) = &self.envelope {
             let points = output.trajectory_points as usize;
-            let motion = Motion { speed_mps: moment.speed_mps, before: before.and_then(|before| self.since(before, moment.time_ns)) };
+            let before = before.and_then(|before| self.since(before, moment.time_ns));
+            let motion = Motion { speed_mps: moment.speed_mps, yaw_rate_radps: moment.yaw_rate_radps, before };
             if let Some(breach) = breach(envelope, motion, output.control, &output.trajectory[..points], self.outputs.stated()) {
                 answer.note(Faults::ENVELOPE, breach.into());
             }
@@ -180,6 +181,12 @@ impl Model {
         self.step_ns
     }
 
+    /// The time that the model itself may take for a step whose input is that old: what is left of the deadline, and half of the deadline at
+    /// least. An input that ate more than the other half comes from a slow camera, and would make any model late.
+    pub(crate) fn budget_ns(&self, age_ns: i64) -> i64 {
+        budget_ns(self.deadline_ns, age_ns)
+    }
+
     /// The model's own words of its last run.
     pub(crate) fn language(&self) -> impl Iterator<Item = &str> {
         self.outputs.language(&self.session)
@@ -190,8 +197,15 @@ impl Model {
 #[derive(Clone, Debug)]
 struct Moment {
     speed_mps: f32,
+    yaw_rate_radps: f32,
     time_ns: i64,
     filled: Filled,
+}
+
+impl Moment {
+    fn new(input: &DriveInput<'_>, filled: Filled) -> Self {
+        Self { speed_mps: input.ego.speed_mps, yaw_rate_radps: input.ego.yaw_rate_radps, time_ns: input.time_ns, filled }
+    }
 }
 
 /// Inputs of one step, prepared on the driving thread for a model that another thread runs, and what the active model answered.
@@ -228,14 +242,24 @@ impl Staging {
     pub(crate) fn fill(&mut self, input: &DriveInput<'_>, limits: &InputLimits, begun_ns: u64, reference: &DriveOutput) {
         self.begun_ns = begun_ns;
         let filled = self.plan.fill(input, limits, &mut self.state, &mut self.tensors);
-        self.moment = Some(Moment { speed_mps: input.ego.speed_mps, time_ns: input.time_ns, filled });
+        self.moment = Some(Moment::new(input, filled));
         self.reference = *reference;
     }
 
-    /// Time of the step that was prepared.
-    pub(crate) fn time_ns(&self) -> Option<i64> {
-        self.moment.as_ref().map(|moment| moment.time_ns)
+    /// The vehicle in the step that was prepared.
+    pub(crate) fn bearing(&self) -> Option<Bearing> {
+        self.moment.as_ref().map(|moment| Bearing {
+            time_ns: moment.time_ns,
+            mode: self.reference.mode,
+            speed_mps: moment.speed_mps,
+            yaw_rate_radps: moment.yaw_rate_radps,
+        })
     }
+}
+
+/// See [`Model::budget_ns`].
+pub(crate) fn budget_ns(deadline_ns: i64, age_ns: i64) -> i64 {
+    deadline_ns.saturating_sub(age_ns.max(0)).max(deadline_ns / 2)
 }
 
 /// The recurrent pairs of a contract, for opening the session.

@@ -39,7 +39,8 @@ pub struct DriveOutput {
     pub actions_len: u32,
     /// Whether and how soon the driver must take over.
     pub takeover: Takeover,
-    /// The minimal risk manoeuvre that the SDK asks for; the vehicle executes it (ISO 23793-1).
+    /// The minimal risk manoeuvre that the SDK asks for; the vehicle executes it (ISO 23793-1). Once asked for it stays, also when control is
+    /// valid again and when the vehicle stands, until the driver overrides or the mode returns to standby (UN R157).
     pub minimal_risk: MinimalRisk,
     /// What went wrong in this step: bits of [`Faults`].
     pub faults: Faults,

@@ -20,8 +20,10 @@ const TURN_WINDOW_S: f32 = 0.5;
 const CHORD_MIN_M: f32 = 2.0;
 /// How exact a position of a plan is against its neighbors. A difference of two is good to twice, a second difference to four times that.
 const POSITION_SLACK_M: f32 = 0.1;
-/// How exact a stated speed is.
-const SPEED_SLACK_MPS: f32 = 0.2;
+/// How exact a stated speed is, and how far a vehicle that holds the speed limit swings above it (a descent, a gust).
+pub(super) const SPEED_SLACK_MPS: f32 = 0.2;
+/// How fast a vehicle that is above the speed limit must come back at least: what drag and the engine do without the brake.
+pub(super) const RETURN_MPS2: f32 = 0.5;
 /// How exact a stated heading is.
 const HEADING_SLACK_RAD: f32 = 0.02;
 /// How well a plan joins the vehicle's own motion, which it knows late and from pixels; the worst of the plans above is 0.5 m off.
@@ -83,17 +85,27 @@ impl Path<'_> {
 
     /// Stated speeds, and the mean speed over each [`TURN_WINDOW_S`].
     fn too_fast(&self, envelope: &Envelope) -> Option<EnvelopeBreach> {
-        let max = envelope.speed_max_mps;
-        let stated = || (1..).zip(self.points).find_map(|(point, p)| over("speed_max_mps", p.speed_mps.abs(), max, 0.0, Some(point)));
+        let max = |time_s: f32| self.speed_max_mps(envelope, time_s);
+        let stated =
+            || (1..).zip(self.points).find_map(|(point, p)| over("speed_max_mps", p.speed_mps.abs(), max(p.time_s), 0.0, Some(point)));
         let n = self.steps(TURN_WINDOW_S).min(self.points.len());
         let implied = || {
             let time_s = self.time_s(n);
             self.ends(n).find_map(|k| {
                 let mean = self.chord(k - n, k).length_m / time_s;
-                over("speed_max_mps", mean, max, 2.0 * POSITION_SLACK_M / time_s, self.number(k))
+                // The way of a window begins at its beginning, where the vehicle may be faster than at its end.
+                over("speed_max_mps", mean, max(self.time_s(k - n)), 2.0 * POSITION_SLACK_M / time_s, self.number(k))
             })
         };
         stated().or_else(implied)
+    }
+
+    /// The speed that a plan may have at that time: the limit, or what is left of the vehicle's own speed above it. A vehicle that is too
+    /// fast already cannot be slower at once, and to refuse the plan that brakes would leave it without any. Within the slack it may stay.
+    fn speed_max_mps(&self, envelope: &Envelope, time_s: f32) -> f32 {
+        let over_mps = (self.speed_mps - envelope.speed_max_mps).max(0.0);
+        let slack_mps = over_mps.min(SPEED_SLACK_MPS);
+        envelope.speed_max_mps + slack_mps + (over_mps - RETURN_MPS2 * time_s).max(0.0)
     }
 
     /// Each point can be reached from the present speed: `d = v t + a t^2 / 2`. Braking is judged within the first window only; later the
@@ -292,6 +304,30 @@ mod tests {
         }
         check(10.0, &arc(10.0, 0.0, -0.08, 20, 0.1), STATED, Some(("lateral_acceleration_max_mps2", 5)));
         check(3.0, &arc(3.0, 0.0, 0.4, 20, 0.1), STATED, Some(("curvature_max_1pm", 9)));
+    }
+
+    #[test]
+    fn a_vehicle_above_the_speed_limit_may_come_back_below_it_but_not_stay_or_go_faster() {
+        for stated in [STATED, Stated::default()] {
+            for (points, step_s) in [(20, 0.1), (64, 0.05), (6, 0.5), (4, 1.0), (1, 0.1)] {
+                // A swing above the limit, and a driver who hands over far above it.
+                check(20.04, &arc(20.04, -2.6, 0.0, points, step_s), stated, None);
+                check(20.04, &arc(20.04, 0.0, 0.0, points, step_s), stated, None);
+                check(22.0, &arc(22.0, -0.5, 0.0, points, step_s), stated, None);
+                check(35.0, &arc(35.0, -5.0, 0.0, points, step_s), stated, None);
+            }
+            check(20.04, &arc(20.04, 2.0, 0.0, 20, 0.1), stated, Some(("speed_max_mps", 1)));
+        }
+        check(22.0, &arc(22.0, 0.0, 0.0, 20, 0.1), STATED, Some(("speed_max_mps", 5)));
+        // The same by its positions alone.
+        let mut points = arc(22.0, 0.0, 0.0, 20, 0.1);
+        points.iter_mut().for_each(|point| point.speed_mps = 0.0);
+        check(22.0, &points, Stated::default(), Some(("speed_max_mps", 18)));
+        check(22.0, &arc(22.0, 1.0, 0.0, 20, 0.1), STATED, Some(("speed_max_mps", 2)));
+        // Back inside, the limit is what it was.
+        let mut points = arc(22.0, -5.0, 0.0, 20, 0.1);
+        points[19].speed_mps = 21.5;
+        check(22.0, &points, STATED, Some(("speed_max_mps", 20)));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use super::error::RollBackReason;
 use super::load::TestedSession;
 use super::shared::{Order, Report, Shared};
 use crate::drive::{
-    Before, Clock, DriveInput, DriveOutput, Faults, Found, InputLimits, Mode, ModelIdentity, Situation, Staging, StepFault, TakeoverLogic,
+    Bearing, Before, Clock, DriveInput, DriveOutput, Faults, Found, InputLimits, Mode, ModelIdentity, Situation, Staging, StepFault,
+    TakeoverLogic,
 };
 
 /// The stepping handle: one thread, one call per frame.
@@ -39,12 +40,13 @@ struct Trial {
     frames_left: u32,
     late_in_a_row: u32,
     inputs_missing_in_a_row: u32,
+    outside_in_a_row: u32,
 }
 
 /// A failure of the model on trial.
 #[derive(Clone, Copy, Debug)]
 enum Failure {
-    /// The previous model answers this step, if it can; the trial goes on. A lost frame is no fault of the model.
+    /// The previous model answers this step, if it can; the trial goes on. Neither a lost frame nor how a human drives is a fault of the model.
     Once,
     /// The trial is over.
     Final(RollBackReason),
@@ -99,7 +101,10 @@ impl Driver {
         self.answer(input, start, output);
         self.retire();
 
-        if output.control_valid {
+        if output.fell_back {
+            // The other model's output; the one that is active now may differ from it at once.
+            self.before = None;
+        } else if output.control_valid {
             self.before = Some(Before { acceleration_mps2: output.control.acceleration_mps2, time_ns: input.time_ns });
         }
         let situation = Situation { time_ns: input.time_ns, mode: input.requested_mode, overrides: input.driver.overrides };
@@ -142,7 +147,7 @@ impl Driver {
         match trial_frames {
             Some(frames) => {
                 self.previous = old;
-                self.trial = Some(Trial { frames_left: frames, late_in_a_row: 0, inputs_missing_in_a_row: 0 });
+                self.trial = Some(Trial { frames_left: frames, late_in_a_row: 0, inputs_missing_in_a_row: 0, outside_in_a_row: 0 });
                 self.shared.report(generation, Report::Swapped);
             }
             None => {
@@ -191,9 +196,9 @@ impl Driver {
             return;
         };
         let answer = active.model_mut().answer(input, &self.limits, self.before, &*self.clock, output);
-        let late = is_late(active, input, self.clock.now_ns().saturating_sub(start), output);
+        let late = is_slow(active, input, self.clock.now_ns().saturating_sub(start), output);
         output.faults.insert(answer.faults);
-        let failure = self.verdict(&answer, late);
+        let failure = self.verdict(&answer, bearing(input), late);
         self.fault = answer.cause;
         if let Some(failure) = failure {
             self.fall_back(input, failure, output);
@@ -202,23 +207,28 @@ impl Driver {
     }
 
     /// Whether the model on trial has just failed it. Counts the healthy frames on the way.
-    fn verdict(&mut self, answer: &Found, late: bool) -> Option<Failure> {
+    fn verdict(&mut self, answer: &Found, bearing: Bearing, late: bool) -> Option<Failure> {
         let trial = self.trial.as_mut()?;
         let faults = answer.faults;
         let missing = faults.intersects(Faults::OF_INPUT);
+        let outside = faults.contains(Faults::ENVELOPE);
+        let excused = outside && bearing.excuses(answer.cause.as_ref());
+        // A human may go on as he likes; a model that drives must come back inside.
+        let counts = excused && bearing.mode == Mode::Engaged;
+        trial.outside_in_a_row = if counts { trial.outside_in_a_row.saturating_add(1) } else { 0 };
         trial.late_in_a_row = if late { trial.late_in_a_row + 1 } else { 0 };
         trial.inputs_missing_in_a_row = if missing { trial.inputs_missing_in_a_row.saturating_add(1) } else { 0 };
         let failed = [
             (faults.contains(Faults::RUN_FAILED), RollBackReason::RunFailed),
             (faults.contains(Faults::NOT_FINITE), RollBackReason::NotFinite),
-            (faults.contains(Faults::ENVELOPE), RollBackReason::Envelope),
+            (outside && !excused || trial.outside_in_a_row >= self.failures_in_a_row_max, RollBackReason::Envelope),
             (trial.late_in_a_row >= self.failures_in_a_row_max, RollBackReason::Deadline),
             (trial.inputs_missing_in_a_row >= self.failures_in_a_row_max, RollBackReason::Inputs),
         ];
         if let Some(&(_, reason)) = failed.iter().find(|(failed, _)| *failed) {
             return Some(Failure::Final(reason));
         }
-        if missing {
+        if missing || excused {
             return Some(Failure::Once);
         }
         if !late && trial.frames_left > 0 {
@@ -241,9 +251,9 @@ impl Driver {
         } else {
             second.faults.insert(Faults::NO_MODEL);
         }
-        let inputs_alone = matches!(failure, Failure::Once | Failure::Final(RollBackReason::Inputs));
-        if inputs_alone && !second.control_valid {
-            // The previous model misses them too, or there is none: a camera failed, not the new model.
+        let blameless = matches!(failure, Failure::Once | Failure::Final(RollBackReason::Inputs));
+        if blameless && !second.control_valid {
+            // The previous model cannot answer either, or there is none: a camera failed, or a human drives too fast; not the new model.
             return;
         }
         second.run_ns = second.run_ns.saturating_add(output.run_ns);
@@ -290,9 +300,23 @@ impl Driver {
     }
 }
 
+fn bearing(input: &DriveInput<'_>) -> Bearing {
+    let ego = &input.ego;
+    Bearing { time_ns: input.time_ns, mode: input.requested_mode, speed_mps: ego.speed_mps, yaw_rate_radps: ego.yaw_rate_radps }
+}
+
+/// The output is late, whoever is to blame: its frame is older than the contract allows.
 fn is_late(session: &TestedSession, input: &DriveInput<'_>, elapsed_ns: u64, output: &DriveOutput) -> bool {
-    let age_ns = input.time_ns.saturating_sub(output.exposure_ns).max(0);
-    age_ns.saturating_add_unsigned(elapsed_ns) > session.model().deadline_ns()
+    age_ns(input, output).max(0).saturating_add_unsigned(elapsed_ns) > session.model().deadline_ns()
+}
+
+/// The model is to blame for it, and not a camera that delivers late: it took longer than what its trial is judged by.
+fn is_slow(session: &TestedSession, input: &DriveInput<'_>, elapsed_ns: u64, output: &DriveOutput) -> bool {
+    0i64.saturating_add_unsigned(elapsed_ns) > session.model().budget_ns(age_ns(input, output))
+}
+
+fn age_ns(input: &DriveInput<'_>, output: &DriveOutput) -> i64 {
+    input.time_ns.saturating_sub(output.exposure_ns)
 }
 
 impl fmt::Debug for Driver {

@@ -247,6 +247,14 @@ pub enum ShadowFailure {
         /// The contract's limit.
         lateral_max_m: f32,
     },
+    /// Outputs broke the envelope while the vehicle was driven, mostly by a human, in a way that puts any answer outside it.
+    #[error("{outside} of {frames} answers were outside the envelope as the vehicle was driven")]
+    Outside {
+        /// Answers outside the envelope.
+        outside: u32,
+        /// Frames so far.
+        frames: u32,
+    },
 }
 
 impl ShadowFailure {
@@ -260,6 +268,7 @@ impl ShadowFailure {
             Self::Late { .. } => 4144,
             Self::LowConfidence { .. } => 4145,
             Self::Apart { .. } => 4146,
+            Self::Outside { .. } => 4147,
         }
     }
 }

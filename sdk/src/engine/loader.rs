@@ -421,12 +421,12 @@ impl Loader {
 
 impl Candidate {
     fn shadow_frame(&mut self, staging: &Staging, clock: &dyn Clock) -> Result<Verdict, super::ShadowFailure> {
-        let (Some(shadow), Some(time_ns)) = (&mut self.shadow, staging.time_ns()) else { return Ok(Verdict::Continue) };
+        let (Some(shadow), Some(bearing)) = (&mut self.shadow, staging.bearing()) else { return Ok(Verdict::Continue) };
         self.newest = Some((staging.begun_ns, staging.reference.mode));
         let mut output = DriveOutput::default();
         let model = self.session.model_mut();
         match model.answer_staged(staging, shadow.before(), clock, &mut output) {
-            Some(answer) => shadow.judge(time_ns, &answer, &output, &staging.reference),
+            Some(answer) => shadow.judge(bearing, &answer, &output, &staging.reference),
             None => Ok(Verdict::Continue),
         }
     }

@@ -3,10 +3,11 @@
 use switchback_signing::bundle::contract::Acceptance;
 
 use super::error::ShadowFailure;
-use crate::drive::{Before, DriveOutput, Faults, Found, StepFault, TrajectoryPoint};
+use crate::drive::{Bearing, Before, DriveOutput, Faults, Found, StepFault, TrajectoryPoint, budget_ns};
 
-/// Frames of a hundred that may be late, unsure or apart: a machine hiccups, and a better model sometimes knows better. Errors,
-/// values that are not finite and broken envelopes are not forgiven once.
+/// Frames of a hundred that may be late, unsure, apart, or outside the envelope [because of how the vehicle is driven](Bearing::excuses): a
+/// machine hiccups, a better model sometimes knows better, and a human drives as he likes. Errors, values that are not finite and envelopes
+/// that the model breaks by itself are not forgiven once.
 const FORGIVEN_PERCENT: u32 = 10;
 
 /// How far ahead plans are compared at least: this long, s, and this far, m. By time alone a slow vehicle would look ahead so little that
@@ -26,6 +27,7 @@ pub(super) struct Shadow {
     late: u32,
     low: u32,
     apart: u32,
+    outside: u32,
     lateral_m: f32,
     /// The newest frame passed: the plans agree now.
     agrees: bool,
@@ -53,6 +55,7 @@ impl Shadow {
             late: 0,
             low: 0,
             apart: 0,
+            outside: 0,
             lateral_m: 0.0,
             agrees: false,
             before: None,
@@ -78,21 +81,27 @@ impl Shadow {
         self.lateral_m
     }
 
-    /// Judges the candidate's `output` for a step at `time_ns` that the active model answered with `reference`.
+    /// Judges the candidate's `output` for a step that the active model answered with `reference`.
     pub(super) fn judge(
         &mut self,
-        time_ns: i64,
+        bearing: Bearing,
         answer: &Found,
         output: &DriveOutput,
         reference: &DriveOutput,
     ) -> Result<Verdict, ShadowFailure> {
         self.agrees = false;
         self.frames = self.frames.saturating_add(1);
+        if answer.faults.within(Faults::OF_MODEL | Faults::OF_INPUT) == Faults::ENVELOPE && bearing.excuses(answer.cause.as_ref()) {
+            // It carries no answer to compare.
+            self.before = None;
+            self.outside += 1;
+            return self.forgive().map(|()| Verdict::Continue);
+        }
         if let Some(failure) = unforgivable(answer) {
             return Err(failure);
         }
-        self.before = Some(Before { acceleration_mps2: output.control.acceleration_mps2, time_ns });
-        self.agrees = self.is_good(time_ns, answer, output, reference);
+        self.before = Some(Before { acceleration_mps2: output.control.acceleration_mps2, time_ns: bearing.time_ns });
+        self.agrees = self.is_good(bearing.time_ns, answer, output, reference);
         if !self.agrees {
             return self.forgive().map(|()| Verdict::Continue);
         }
@@ -101,8 +110,8 @@ impl Shadow {
     }
 
     fn is_good(&mut self, time_ns: i64, answer: &Found, output: &DriveOutput, reference: &DriveOutput) -> bool {
-        let age_ns = time_ns.saturating_sub(output.exposure_ns).max(0);
-        let late = age_ns.saturating_add(output.run_ns as i64) > self.deadline_ns;
+        let age_ns = time_ns.saturating_sub(output.exposure_ns);
+        let late = output.run_ns as i64 > budget_ns(self.deadline_ns, age_ns);
         let low = answer.faults.contains(Faults::LOW_CONFIDENCE) && !reference.faults.contains(Faults::LOW_CONFIDENCE);
         let lateral_m = lateral_distance(output, reference);
         let apart = lateral_m > self.lateral_max_m;
@@ -115,7 +124,7 @@ impl Shadow {
 
     /// An error when more was wrong than is forgiven, of the kind that was wrong most often.
     fn forgive(&mut self) -> Result<(), ShadowFailure> {
-        let wrong = self.late.max(self.low).max(self.apart);
+        let wrong = self.late.max(self.low).max(self.apart).max(self.outside);
         // At least one in a short run. In a long one, while the candidate waits to be activated, the share counts.
         let forgiven = (self.frames_needed.max(self.frames) * FORGIVEN_PERCENT / 100).max(1);
         if wrong <= forgiven {
@@ -126,8 +135,10 @@ impl Shadow {
             ShadowFailure::Apart { apart: self.apart, frames, lateral_m: self.lateral_m, lateral_max_m: self.lateral_max_m }
         } else if wrong == self.late {
             ShadowFailure::Late { late: self.late, frames, deadline_ms: (self.deadline_ns / 1_000_000) as u32 }
-        } else {
+        } else if wrong == self.low {
             ShadowFailure::LowConfidence { low: self.low, frames }
+        } else {
+            ShadowFailure::Outside { outside: self.outside, frames }
         })
     }
 }
@@ -192,6 +203,9 @@ mod tests {
     #![allow(clippy::expect_used)]
 
     use super::*;
+    use crate::drive::{EnvelopeBreach, Mode};
+
+    const ENGAGED: Bearing = Bearing { time_ns: 0, mode: Mode::Engaged, speed_mps: 10.0, yaw_rate_radps: 0.0 };
 
     fn plan(speed_mps: f32, curvature_1pm: f32) -> DriveOutput {
         let mut output = DriveOutput { trajectory_points: 20, ..DriveOutput::default() };
@@ -247,7 +261,7 @@ mod tests {
     fn all_frames_must_pass_and_few_are_forgiven() {
         let mut shadow = Shadow::new(&acceptance(20), 50_000_000);
         let (same, apart) = (plan(10.0, 0.0), plan(10.0, 0.05));
-        let mut judge = |output: &DriveOutput| shadow.judge(0, &Found::default(), output, &same);
+        let mut judge = |output: &DriveOutput| shadow.judge(ENGAGED, &Found::default(), output, &same);
         assert_eq!(judge(&apart), Ok(Verdict::Continue));
         assert_eq!(judge(&apart), Ok(Verdict::Continue));
         for _ in 0..19 {
@@ -267,14 +281,52 @@ mod tests {
         let judge = |answer: &Found, run_ns: u64| {
             let mut shadow = Shadow::new(&acceptance(1), 50_000_000);
             let output = DriveOutput { run_ns, ..plan(10.0, 0.0) };
-            let first = shadow.judge(0, answer, &output, &plan(10.0, 0.0));
-            first.and_then(|_| shadow.judge(0, answer, &output, &plan(10.0, 0.0))).map_err(|failure| failure.number())
+            let first = shadow.judge(ENGAGED, answer, &output, &plan(10.0, 0.0));
+            first.and_then(|_| shadow.judge(ENGAGED, answer, &output, &plan(10.0, 0.0))).map_err(|failure| failure.number())
         };
         let with = |faults| Found { faults, cause: None };
         assert_eq!(judge(&with(Faults::NONE), 60_000_000), Err(4144));
+        assert_eq!(judge(&with(Faults::NONE), 50_000_000), Ok(Verdict::Continue));
         assert_eq!(judge(&with(Faults::LOW_CONFIDENCE), 0), Err(4145));
         assert_eq!(judge(&with(Faults::NOT_FINITE), 0), Err(4141));
         assert_eq!(judge(&with(Faults::ENVELOPE), 0), Err(4142));
         assert_eq!(judge(&with(Faults::CAMERA_MISSING), 0), Err(4143));
+    }
+
+    #[test]
+    fn a_slow_camera_is_not_the_models_lateness() {
+        let judge = |age_ns: i64, run_ns: u64| {
+            let mut shadow = Shadow::new(&acceptance(100), 50_000_000);
+            let output = DriveOutput { run_ns, exposure_ns: -age_ns, ..plan(10.0, 0.0) };
+            let _ = shadow.judge(ENGAGED, &Found::default(), &output, &plan(10.0, 0.0));
+            shadow.late
+        };
+        assert_eq!((judge(20_000_000, 30_000_000), judge(20_000_000, 31_000_000)), (0, 1));
+        // A camera that leaves 5 ms, or nothing, of the 50.
+        assert_eq!((judge(45_000_000, 25_000_000), judge(90_000_000, 25_000_000)), (0, 0));
+        assert_eq!(judge(90_000_000, 26_000_000), 1);
+    }
+
+    #[test]
+    fn what_a_human_drives_beyond_the_envelope_is_forgiven_like_a_late_frame_and_not_condemned() {
+        let breach =
+            |limit| Found { faults: Faults::ENVELOPE, cause: Some(EnvelopeBreach { limit, found: 5.0, max: 4.0, point: None }.into()) };
+        let by_human = Bearing { mode: Mode::Standby, ..ENGAGED };
+        let mut shadow = Shadow::new(&acceptance(20), 50_000_000);
+        let (none, same) = (DriveOutput::default(), plan(10.0, 0.0));
+        let bend = breach("lateral_acceleration_max_mps2");
+        for _ in 0..2 {
+            assert_eq!(shadow.judge(by_human, &bend, &none, &same), Ok(Verdict::Continue));
+            assert!(!shadow.agrees() && shadow.before().is_none(), "it is not swapped in, nor its next jerk judged, from here");
+        }
+        let failure = shadow.judge(by_human, &bend, &none, &same).expect_err("more than a tenth of 20");
+        assert_eq!(
+            (failure.number(), failure.to_string().as_str()),
+            (4147, "3 of 3 answers were outside the envelope as the vehicle was driven")
+        );
+        for (bearing, answer) in [(ENGAGED, bend), (by_human, breach("curvature_max_1pm"))] {
+            let failure = Shadow::new(&acceptance(20), 50_000_000).judge(bearing, &answer, &none, &same);
+            assert_eq!(failure.map_err(|failure| failure.number()), Err(4142));
+        }
     }
 }

@@ -126,9 +126,9 @@ pub(super) fn blame_of_refusal(refusal: &Refusal) -> Blame {
         | Refusal::Memory { .. }
         | Refusal::WarmUp(_)
         | Refusal::SelfTest(SelfTestError::Unreadable { .. })
-        | Refusal::Shadow(ShadowFailure::Late { .. } | ShadowFailure::LowConfidence { .. } | ShadowFailure::Inputs(_)) => {
-            Blame::Circumstances
-        }
+        | Refusal::Shadow(
+            ShadowFailure::Late { .. } | ShadowFailure::LowConfidence { .. } | ShadowFailure::Inputs(_) | ShadowFailure::Outside { .. },
+        ) => Blame::Circumstances,
         _ => Blame::Release,
     }
 }
@@ -180,6 +180,7 @@ mod tests {
             (ShadowFailure::Late { late: 2, frames: 10, deadline_ms: 50 }.into(), Blame::Circumstances),
             (ShadowFailure::LowConfidence { low: 2, frames: 10 }.into(), Blame::Circumstances),
             (ShadowFailure::Inputs(None).into(), Blame::Circumstances),
+            (ShadowFailure::Outside { outside: 3, frames: 20 }.into(), Blame::Circumstances),
             (apart.into(), Blame::Release),
             (ShadowFailure::NotFinite.into(), Blame::Release),
             (ShadowFailure::Envelope(None).into(), Blame::Release),
