@@ -325,6 +325,10 @@
 #define SWB_EVENT_RECOVERED 8
 /** Event: the confirmed model cannot be used; nothing drives until there is another one. */
 #define SWB_EVENT_MODEL_LOST 9
+/** Event: the confirmed model could be used after all, and drives. */
+#define SWB_EVENT_MODEL_RESTORED 10
+/** Event: the vehicle's clock is behind a time that the vehicle has seen, by `swb_status.clock_behind_s`. Told once until it is right again. */
+#define SWB_EVENT_CLOCK_BEHIND 11
 /** Event: of a kind that this header does not know yet. */
 #define SWB_EVENT_OTHER 1000
 
@@ -454,6 +458,13 @@ typedef struct {
   swb_consent_fn consent;
   /** Tells the state of the vehicle; NULL: known only from the modes and speeds of the steps. */
   swb_vehicle_state_fn vehicle_state;
+  /**
+   * 1: also addresses without encryption are taken that lead out of this computer. Only for a network that nobody else is on, such as a
+   * test bench: whoever is on it reads the enrollment token and can enroll in the vehicle's place. 0: such an address is refused.
+   */
+  uint32_t allow_plain_http;
+  /** Zero. */
+  uint32_t reserved;
 } swb_vehicle_config;
 
 /** One camera image, of any size: it is scaled to what the model reads. */
@@ -645,7 +656,9 @@ typedef struct {
   uint32_t takeover_budget_ms;
   /**
    * The minimal risk manoeuvre that the vehicle should carry out: `SWB_MINIMAL_RISK_...`. The library asks, the vehicle acts.
-   * It asks once the last valid output has run out, not in the first step without one.
+   * It asks once the last valid output has run out, not in the first step without one. Once asked for, a manoeuvre stays asked for, also
+   * in steps whose `control_valid` is 1 again and at standstill, until the driver overrides (`swb_driver_state.overrides`) or the requested mode is
+   * `SWB_MODE_STANDBY` (UN R157: it ends with the driver).
    */
   uint32_t minimal_risk;
   /** Mode that this output is meant for: `SWB_MODE_...`. */
@@ -685,7 +698,7 @@ typedef struct {
   uint32_t progress_permille;
   /** Completed questions to the server since the start. */
   uint64_t checks;
-  /** 1: the server knows the vehicle, as far as the vehicle knows. */
+  /** 1: the server knows the vehicle: it enrolled, or the server answered it since the start. */
   uint8_t enrolled;
   /** 1: the update side works. It stops only by a defect; steps go on then. */
   uint8_t running;
@@ -709,6 +722,11 @@ typedef struct {
   char reason[SWB_REASON_BYTES];
   /** The same in words, UTF-8, closed by a zero byte. */
   char text[SWB_TEXT_BYTES];
+  /**
+   * Seconds by which the vehicle's clock is behind the latest time at which metadata was verified; 0 when it is not. While it is behind,
+   * expiry is judged by that time.
+   */
+  uint64_t clock_behind_s;
 } swb_status;
 
 /** Something that happened. Set `struct_size`; `swb_vehicle_next_event` writes the rest. */
@@ -892,7 +910,7 @@ int32_t swb_vehicle_check_now(swb_vehicle *vehicle);
 /**
  * Lets the model that is armed take over at the next frame. Meant for `SWB_ACTIVATE_MANUALLY`; with the other policies it hurries them.
  *
- * Any thread, at any time. Returns at once; `SWB_EVENT_ACTIVATED` follows when it is done.
+ * Any thread, at any time. Returns at once; `SWB_EVENT_UPDATE` with `SWB_UPDATE_TRIAL` follows when it is done.
  *
  * - `SWB_ERROR_NULL`, `SWB_ERROR_POISONED`, `SWB_ERROR_IN_CALLBACK`: as said there.
  *

@@ -30,6 +30,18 @@ fn every_function_of_the_header_is_allowed_and_no_other() {
     assert_eq!(functions(&header), listed, "sdk/ffi/symbols.txt is not the header's list of functions");
 }
 
+#[test]
+fn every_constant_that_a_comment_of_the_header_names_is_defined() {
+    let header = fs::read_to_string(base().join("include/switchback.h")).unwrap();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let defined: Vec<&str> = header.lines().filter_map(|line| line.strip_prefix("#define ")?.split(|c| !is_name(c)).next()).collect();
+    let named = header.split(|c| !is_name(c)).filter(|word| word.starts_with("SWB_"));
+    // `SWB_FAULT_...` stands for a group.
+    let is_defined = |name: &&str| defined.iter().any(|other| if name.ends_with('_') { other.starts_with(*name) } else { other == name });
+    let undefined: Vec<&str> = named.filter(|name| !is_defined(name)).collect();
+    assert!(undefined.is_empty(), "the header names what it does not define: {undefined:?}");
+}
+
 /// Names before an opening parenthesis at the start of a declaration, sorted.
 fn functions(header: &str) -> Vec<&str> {
     let mut found: Vec<&str> = header

@@ -87,12 +87,17 @@ pub struct swb_vehicle_config {
     pub consent: swb_consent_fn,
     /// Tells the state of the vehicle; NULL: known only from the modes and speeds of the steps.
     pub vehicle_state: swb_vehicle_state_fn,
+    /// 1: also addresses without encryption are taken that lead out of this computer. Only for a network that nobody else is on, such as a
+    /// test bench: whoever is on it reads the enrollment token and can enroll in the vehicle's place. 0: such an address is refused.
+    pub allow_plain_http: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 // SAFETY: `repr(C)`, its size first; integers, raw pointers and optional function pointers.
 unsafe impl CallerStruct for swb_vehicle_config {
     const NAME: &'static str = "swb_vehicle_config";
-    const SIZE_MIN: usize = 192;
+    const SIZE_MIN: usize = 200;
 }
 
 const _: () = assert!(size_of::<swb_vehicle_config>() == <swb_vehicle_config as CallerStruct>::SIZE_MIN);
@@ -107,6 +112,11 @@ impl swb_vehicle_config {
             return Err(Refusal::Abi { wanted: self.abi_version });
         }
         let activation = self.activation()?;
+        let allow_plain_http = match self.allow_plain_http {
+            0 => false,
+            1 => true,
+            value => return Err(Refusal::Value { what: "swb_vehicle_config.allow_plain_http", value: value.into() }),
+        };
         let optional = |what, pointer| -> Result<Option<String>, Refusal> {
             // SAFETY: *text*, passed on.
             let text = unsafe { memory::text(what, pointer) }?;
@@ -134,6 +144,7 @@ impl swb_vehicle_config {
         config.tls_roots_pem =
             optional("swb_vehicle_config.tls_roots", self.tls_roots)?.map(|path| file("swb_vehicle_config.tls_roots", path)).transpose()?;
         config.activation = activation;
+        config.allow_plain_http = allow_plain_http;
         if self.poll_interval_s != 0 {
             config.poll_interval = Duration::from_secs(self.poll_interval_s.into());
         }

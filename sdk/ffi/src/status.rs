@@ -61,6 +61,10 @@ pub const SWB_EVENT_ENROLLMENT_FAILED: u32 = 7;
 pub const SWB_EVENT_RECOVERED: u32 = 8;
 /// Event: the confirmed model cannot be used; nothing drives until there is another one.
 pub const SWB_EVENT_MODEL_LOST: u32 = 9;
+/// Event: the confirmed model could be used after all, and drives.
+pub const SWB_EVENT_MODEL_RESTORED: u32 = 10;
+/// Event: the vehicle's clock is behind a time that the vehicle has seen, by `swb_status.clock_behind_s`. Told once until it is right again.
+pub const SWB_EVENT_CLOCK_BEHIND: u32 = 11;
 /// Event: of a kind that this header does not know yet.
 pub const SWB_EVENT_OTHER: u32 = 1000;
 
@@ -76,7 +80,7 @@ pub struct swb_status {
     pub progress_permille: u32,
     /// Completed questions to the server since the start.
     pub checks: u64,
-    /// 1: the server knows the vehicle, as far as the vehicle knows.
+    /// 1: the server knows the vehicle: it enrolled, or the server answered it since the start.
     pub enrolled: u8,
     /// 1: the update side works. It stops only by a defect; steps go on then.
     pub running: u8,
@@ -100,6 +104,9 @@ pub struct swb_status {
     pub reason: [c_char; SWB_REASON_BYTES],
     /// The same in words, UTF-8, closed by a zero byte.
     pub text: [c_char; SWB_TEXT_BYTES],
+    /// Seconds by which the vehicle's clock is behind the latest time at which metadata was verified; 0 when it is not. While it is behind,
+    /// expiry is judged by that time.
+    pub clock_behind_s: u64,
 }
 
 /// Something that happened. Set `struct_size`; `swb_vehicle_next_event` writes the rest.
@@ -131,7 +138,7 @@ pub struct swb_event {
 // SAFETY: `repr(C)`, its size first; integers and arrays and structs of these.
 unsafe impl CallerStruct for swb_status {
     const NAME: &'static str = "swb_status";
-    const SIZE_MIN: usize = 584;
+    const SIZE_MIN: usize = 592;
 }
 
 // SAFETY: as above.
@@ -163,6 +170,8 @@ pub extern "C" fn swb_event_name(kind: u32, update: u32) -> *const c_char {
         SWB_EVENT_ENROLLMENT_FAILED => c"enrollment-failed",
         SWB_EVENT_RECOVERED => c"recovered",
         SWB_EVENT_MODEL_LOST => c"model-lost",
+        SWB_EVENT_MODEL_RESTORED => c"model-restored",
+        SWB_EVENT_CLOCK_BEHIND => c"clock-behind",
         SWB_EVENT_OTHER => c"other",
         _ => c"unknown",
     };
@@ -253,6 +262,7 @@ impl From<&Status> for swb_status {
             reserved2: 0,
             reason: told.reason,
             text: told.text,
+            clock_behind_s: status.clock_behind_s,
         }
     }
 }
@@ -288,6 +298,7 @@ fn finding_text(finding: &Finding) -> String {
         Finding::TrialInterrupted { tries_left, .. } => format!("an interrupted trial is repeated, {tries_left} more may begin"),
         Finding::TrialGivenUp { .. } => "every trial of the release was interrupted; it is given up".to_owned(),
         Finding::LoadGivenUp { .. } => "every load of the release ended with the process; it is given up".to_owned(),
+        Finding::ShadowGivenUp { .. } => "every shadow run of the release ended with the process; it is given up".to_owned(),
         Finding::LeftoversRemoved { files } => format!("{files} files that belonged to nothing were removed"),
         _ => "the disk was not as an orderly end leaves it".to_owned(),
     }
@@ -305,6 +316,8 @@ fn kind(kind: &EventKind) -> (u32, u32) {
         EventKind::EnrollmentFailed => (SWB_EVENT_ENROLLMENT_FAILED, 0),
         EventKind::Recovered(_) => (SWB_EVENT_RECOVERED, 0),
         EventKind::ModelLost => (SWB_EVENT_MODEL_LOST, 0),
+        EventKind::ModelRestored => (SWB_EVENT_MODEL_RESTORED, 0),
+        EventKind::ClockBehind => (SWB_EVENT_CLOCK_BEHIND, 0),
         _ => (SWB_EVENT_OTHER, 0),
     }
 }

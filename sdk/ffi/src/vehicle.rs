@@ -274,7 +274,7 @@ pub unsafe extern "C" fn swb_vehicle_check_now(vehicle: *mut swb_vehicle) -> i32
 
 /// Lets the model that is armed take over at the next frame. Meant for `SWB_ACTIVATE_MANUALLY`; with the other policies it hurries them.
 ///
-/// Any thread, at any time. Returns at once; `SWB_EVENT_ACTIVATED` follows when it is done.
+/// Any thread, at any time. Returns at once; `SWB_EVENT_UPDATE` with `SWB_UPDATE_TRIAL` follows when it is done.
 ///
 /// - `SWB_ERROR_NULL`, `SWB_ERROR_POISONED`, `SWB_ERROR_IN_CALLBACK`: as said there.
 ///
