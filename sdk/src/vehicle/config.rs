@@ -121,7 +121,7 @@ impl Identity {
     }
 }
 
-/// That the provisioned roots are roots. Found here it is an error of whoever built the vehicle; found later it is a vehicle that has
+/// That the provisioned roots are roots. (That they are not exchanged is seen before the token is used.) Found here it is an error of whoever built the vehicle; found later it is a vehicle that has
 /// used up its token and can never update.
 pub(super) fn verify_anchors(anchors: &TrustAnchors) -> Result<(), VehicleError> {
     parsed("anchors", anchors.verify())

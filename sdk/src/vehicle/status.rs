@@ -36,7 +36,7 @@ pub struct Status {
     /// Seconds by which the vehicle's clock is behind the latest time at which metadata was verified; 0 when it is not. While it is
     /// behind, expiry is judged by that time.
     pub clock_behind_s: u64,
-    /// The vehicle is known to the server, as far as the vehicle knows.
+    /// The server knows the vehicle: it enrolled, now or in an earlier run, or the Director has answered it since the start.
     pub enrolled: bool,
     /// The update thread runs. It ends only when the vehicle is closed, or by a defect.
     pub running: bool,

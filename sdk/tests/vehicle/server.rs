@@ -162,6 +162,34 @@ fn a_vehicle_with_a_used_token_says_so_and_keeps_its_model() {
 }
 
 #[test]
+fn a_vehicle_without_a_token_is_enrolled_once_the_director_has_answered_it() {
+    let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
+    let without_token = || VehicleConfig { enrollment_token: None, ..config(&server, store.path()) };
+    let mut car = Car::open_with(without_token(), callbacks());
+    let event = car.drive_until(|kind| *kind == EventKind::CheckFailed, |_| {});
+    assert!(event.reason.unwrap().text.contains("401") && !car.vehicle.status().enrolled);
+    drop(car);
+    // Enrolled otherwise, with the key that is in its store.
+    Car::open(&server, store.path()).drive_until(|kind| *kind == EventKind::Enrolled, |_| {});
+    std::fs::remove_file(store.path().join("keys/enrolled")).unwrap();
+    let mut car = Car::open_with(without_token(), callbacks());
+    car.drive_until(|kind| *kind == EventKind::Checked, |_| {});
+    assert!(car.vehicle.status().enrolled);
+}
+
+#[test]
+fn exchanged_roots_do_not_use_up_the_token() {
+    let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
+    let mut exchanged = config(&server, store.path());
+    std::mem::swap(&mut exchanged.anchors.director_root, &mut exchanged.anchors.image_root);
+    let mut car = Car::open_with(exchanged, callbacks());
+    let event = car.drive_until(|kind| *kind == EventKind::EnrollmentFailed, |_| {});
+    let text = event.reason.unwrap().text;
+    assert!(text.contains("are the two roots exchanged?"), "{text}");
+    assert!(server.lock().vehicle_key.is_none() && !car.vehicle.status().enrolled);
+}
+
+#[test]
 fn what_cannot_be_opened_says_why() {
     let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
     let fails = |change: &dyn Fn(&mut VehicleConfig)| {

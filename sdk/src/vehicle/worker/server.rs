@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use switchback_signing::{
     metadata::vehicle::{EnrollmentRequest, Reason, ReleaseRef, UpdateState},
     time::UnixTime,
-    trust::{Attack, Installed, Outcome, ReleaseFloor, TrustError, VerifiedTarget},
+    trust::{Attack, FetchRequest, Installed, Outcome, ReleaseFloor, Repository, TrustError, VerifiedTarget},
 };
 
 use super::{
@@ -18,7 +18,7 @@ use crate::{
     update::{Input, Offer},
     vehicle::{
         Event, EventKind, check, reason,
-        reason::CLOCK_BEHIND,
+        reason::{CLOCK_BEHIND, ROOTS_EXCHANGED},
         report::{self, Facts, release_of},
     },
 };
@@ -38,14 +38,22 @@ const ENROLLED_FILE: &str = "enrolled";
 
 impl Worker {
     pub(super) fn take_up_enrollment(&mut self) {
-        let known = self.config.enrollment_token.is_none() || matches!(self.store.read_document(Folder::Keys, ENROLLED_FILE), Ok(Some(_)));
-        if !known {
+        let known = matches!(self.store.read_document(Folder::Keys, ENROLLED_FILE), Ok(Some(_)));
+        if !known && self.config.enrollment_token.is_some() {
             self.enroll = Task::due_now();
         }
+        // Without a token it may have been enrolled otherwise: the Director's first answer will tell.
         self.board.change(|status| status.enrolled = known);
     }
 
     pub(super) fn enroll(&mut self) {
+        if self.roots_are_exchanged() {
+            // Asked again, in case it was the Image repository that answered with the wrong root.
+            self.enroll.failed(None);
+            let text = "the Image repository's root is the one that this vehicle has for the Director: are the two roots exchanged? \
+                        The enrollment token was not used";
+            return self.fail_check(EventKind::EnrollmentFailed, reason::reason(ROOTS_EXCHANGED, "roots_exchanged", text));
+        }
         let request = EnrollmentRequest {
             token: self.config.enrollment_token.clone().unwrap_or_default(),
             vehicle_id: self.identity.vehicle_id.clone(),
@@ -78,6 +86,18 @@ impl Worker {
         }
     }
 
+    /// Nothing in a root says which repository it is of, but the Image repository shows its own to everybody. Looked at before the one-time
+    /// token is used up for a vehicle that could never update.
+    fn roots_are_exchanged(&mut self) -> bool {
+        let key = RequestKey { signer: &*self.key, now: self.now() };
+        let ours = &self.config.anchors.director_root;
+        let Some(version) = root_version(ours) else { return false };
+        let request =
+            FetchRequest { repository: Repository::Image, file_name: format!("{version}.root.json"), length_max: ours.len() as u64 };
+        // A server that cannot be reached, or has another root of that version, says nothing.
+        self.link.metadata(&request, key).is_ok_and(|theirs| theirs == *ours)
+    }
+
     pub(super) fn run_check(&mut self) {
         let confirmed = self.store.state().confirmed().and_then(|slot| self.store.state().slot(slot).occupant());
         let image_sha256 = confirmed.filter(|_| !self.refetches).map(|occupant| occupant.index_sha256);
@@ -99,6 +119,7 @@ impl Worker {
                 return;
             }
         };
+        let answered = !matches!(checked.outcome, Outcome::Refused(_));
         match (checked.outcome, checked.network) {
             (Outcome::Refused(TrustError::Unreachable { .. }), Some(error)) => {
                 self.check.failed(error.retry_after());
@@ -124,6 +145,8 @@ impl Worker {
         self.board.tell(event, |status| {
             status.check_failure = None;
             status.checks += 1;
+            // The Director makes metadata for vehicles that it knows.
+            status.enrolled |= answered;
         });
     }
 
@@ -260,6 +283,11 @@ impl Worker {
         let tenth = self.config.poll_interval / 10;
         self.config.poll_interval - tenth + tenth.mul_f64((random() & 0xffff) as f64 / 32_768.0)
     }
+}
+
+/// The version of a root whose signatures were verified at the start.
+fn root_version(root: &[u8]) -> Option<u64> {
+    serde_json::from_slice::<serde_json::Value>(root).ok()?.pointer("/signed/version")?.as_u64()
 }
 
 /// The time between two polls, as the server asks for it and within bounds.
