@@ -20,7 +20,7 @@
 #include "options.h"
 #include "simulator.h"
 
-enum { FRAME_NS = 50 * 1000 * 1000, CAMERA_FRONT = 0, EXIT_NOT_REACHED = 3 };
+enum { FRAME_NS = 50 * 1000 * 1000, CAMERA_FRONT = 0, EXIT_OPTIONS = 2, EXIT_NOT_REACHED = 3, EXIT_NOT_ENROLLED = 4 };
 
 /* What the vehicle's own braking does when the library asks for a minimal risk manoeuvre: a firm, controllable stop. */
 static const float MINIMAL_RISK_ACCELERATION_MPS2 = -3.0f;
@@ -41,6 +41,7 @@ struct program {
   int64_t start_ns;
   float curvature_1pm; /* driven last */
   bool confirmed;      /* the version that --until-confirmed names */
+  bool not_enrolled;   /* the server refused the token, or the two roots are exchanged */
   /* Written by the driving thread, read by the callback on the library's thread. */
   _Atomic float speed_mps;
   atomic_bool engaged;
@@ -203,11 +204,25 @@ static void tell_events(struct program *program) {
     }
     printf("%8.2f s  %-12s %s %s  %s\n", seconds_since_start(program), swb_event_name(event.kind, event.update),
            event.model[0] ? event.model : "-", event.version[0] ? event.version : "-", event.text);
+    program->not_enrolled |= event.kind == SWB_EVENT_ENROLLMENT_FAILED;
     if (event.kind == SWB_EVENT_UPDATE && event.update == SWB_UPDATE_CONFIRMED && program->options.until_confirmed != NULL) {
       program->confirmed |= strcmp(event.version, program->options.until_confirmed) == 0;
     }
   }
   fflush(stdout);
+}
+
+/* Whether the server knows the vehicle; says why, if it does not. */
+static bool is_enrolled(struct program *program) {
+  swb_status status = {.struct_size = sizeof status};
+  if (swb_vehicle_status(program->vehicle, &status) != SWB_OK || (status.enrolled && !program->not_enrolled)) {
+    return true;
+  }
+  const struct options *options = &program->options;
+  fprintf(stderr, program->not_enrolled ? "c-vehicle: %s did not enroll at %s; is the --token unused, and for this --vehicle-id?\n"
+                                        : "c-vehicle: %s was not heard of at %s: no answer to it yet, or no --token\n",
+          options->vehicle_id, options->server);
+  return false;
 }
 
 /* Stands at the roadside with the camera running until a model answers: on its first day a vehicle has none. */
@@ -221,11 +236,17 @@ static bool wait_for_model(struct program *program, const struct observation *se
     if (result == SWB_OK) {
       return true;
     }
+    if (program->not_enrolled) {
+      /* A real vehicle is enrolled at the workshop; here there is nothing more to see. */
+      return false;
+    }
     if (result != SWB_ERROR_NO_MODEL) {
       print_error("a step while standing", result);
     }
   }
-  fprintf(stderr, "c-vehicle: no model within %.0f s\n", program->options.wait_model_s);
+  if (!stop_asked) {
+    fprintf(stderr, "c-vehicle: no model within %.0f s\n", program->options.wait_model_s);
+  }
   return false;
 }
 
@@ -313,17 +334,24 @@ static int run(struct program *program) {
     end = drive(program, &seen);
     tell_events(program);
   }
+  bool reached = program->options.until_confirmed != NULL ? program->confirmed : strcmp(end, "time") == 0 || strcmp(end, "road ended") == 0;
+  bool succeeded = reached || stop_asked;
+  if (!stop_asked && !program->confirmed && !is_enrolled(program)) {
+    end = "not-enrolled";
+  }
   swb_vehicle_free(program->vehicle);
   journal_summary(&program->journal, program->options.vehicle_id, end, seconds_since_start(program));
-  bool reached = program->options.until_confirmed != NULL ? program->confirmed : strcmp(end, "time") == 0 || strcmp(end, "road ended") == 0;
-  return reached || strcmp(end, "stopped") == 0 ? EXIT_SUCCESS : EXIT_NOT_REACHED;
+  if (strcmp(end, "not-enrolled") == 0) {
+    return EXIT_NOT_ENROLLED;
+  }
+  return succeeded ? EXIT_SUCCESS : EXIT_NOT_REACHED;
 }
 
 int main(int count, char **words) {
   /* Static, because the latency histogram is too large for a stack. */
   static struct program program;
   if (!options_parse(&program.options, count, words)) {
-    return count == 2 && strcmp(words[1], "--help") == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return count == 2 && strcmp(words[1], "--help") == 0 ? EXIT_SUCCESS : EXIT_OPTIONS;
   }
   struct sigaction stop = {.sa_handler = ask_to_stop}, ignore = {.sa_handler = SIG_IGN};
   sigaction(SIGINT, &stop, NULL);

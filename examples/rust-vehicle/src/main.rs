@@ -37,11 +37,16 @@ const NOT_ENROLLED: u8 = 4;
 fn main() -> ExitCode {
     let options = Options::parse();
     match run(&options) {
-        Ok(End::NotEnrolled) => {
-            eprintln!(
-                "rust-vehicle: {} did not enroll at {}; is the --token unused, and for this --vehicle-id?",
-                options.vehicle_id, options.server
-            );
+        Ok(end @ (End::Refused | End::NotEnrolled)) => {
+            let (vehicle, server) = (&options.vehicle_id, &options.server);
+            let problem = if end == End::Refused {
+                "did not enroll at the server; is the --token unused, and for this --vehicle-id?"
+            } else if options.token.is_none() {
+                "is not known to the server, or the server could not be reached; a first start needs a --token"
+            } else {
+                "did not enroll: the server could not be reached"
+            };
+            eprintln!("rust-vehicle: {vehicle} {problem} ({server})");
             ExitCode::from(NOT_ENROLLED)
         }
         Ok(End::Time) if options.until_version.is_some() => ExitCode::from(NOT_REACHED),
@@ -97,6 +102,9 @@ enum End {
     Stopped,
     Time,
     Confirmed,
+    /// The server refused the token.
+    Refused,
+    /// Until the end, no answer of the server to this vehicle.
     NotEnrolled,
 }
 
@@ -106,7 +114,7 @@ impl End {
             Self::Stopped => "stopped",
             Self::Time => "time",
             Self::Confirmed => "confirmed",
-            Self::NotEnrolled => "not-enrolled",
+            Self::Refused | Self::NotEnrolled => "not-enrolled",
         }
     }
 }
@@ -143,7 +151,7 @@ impl Drive {
             self.frame(due, period)?;
             let is_enrolled = self.tell_events();
             if !is_enrolled {
-                return Ok(End::NotEnrolled);
+                return Ok(End::Refused);
             }
             if stop.load(Ordering::Relaxed) {
                 return Ok(End::Stopped);
@@ -152,7 +160,6 @@ impl Drive {
                 return Ok(End::Confirmed);
             }
             if options.seconds.is_some_and(|seconds| self.started.elapsed().as_secs_f64() >= seconds) {
-                // Refused or never reached: either way the server does not know the vehicle.
                 return Ok(if self.vehicle.status().enrolled { End::Time } else { End::NotEnrolled });
             }
             // The next frame is due one period after this one was, however long this one took. Late frames are dropped, not queued.
