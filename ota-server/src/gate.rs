@@ -190,8 +190,9 @@ pub const fn is_for_good(reason_number: Option<u32>) -> bool {
     match (blame(reason_number), reason_number) {
         // No memory, no warm-up, a self-test that cannot be read.
         (Blame::Release, Some(4120 | 4123 | 4130
-        // In shadow: without inputs, late, not confident.
+        // In shadow: without inputs, late, not confident, outside the envelope where a human drove.
         | 4143..=4145
+        | 4147
         // On trial: late, without inputs, or rolled back because the OEM's software asked for it.
         | 4153..=4155)) => false,
         (Blame::Release, _) => true,
