@@ -1,6 +1,7 @@
 //! Every test that may see the whole system, in one binary.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod attacks;
 mod c;
 mod header;
 mod python_tuf;

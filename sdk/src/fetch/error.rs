@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use switchback_signing::keys::SignerError;
+use switchback_signing::{keys::SignerError, trust::Attack};
 use thiserror::Error;
 
 use super::TransportError;
@@ -151,6 +151,15 @@ impl FetchError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Busy { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// The attack that this would be, if somebody did it on purpose and it were not merely a bad network.
+    pub fn attack(&self) -> Option<Attack> {
+        match self {
+            Self::TooSlow { .. } => Some(Attack::SlowRetrieval),
+            Self::TooLong { .. } => Some(Attack::EndlessData),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use switchback_signing::{
     bundle::{BundleError, ChunkDecoder, ChunkIndex, ChunkRow, Event, Manifest, TarReader, index::CHUNK_STORED_MAX},
     metadata::{Custom, vehicle::Reason},
-    trust::VerifiedTarget,
+    trust::{Attack, VerifiedTarget},
 };
 
 use super::{
@@ -27,8 +27,8 @@ const BAD_CHUNKS_MAX: u32 = 3;
 pub(super) enum Setback {
     /// The network; what arrived stays, and it goes on later.
     Network(FetchError),
-    /// The update ends here.
-    Failed(Reason, Blame),
+    /// The update ends here; with the attack that it would be, if somebody did it on purpose.
+    Failed(Reason, Blame, Option<Attack>),
 }
 
 /// What one step did.
@@ -63,7 +63,8 @@ impl Install {
     /// Fetches the chunk index and makes a slot ready; goes on where an interrupted download of the same release stopped.
     pub(super) fn begin(target: &VerifiedTarget, link: &Link, store: &mut Store) -> Result<Self, Setback> {
         let bytes = link.index(target).map_err(Setback::Network)?;
-        let index = target.verify_index(&bytes).map_err(|error| Setback::Failed(reason::of_trust(&error), Blame::Nobody))?;
+        let index = target.verify_index(&bytes);
+        let index = index.map_err(|error| Setback::Failed(reason::of_trust(&error), Blame::Nobody, error.attack()))?;
         let release = target.release().clone();
         let occupant = Occupant {
             target: target.path().to_owned(),
@@ -132,7 +133,8 @@ impl Install {
                     return Ok(Step::Chunk);
                 }
                 self.save(store)?;
-                Err(Setback::Failed(reason::of_bundle(&error), reason::blame_of_bundle(&error)))
+                // The metadata is the signed one and the bytes are not: somebody's, over and over.
+                Err(Setback::Failed(reason::of_bundle(&error), reason::blame_of_bundle(&error), Some(Attack::ArbitrarySoftware)))
             }
             Err(Problem::Setback(setback)) => Err(setback),
         }
@@ -198,7 +200,8 @@ impl Install {
             Some(installation) => store.finish(installation).map_err(disk),
             // `step` is not called again after it said that the release is complete.
             None => {
-                Err(Setback::Failed(reason::reason(MANIFEST_DIFFERS, "complete_twice", "the release is complete already"), Blame::Nobody))
+                let reason = reason::reason(MANIFEST_DIFFERS, "complete_twice", "the release is complete already");
+                Err(Setback::Failed(reason, Blame::Nobody, None))
             }
         }
     }
@@ -218,11 +221,11 @@ impl From<Setback> for Problem {
 }
 
 fn disk(error: StoreError) -> Setback {
-    Setback::Failed(reason::of_store(&error), reason::blame_of_store(&error))
+    Setback::Failed(reason::of_store(&error), reason::blame_of_store(&error), None)
 }
 
 fn refused(error: BundleError) -> Setback {
-    Setback::Failed(reason::of_bundle(&error), reason::blame_of_bundle(&error))
+    Setback::Failed(reason::of_bundle(&error), reason::blame_of_bundle(&error), None)
 }
 
 /// The metadata says for whom the release is, and the vehicle acted on that; the bundle must say the same.
@@ -243,7 +246,9 @@ fn check_manifest(manifest: &Manifest, release: &Custom) -> Result<(), Setback> 
         None => Ok(()),
         Some((field, found, expected)) => {
             let text = format!("the bundle's {field} is {found}, the metadata says {expected}");
-            Err(Setback::Failed(reason::reason(MANIFEST_DIFFERS, "manifest_differs", text), Blame::Release))
+            // Each part is signed, and they do not belong together.
+            let reason = reason::reason(MANIFEST_DIFFERS, "manifest_differs", text);
+            Err(Setback::Failed(reason, Blame::Release, Some(Attack::MixAndMatch)))
         }
     }
 }

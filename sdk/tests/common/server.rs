@@ -12,10 +12,11 @@ use switchback_signing::bundle::manifest::FileEntry;
 use switchback_signing::bundle::{BundleWriter, ChunkIndex};
 use switchback_signing::digest::Sha256Digest;
 use switchback_signing::keys::PublicKey;
-use switchback_signing::keys::http::{self, Headers, Request};
+use switchback_signing::keys::http::{self, Headers, HttpSignatureError, Request};
 use switchback_signing::metadata::vehicle::{EcuReport, EnrollmentRequest, EnrollmentResponse};
 use switchback_signing::metadata::{BundleRef, Custom, TargetMeta};
 use switchback_signing::testing::{NOW, TestRepositories, custom, identity};
+use switchback_signing::time::UnixTime;
 use switchback_signing::trust::report::{ReportError, VehicleInventory, verify_manifest};
 
 use super::Road;
@@ -31,6 +32,8 @@ pub(crate) struct State {
     pub(crate) repositories: TestRepositories,
     pub(crate) blobs: BTreeMap<String, Vec<u8>>,
     pub(crate) vehicle_key: Option<PublicKey>,
+    /// What the server's clock shows.
+    pub(crate) now: UnixTime,
     pub(crate) token: String,
     pub(crate) reports: Vec<EcuReport>,
     /// Nobody answers.
@@ -57,6 +60,7 @@ impl Default for Server {
             repositories: TestRepositories::new(),
             blobs: BTreeMap::new(),
             vehicle_key: None,
+            now: NOW,
             token: "one-time".into(),
             reports: Vec::new(),
             down: false,
@@ -192,7 +196,13 @@ impl Transport for Server {
             signature: header(http::SIGNATURE).unwrap(),
             content_digest: header(http::CONTENT_DIGEST),
         };
-        http::verify_request(&key, &signed, &headers, NOW).expect("the request is signed");
+        match http::verify_request(&key, &signed, &headers, state.now) {
+            // Somebody has set one of the clocks.
+            Err(HttpSignatureError::TimeDiffers { .. }) => {
+                return Ok(HttpResponse { status: 401, headers: Vec::new(), body: Box::new(Bytes::new(Vec::new())) });
+            }
+            verified => verified.expect("the request is signed"),
+        }
         if (request.method, target) == (Method::Put, "/v1/director/v-1/manifest") {
             if state.portal {
                 state.portal_pages += 1;
@@ -215,7 +225,7 @@ impl State {
             ecu_keys: [(identity.ecu_serial.clone(), key)].into(),
             counters: last.into_iter().collect(),
         };
-        let verified = match verify_manifest(manifest, &inventory, NOW) {
+        let verified = match verify_manifest(manifest, &inventory, self.now) {
             // A disk that came back from the past counts from there.
             Err(ReportError::Replayed { .. }) => {
                 return HttpResponse { status: 409, headers: Vec::new(), body: Box::new(Bytes::new(b"replayed".to_vec())) };
@@ -248,12 +258,12 @@ impl State {
     }
 }
 
-fn answer(bytes: Option<Vec<u8>>) -> HttpResponse {
+pub(crate) fn answer(bytes: Option<Vec<u8>>) -> HttpResponse {
     let status = if bytes.is_some() { 200 } else { 404 };
     HttpResponse { status, headers: Vec::new(), body: Box::new(Bytes::new(bytes.unwrap_or_default())) }
 }
 
-struct Bytes {
+pub(crate) struct Bytes {
     bytes: Vec<u8>,
     taken: usize,
     broken: bool,

@@ -71,6 +71,7 @@ pub fn identity() -> VehicleIdentity {
 }
 
 /// A Director for vehicle `v-1` and an Image repository with a role `vla-ultra` for `ultra/*`, signed by two of three engineers.
+#[derive(Clone)]
 pub struct TestRepositories {
     /// The Director.
     pub director: TestRepository,

@@ -13,6 +13,7 @@ use crate::{
 };
 
 /// One repository whose metadata a test may change before it is signed, and whose files it may change afterwards.
+#[derive(Clone)]
 pub struct TestRepository {
     /// The root that is signed next.
     pub root: Root,

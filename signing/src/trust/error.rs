@@ -465,6 +465,8 @@ pub enum Attack {
     Freeze,
     /// Older metadata or software is offered as new.
     Rollback,
+    /// Data at a trickle, so that an update never ends and never fails.
+    SlowRetrieval,
     /// Data without end, to exhaust the vehicle.
     EndlessData,
     /// Metadata or images that never existed together.
@@ -480,6 +482,7 @@ impl Attack {
             Self::DropRequest => "drop-request attack",
             Self::Freeze => "freeze attack",
             Self::Rollback => "rollback attack",
+            Self::SlowRetrieval => "slow retrieval attack",
             Self::EndlessData => "endless data attack",
             Self::MixAndMatch => "mix-and-match attack",
             Self::ArbitrarySoftware => "arbitrary software attack",

@@ -424,7 +424,10 @@ impl Worker {
                 self.suspect(&error);
                 self.tell(EventKind::DownloadPaused, self.update.release().cloned(), Some(reason::of_fetch(&error)));
             }
-            Err(Setback::Failed(reason, blame)) => self.input(Input::Failed(reason, blame)),
+            Err(Setback::Failed(reason, blame, attack)) => {
+                self.detected(attack, &reason);
+                self.input(Input::Failed(reason, blame));
+            }
         }
     }
 

@@ -187,9 +187,8 @@ impl Worker {
 
     pub(super) fn not_believed(&mut self, error: &TrustError) {
         let reason = reason::of_trust(error);
-        if error.attack().is_some_and(|attack| attack != Attack::DropRequest) {
-            self.attack = Some(reason.clone());
-        }
+        // A file that cannot be had is what every network does now and then.
+        self.detected(error.attack().filter(|attack| *attack != Attack::DropRequest), &reason);
         if let TrustError::ContractUnknown { path, .. } | TrustError::SdkTooOld { path, .. } | TrustError::RuntimeTooOld { path, .. } =
             error
             && let Some(release) = check::release_at(&self.cache, path)
@@ -273,8 +272,14 @@ impl Worker {
 
     /// Uptane, 5.4.4: an ECU should report slow retrieval and data without end.
     pub(super) fn suspect(&mut self, error: &FetchError) {
-        if matches!(error, FetchError::TooSlow { .. } | FetchError::TooLong { .. }) {
-            self.attack = Some(reason::of_fetch(error));
+        self.detected(error.attack(), &reason::of_fetch(error));
+    }
+
+    /// Remembers for the next report what would be an attack if somebody did it on purpose, by its name in the Standard.
+    pub(super) fn detected(&mut self, attack: Option<Attack>, found: &Reason) {
+        if let Some(attack) = attack {
+            self.attack = Some(reason::reason(found.number, &found.name, format!("{attack}: {}", found.text)));
+            self.report.after(Duration::ZERO);
         }
     }
 

@@ -1,0 +1,177 @@
+//! What the Director, or a thief of its keys, may not do: choose what nobody has signed, or what is not meant for this vehicle.
+
+use switchback_signing::{
+    digest::Sha256Digest,
+    metadata::{Custom, DelegatedRole, Delegations, EcuAssignment, EcuSerial, HardwareId, Region, TargetMeta, Tier, VehicleId},
+    testing::{TestRepositories, identity, public},
+    trust::Attack::{ArbitrarySoftware, MixAndMatch},
+};
+
+use super::scene::{Scene, attack, index_path};
+
+fn listed(all: &mut TestRepositories) -> TargetMeta {
+    all.image.role("vla-ultra").targets[&index_path(3)].clone()
+}
+
+/// The engineers sign release 3 with other words, and the Director assigns it.
+fn described(all: &mut TestRepositories, change: impl FnOnce(&mut Custom)) {
+    let meta = listed(all);
+    let mut release = meta.release().unwrap();
+    change(&mut release);
+    all.publish_target(&index_path(3), TargetMeta { custom: TargetMeta::of_release(b"", &release).custom, ..meta });
+    all.assign(&index_path(3));
+}
+
+fn ecu(serial: &str, hardware: &str) -> EcuAssignment {
+    EcuAssignment { ecu_serial: EcuSerial::new(serial).unwrap(), hardware_id: HardwareId::new(hardware).unwrap() }
+}
+
+#[test]
+fn a10_the_director_alone_cannot_make_a_release() {
+    attack(|all| {
+        let meta = listed(all);
+        all.assign_target("ultra/of-the-thief.index", meta);
+    })
+    .is_refused_as(140, "target_unknown", ArbitrarySoftware);
+}
+
+#[test]
+fn a10_the_director_alone_cannot_change_a_release() {
+    let mut scene = attack(|all| {
+        let mut meta = listed(all);
+        meta.hashes = TargetMeta::of_digest(0, Sha256Digest::of(b"of the thief")).hashes;
+        all.assign_target(&index_path(3), meta);
+    });
+    scene.refuses(144, "target_digest_differs", ArbitrarySoftware);
+    scene.attack(|all| {
+        let mut meta = listed(all);
+        meta.length += 1;
+        all.assign_target(&index_path(3), meta);
+    });
+    scene.is_refused_as(143, "target_length_differs", ArbitrarySoftware);
+}
+
+/// All keys of the Image repository are stolen; the Director still assigns what it knows.
+#[test]
+fn a10_the_image_repository_alone_cannot_change_a_release() {
+    attack(|all| {
+        let mut meta = listed(all);
+        meta.hashes = TargetMeta::of_digest(0, Sha256Digest::of(b"of the thief")).hashes;
+        all.publish_target(&index_path(3), meta);
+    })
+    .is_refused_as(144, "target_digest_differs", ArbitrarySoftware);
+}
+
+#[test]
+fn a10_a_release_that_is_described_in_two_ways_is_refused() {
+    attack(|all| {
+        let meta = listed(all);
+        let mut release = meta.release().unwrap();
+        release.regions = vec![Region::new("eu").unwrap()];
+        all.assign_target(&index_path(3), TargetMeta { custom: TargetMeta::of_release(b"", &release).custom, ..meta });
+    })
+    .is_refused_as(145, "custom_differs", MixAndMatch);
+}
+
+#[test]
+fn a15_metadata_of_another_vehicle_is_refused() {
+    attack(|all| {
+        all.director.targets.vehicle_id = Some(VehicleId::new("v-2").unwrap());
+        all.director.publish();
+    })
+    .is_refused_as(131, "other_vehicle", MixAndMatch);
+}
+
+#[test]
+fn a15_empty_targets_that_name_no_vehicle_are_refused() {
+    attack(|all| {
+        all.director.targets.vehicle_id = None;
+        all.director.targets.targets.clear();
+        all.director.publish();
+    })
+    .is_refused_as(132, "vehicle_unnamed", MixAndMatch);
+}
+
+#[test]
+fn a16_a_release_for_other_hardware_is_refused() {
+    attack(|all| described(all, |release| release.hardware_ids = vec![HardwareId::new("orin").unwrap()])).is_refused_as(
+        150,
+        "wrong_hardware",
+        ArbitrarySoftware,
+    );
+}
+
+#[test]
+fn a16_a_release_for_another_tier_is_refused() {
+    attack(|all| described(all, |release| release.tier = Tier::new("ultra-se").unwrap())).is_refused_as(
+        151,
+        "wrong_tier",
+        ArbitrarySoftware,
+    );
+}
+
+#[test]
+fn a16_a_release_for_another_region_is_refused() {
+    attack(|all| described(all, |release| release.regions = vec![Region::new("cn").unwrap()])).is_refused_as(
+        152,
+        "wrong_region",
+        ArbitrarySoftware,
+    );
+}
+
+#[test]
+fn a17_two_images_for_one_ecu_are_refused() {
+    attack(|all| {
+        let own = EcuAssignment { ecu_serial: identity().ecu_serial, hardware_id: identity().hardware_id };
+        let second = all.image.role("vla-ultra").targets[&index_path(2)].clone().assigned_to(&own);
+        all.director.targets.targets.insert(index_path(2), second);
+        all.director.publish();
+    })
+    .is_refused_as(133, "ecu_twice", MixAndMatch);
+}
+
+#[test]
+fn a17_an_image_for_an_ecu_that_is_not_in_this_vehicle_is_refused() {
+    let mut scene = Scene::new();
+    for (assignment, number, name, attack) in
+        [(ecu("ecu-9", "thor"), 134, "unknown_ecu", MixAndMatch), (ecu("ecu-1", "orin"), 135, "other_ecu_hardware", ArbitrarySoftware)]
+    {
+        scene.attack(|all| {
+            let meta = listed(all).assigned_to(&assignment);
+            all.director.targets.targets.insert(index_path(3), meta);
+            all.director.publish();
+        });
+        scene.refuses(number, name, attack);
+    }
+    scene.recovers();
+}
+
+#[test]
+fn a18_a_director_that_delegates_is_refused() {
+    attack(|all| {
+        let mut delegations = Delegations::default();
+        delegations.add(DelegatedRole::new("friend", 1, &[public("thief")], &["*"]), &[public("thief")]);
+        all.director.targets.delegations = Some(delegations);
+        all.director.publish();
+    })
+    .is_refused_as(130, "director_delegates", ArbitrarySoftware);
+}
+
+#[test]
+fn a22_a_target_path_that_could_leave_its_folder_is_refused() {
+    let mut scene = Scene::new();
+    for path in ["ultra/../../etc/passwd", "ultra/.hidden", "ultra//x", "ultra/a\\b", "ultra/a?b#c", "ultra/%2e%2e%2fx"] {
+        scene.attack(|all| {
+            let mut delegations = Delegations::default();
+            let all_engineers = ["alice", "bob", "carol"].map(public);
+            delegations.add(DelegatedRole::new("vla-ultra", 2, &all_engineers, &["ultra/*", "ultra/*/*", "ultra/*/*/*/*"]), &all_engineers);
+            all.image.targets.delegations = Some(delegations);
+            let meta = listed(all);
+            all.publish_target(path, meta);
+            all.assign(path);
+        });
+        scene.refuses(141, "target_path", ArbitrarySoftware);
+    }
+    scene.attack(|all| described(all, |release| release.bundle.path = "../../../etc/shadow".into()));
+    scene.is_refused_as(141, "target_path", ArbitrarySoftware);
+}

@@ -1,0 +1,248 @@
+//! Whoever sits on the network: drops, drips, floods, redirects and alters what passes, and sets clocks.
+
+use std::time::{Duration, Instant};
+
+use switchback_sdk::fetch::{Body, HttpResponse, TransportError};
+use switchback_signing::{
+    testing::NOW,
+    trust::Attack::{ArbitrarySoftware, EndlessData, Freeze, SlowRetrieval},
+};
+
+use super::{
+    common::server::answer,
+    scene::{Scene, attack, seen},
+    signatures::edit,
+};
+
+fn respond(status: u16, body: impl Body + 'static) -> HttpResponse {
+    HttpResponse { status, headers: Vec::new(), body: Box::new(body) }
+}
+
+/// Bytes without end.
+struct Endless;
+
+impl Body for Endless {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, TransportError> {
+        into.fill(b' ');
+        Ok(into.len())
+    }
+}
+
+/// One byte whenever some time has gone by.
+struct Drip;
+
+/// The window over which the vehicle of the drip measures. Only the drip takes time by itself.
+const WINDOW: Duration = Duration::from_millis(20);
+
+impl Body for Drip {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, TransportError> {
+        let start = Instant::now();
+        while start.elapsed() < WINDOW {
+            std::thread::yield_now();
+        }
+        into[0] = b' ';
+        Ok(1)
+    }
+}
+
+#[test]
+fn a02_dropped_requests_change_nothing() {
+    for (dropped, number, name) in [("timestamp.json", 115, "file_missing"), (".snapshot.json", 115, "file_missing")] {
+        let mut scene = Scene::new();
+        scene.intercept(move |url| url.ends_with(dropped).then(|| answer(None)));
+        scene.car.vehicle.check_now();
+        scene.meets(number, name).recovers();
+    }
+}
+
+#[test]
+fn a03_slow_retrieval_is_given_up_and_reported() {
+    for dripping in [".index", ".tar.zst", "/timestamp.json"] {
+        let mut scene = Scene::with(|config| {
+            // So little that any transfer in memory is faster, on any machine.
+            (config.patience.slow_window, config.patience.slow_bytes_min) = (WINDOW, 2);
+        });
+        let dripped = move |url: &str| url.ends_with(dripping).then(|| respond_drip());
+        scene.intercept(dripped);
+        scene.refuses(402, "slow_retrieval", SlowRetrieval).recovers();
+    }
+}
+
+/// A part of a bundle is answered with the range that was asked for: its beginning.
+fn respond_drip() -> HttpResponse {
+    respond(200, Drip)
+}
+
+#[test]
+fn a05_a_part_of_a_bundle_activates_nothing() {
+    let mut scene = Scene::new();
+    scene.server.lock().breaks_after = Some(1000);
+    scene.car.vehicle.check_now();
+    scene.meets(400, "server_unreachable").recovers();
+}
+
+#[test]
+fn a06_a_server_that_is_overwhelmed_is_asked_again() {
+    let mut scene = Scene::new();
+    scene.intercept(|_| Some(HttpResponse { status: 503, ..answer(None) }));
+    scene.car.vehicle.check_now();
+    scene.meets(408, "server_busy").recovers();
+}
+
+#[test]
+fn a08_metadata_without_end_is_refused() {
+    for file in ["/2.root.json", "/timestamp.json", ".snapshot.json", ".targets.json", "image/metadata/timestamp.json", ".vla-ultra.json"] {
+        let mut scene = Scene::new();
+        scene.intercept(move |url| url.ends_with(file).then(|| respond(200, Endless)));
+        scene.is_refused_as(113, "endless_data", EndlessData);
+    }
+}
+
+#[test]
+fn a08_an_index_without_end_is_refused() {
+    let mut scene = Scene::new();
+    scene.intercept(|url| url.ends_with("vla-3-3.0.0.index").then(|| respond(200, Endless)));
+    scene.is_refused_as(403, "answer_too_long", EndlessData);
+}
+
+/// No more of a bundle is read than its listed length, and of that only chunks that are the signed ones.
+#[test]
+fn a08_a_bundle_without_end_is_refused() {
+    let mut scene = Scene::new();
+    scene.intercept(|url| url.ends_with(".tar.zst").then(|| respond(200, Endless)));
+    scene.is_refused_as(212, "chunk_hash", ArbitrarySoftware);
+}
+
+#[test]
+fn a10_a_bundle_that_was_altered_on_the_way_is_refused() {
+    let mut scene = Scene::new();
+    scene.server.lock().tampers = true;
+    scene.is_refused_as(212, "chunk_hash", ArbitrarySoftware);
+}
+
+/// A vehicle that has verified metadata two days after the beginning, and an attacker who kept metadata that it never saw and that
+/// expired the day before.
+fn two_days_later() -> Scene {
+    let mut scene = Scene::new();
+    scene.days_pass(2);
+    scene.server.lock().repositories = {
+        let mut all = seen();
+        all.director.timestamp.expires = NOW.plus_days(3);
+        all.director.publish();
+        all
+    };
+    scene.checks();
+    scene.attack(|all| {
+        all.director.timestamp.expires = NOW.plus_days(1);
+        all.director.publish_timestamp();
+    });
+    scene
+}
+
+#[test]
+fn a21_a_clock_that_is_set_back_makes_nothing_fresh() {
+    let mut scene = two_days_later();
+    scene.set_clock(NOW.seconds());
+    scene.refuses(112, "expired", Freeze);
+    scene.days_pass(2);
+    scene.recovers();
+}
+
+/// After a battery cut the clock begins in 1970; the time of the last verification is on the disk.
+#[test]
+fn a21_a_clock_that_was_lost_makes_nothing_fresh() {
+    let mut scene = two_days_later();
+    scene.set_clock(0);
+    let mut scene = scene.restart();
+    scene.meets(112, "expired");
+    scene.days_pass(2);
+    scene.recovers();
+}
+
+/// Metadata looks expired to a clock that is ahead; nothing of that time is kept once the clock is right.
+#[test]
+fn a21_a_clock_that_is_set_forward_does_not_last() {
+    let mut scene = Scene::new();
+    scene.days_pass(400);
+    scene.refuses(112, "expired", Freeze);
+    scene.days_pass(0);
+    scene.recovers();
+}
+
+/// Spellings that two readers understand differently, or that cost more to read than they are worth.
+#[test]
+fn a23_json_that_can_be_read_in_two_ways_is_refused() {
+    let deep = format!(r#""signed":{{"x":{}1{},"#, "[".repeat(5000), "]".repeat(5000));
+    let spellings: [(&str, &str, &str); 6] = [
+        ("a key twice", r#""signed":{"#, r#""signed":{"version":1,"#),
+        ("a float", r#""signed":{"#, r#""signed":{"x":1.5,"#),
+        ("an exponent", r#""signed":{"#, r#""signed":{"x":1e3,"#),
+        ("a huge integer", r#""signed":{"#, r#""signed":{"x":123456789012345678901234567890,"#),
+        ("nesting", r#""signed":{"#, &deep),
+        ("something behind the end", r#""signed":{"#, r#""signed":{"x":}{"#),
+    ];
+    let edited = spellings.map(|(what, from, to)| {
+        let mut all = seen();
+        all.director.publish();
+        edit(&mut all.director, "timestamp.json", |text| {
+            assert!(text.contains(from), "{what}");
+            text.replacen(from, to, 1)
+        });
+        all.director.files["timestamp.json"].clone()
+    });
+    let honest = seen().director.files["timestamp.json"].clone();
+    let marked = [&b"\xef\xbb\xbf"[..], b"\xff"].map(|mark| [mark, &honest].concat());
+    for bytes in edited.into_iter().chain(marked) {
+        // Each meets a vehicle of its own: one that has said something once does not say the same again.
+        let mut scene = attack(|all| drop(all.director.files.insert("timestamp.json".into(), bytes)));
+        scene.refuses(101, "metadata_malformed", ArbitrarySoftware).recovers();
+    }
+}
+
+/// Composed and decomposed letters look alike and are different names: what is signed in one spelling is not signed in the other.
+#[test]
+fn a23_another_spelling_of_the_same_letters_is_not_what_was_signed() {
+    attack(|all| {
+        all.director.timestamp.extra.insert("note".into(), switchback_signing::metadata::json::Json::string("\u{e9}"));
+        all.director.publish_timestamp();
+        edit(&mut all.director, "timestamp.json", |text| {
+            assert!(text.contains('\u{e9}'));
+            text.replace('\u{e9}', "e\u{301}")
+        });
+    })
+    .is_refused_as(102, "threshold_not_met", ArbitrarySoftware);
+}
+
+#[test]
+fn a29_a_redirect_to_another_host_is_not_followed() {
+    for file in ["timestamp.json", "image/metadata/timestamp.json", ".index", ".tar.zst"] {
+        let mut scene = Scene::new();
+        scene.intercept(move |url| {
+            assert!(url.starts_with("https://server/"), "{url}");
+            let headers = vec![("location".to_owned(), "https://thief.example/file".to_owned())];
+            url.ends_with(file).then(|| HttpResponse { status: 302, headers, ..answer(None) })
+        });
+        scene.car.vehicle.check_now();
+        scene.meets(406, "redirect_refused").recovers();
+    }
+}
+
+/// Whoever has a certificate for the server's name reads and writes all that passes, and can sign none of it.
+#[test]
+fn a29_whoever_breaks_the_encryption_can_still_sign_nothing() {
+    let mut scene = Scene::new();
+    for (name, number, error) in [("timestamp.json", 102, "threshold_not_met"), (".targets.json", 110, "other_digest")] {
+        scene.attack(|all| {
+            let director = &mut all.director;
+            let version = director.targets.version;
+            let file = if name.starts_with('.') { format!("{version}{name}") } else { name.into() };
+            let bytes = director.files.get_mut(&file).unwrap();
+            let text = String::from_utf8(bytes.clone()).unwrap().replace("2027", "2037").replace("2028", "2038");
+            assert_ne!(text.as_bytes(), &bytes[..]);
+            *bytes = text.into_bytes();
+        });
+        let attack = if number == 102 { ArbitrarySoftware } else { switchback_signing::trust::Attack::MixAndMatch };
+        scene.refuses(number, error, attack);
+    }
+    scene.recovers();
+}

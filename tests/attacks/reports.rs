@@ -1,0 +1,63 @@
+//! Reports in another's name, of another time, or of half a vehicle: what the Director does not believe.
+
+use switchback_signing::{
+    metadata::vehicle::{EcuReport, ReportPayload, VehicleVersionManifest, sign_manifest, sign_report},
+    metadata::{EcuSerial, VehicleId},
+    testing::{NOW, identity, key, public},
+    time::UnixTime,
+    trust::report::{VehicleInventory, verify_manifest},
+};
+
+fn serial(name: &str) -> EcuSerial {
+    EcuSerial::new(name).unwrap()
+}
+
+/// A vehicle of two ECUs, each with its key, that has reported up to number 7.
+fn inventory() -> VehicleInventory {
+    let ecus = [identity().ecu_serial, serial("ecu-2")];
+    VehicleInventory {
+        vehicle_id: identity().vehicle_id,
+        primary_ecu_serial: identity().ecu_serial,
+        ecu_keys: ecus.iter().map(|ecu| (ecu.clone(), public(ecu.as_str()))).collect(),
+        counters: ecus.into_iter().map(|ecu| (ecu, 7)).collect(),
+    }
+}
+
+fn report(ecu: &str, counter: u64, time: UnixTime) -> EcuReport {
+    EcuReport { ecu_serial: serial(ecu), installed: None, attack_detected: None, time, counter, payload: ReportPayload::idle() }
+}
+
+/// The Director's answer to reports, each with the name of the key that signs it, in a manifest that `signer` signs.
+fn send(reports: &[(EcuReport, &str)], signer: &str, vehicle: &str) -> Result<(), &'static str> {
+    let manifest = VehicleVersionManifest {
+        vehicle_id: VehicleId::new(vehicle).unwrap(),
+        primary_ecu_serial: identity().ecu_serial,
+        ecu_reports: reports.iter().map(|(report, signer)| sign_report(report, &key(signer)).unwrap()).collect(),
+    };
+    let bytes = sign_manifest(&manifest, &key(signer)).unwrap();
+    verify_manifest(&bytes, &inventory(), NOW).map(drop).map_err(|error| error.name())
+}
+
+#[test]
+fn a26_a_forged_replayed_or_incomplete_report_is_not_believed() {
+    let (first, second) = ((report("ecu-1", 8, NOW), "ecu-1"), (report("ecu-2", 8, NOW), "ecu-2"));
+    let honest = [first.clone(), second.clone()];
+    assert_eq!(send(&honest, "ecu-1", "v-1"), Ok(()));
+    let replayed = [(report("ecu-1", 7, NOW), "ecu-1"), second.clone()];
+    let from_the_future = [(report("ecu-1", 8, NOW.plus_days(2)), "ecu-1"), second.clone()];
+    let unknown = [first.clone(), second.clone(), (report("ecu-3", 8, NOW), "ecu-3")];
+    let attacks: [(&[(EcuReport, &str)], &str, &str, &str); 8] = [
+        (&honest, "thief", "v-1", "manifest_signature"),
+        (&[first.clone(), (second.0.clone(), "ecu-1")], "ecu-1", "v-1", "manifest_signature"),
+        (&honest, "ecu-1", "v-2", "manifest_other_vehicle"),
+        (&replayed, "ecu-1", "v-1", "manifest_replayed"),
+        (&from_the_future, "ecu-1", "v-1", "manifest_from_the_future"),
+        (&[first.clone()], "ecu-1", "v-1", "manifest_ecu_missing"),
+        (&unknown, "ecu-1", "v-1", "manifest_unknown_ecu"),
+        (&[first.clone(), first.clone(), second], "ecu-1", "v-1", "manifest_ecu_twice"),
+    ];
+    for (reports, signer, vehicle, expected) in attacks {
+        assert_eq!(send(reports, signer, vehicle), Err(expected));
+    }
+    assert_eq!(send(&honest, "ecu-1", "v-1"), Ok(()), "the vehicle reports on");
+}
