@@ -274,6 +274,33 @@ fn every_test_that_a_table_names_exists() {
     }
 }
 
+/// Each attack of the list has its row, and each row has the tests that begin with its number, no more and no fewer.
+#[test]
+fn every_attack_has_its_tests() {
+    let text: String = sources("tests/attacks").into_iter().map(|(_, text)| text).collect();
+    let named = |line: &str| line.trim().strip_prefix("fn ").and_then(|rest| rest.split('(').next()).map(str::to_owned);
+    let is_attack = |name: &String| name.starts_with('a') && name.get(1..3).is_some_and(|number| number.parse::<u32>().is_ok());
+    let written: BTreeSet<String> = text.lines().filter_map(named).filter(is_attack).collect();
+    let all: String = ["signing", "sdk", "ota-server", "tests"].iter().flat_map(|folder| sources(folder)).map(|(_, text)| text).collect();
+    let lessons = fs::read_to_string(base().join("docs/lessons.md")).unwrap();
+    let rows: Vec<&str> = lessons.lines().filter(|line| line.starts_with("| A") && !line.starts_with("| Attack")).collect();
+    assert_eq!(rows.len(), 30);
+    let mut listed = BTreeSet::new();
+    for (row, number) in rows.into_iter().zip(1..) {
+        let [_, name, _, _, tests, missing, _] = row.split('|').map(str::trim).collect::<Vec<_>>()[..] else { panic!("{row}") };
+        assert_eq!(name, format!("A{number}"));
+        assert!(!(tests.is_empty() && missing.is_empty()), "{name} has neither tests nor a word on what is missing");
+        for test in tests.split(", ").filter(|test| !test.is_empty()).map(|test| test.trim_matches('`')) {
+            assert!(all.contains(&format!("fn {test}(")), "{name}: there is no test {test}");
+            if is_attack(&test.to_owned()) {
+                assert!(test.starts_with(&format!("a{number:02}_")), "{test} stands in the row of {name}");
+                listed.insert(test.to_owned());
+            }
+        }
+    }
+    assert_eq!(written, listed, "docs/lessons.md and tests/attacks name different tests");
+}
+
 #[test]
 fn no_test_is_switched_off() {
     for folder in ["signing", "sdk", "ota-server", "tests", "examples"] {

@@ -120,6 +120,15 @@ fn a10_a_bundle_that_was_altered_on_the_way_is_refused() {
     scene.is_refused_as(212, "chunk_hash", ArbitrarySoftware);
 }
 
+/// A server that fails where the next root would be has not said that there is none.
+#[test]
+fn a20_a_server_that_fails_does_not_end_the_chain_of_roots() {
+    let mut scene = Scene::new();
+    scene.intercept(|url| url.ends_with("/2.root.json").then(|| HttpResponse { status: 500, ..answer(None) }));
+    scene.car.vehicle.check_now();
+    scene.meets(410, "server_failed").recovers();
+}
+
 /// A vehicle that has verified metadata two days after the beginning, and an attacker who kept metadata that it never saw and that
 /// expired the day before.
 fn two_days_later() -> Scene {

@@ -2,9 +2,12 @@
 
 use switchback_signing::{
     metadata::{RootRole, TargetMeta},
-    testing::{NOW, TestRepositories, TestRepository},
+    testing::{NOW, TestRepositories, TestRepository, TestVehicle},
     time::UnixTime,
-    trust::Attack::{ArbitrarySoftware, Freeze, MixAndMatch, Rollback},
+    trust::{
+        Attack::{ArbitrarySoftware, Freeze, MixAndMatch, Rollback},
+        Outcome,
+    },
 };
 
 use super::scene::{Scene, attack, earlier, index_path, seen};
@@ -200,6 +203,32 @@ fn a09_a_bundle_of_another_release_than_the_metadata_says_is_refused() {
         all.assign(&index_path(3));
     });
     scene.refuses(504, "manifest_differs", MixAndMatch).recovers_with_another_release();
+}
+
+/// The power is cut before each write of metadata in turn, with keys replaced on top: what is on the disk is never half of two states.
+#[test]
+fn a24_power_loss_at_any_write_of_metadata_leaves_a_vehicle_that_can_update() {
+    let (before, mut after) = (earlier(), seen());
+    for repository in BOTH {
+        for role in [RootRole::Root, RootRole::Timestamp, RootRole::Snapshot, RootRole::Targets] {
+            repository(&mut after).rotate(role);
+        }
+        repository(&mut after).publish();
+    }
+    let mut vehicle = TestVehicle::new(&before);
+    assert!(matches!(vehicle.check(&before, NOW), Outcome::Install(_)));
+    let whole = |outcome: &Outcome| matches!(outcome, Outcome::Install(target) if target.path() == index_path(2));
+    let mut cuts = 0;
+    // A check that ends was not cut: every write has had its turn.
+    while let Some(outcome) = {
+        let mut vehicle = vehicle.clone();
+        let ended = vehicle.check_until_write(NOW, |request| after.fetch(request), cuts);
+        ended.is_none().then(|| vehicle.check(&after, NOW))
+    } {
+        assert!(whole(&outcome), "cut before write {cuts}: {outcome:?}");
+        cuts += 1;
+    }
+    assert!(cuts > 12, "roots, timestamps, snapshots and targets of both repositories are written, not {cuts} files");
 }
 
 /// A thief of a key pushes version numbers to their end, so that nothing honest is ever newer; a new key takes that back.
