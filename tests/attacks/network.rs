@@ -115,7 +115,7 @@ fn a08_a_bundle_without_end_is_refused() {
 
 #[test]
 fn a10_a_bundle_that_was_altered_on_the_way_is_refused() {
-    let mut scene = Scene::new();
+    let scene = Scene::new();
     scene.server.lock().tampers = true;
     scene.is_refused_as(212, "chunk_hash", ArbitrarySoftware);
 }
