@@ -61,7 +61,7 @@ fn a10_a_supplier_cannot_list_what_is_not_delegated_to_it() {
 #[test]
 fn a19_a_cycle_of_delegations_ends() {
     let scene = attack(|all| {
-        tree(all, &[to("a", "ultra/*"), to("c", "none/*")], &[("a", &[to("b", "ultra/*")]), ("b", &[to("a", "ultra/*")])], "c")
+        tree(all, &[to("a", "ultra/*"), to("c", "none/*")], &[("a", &[to("b", "ultra/*")]), ("b", &[to("a", "ultra/*")])], "c");
     });
     is_refused_as(scene, 140, "target_unknown", ArbitrarySoftware);
 }

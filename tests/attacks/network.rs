@@ -62,7 +62,7 @@ fn a03_slow_retrieval_is_given_up_and_reported() {
             // So little that any transfer in memory is faster, on any machine.
             (config.patience.slow_window, config.patience.slow_bytes_min) = (WINDOW, 2);
         });
-        let dripped = move |url: &str| url.ends_with(dripping).then(|| respond_drip());
+        let dripped = move |url: &str| url.ends_with(dripping).then(respond_drip);
         scene.intercept(dripped);
         scene.refuses(402, "slow_retrieval", SlowRetrieval).recovers();
     }

@@ -46,18 +46,21 @@ fn a26_a_forged_replayed_or_incomplete_report_is_not_believed() {
     let replayed = [(report("ecu-1", 7, NOW), "ecu-1"), second.clone()];
     let from_the_future = [(report("ecu-1", 8, NOW.plus_days(2)), "ecu-1"), second.clone()];
     let unknown = [first.clone(), second.clone(), (report("ecu-3", 8, NOW), "ecu-3")];
-    let attacks: [(&[(EcuReport, &str)], &str, &str, &str); 8] = [
-        (&honest, "thief", "v-1", "manifest_signature"),
-        (&[first.clone(), (second.0.clone(), "ecu-1")], "ecu-1", "v-1", "manifest_signature"),
-        (&honest, "ecu-1", "v-2", "manifest_other_vehicle"),
-        (&replayed, "ecu-1", "v-1", "manifest_replayed"),
-        (&from_the_future, "ecu-1", "v-1", "manifest_from_the_future"),
-        (&[first.clone()], "ecu-1", "v-1", "manifest_ecu_missing"),
-        (&unknown, "ecu-1", "v-1", "manifest_unknown_ecu"),
-        (&[first.clone(), first.clone(), second], "ecu-1", "v-1", "manifest_ecu_twice"),
+    let alone = [first.clone()];
+    let as_another_ecu = [first.clone(), (second.0.clone(), "ecu-1")];
+    let twice = [first.clone(), first.clone(), second];
+    let answers = [
+        (send(&honest, "thief", "v-1"), "manifest_signature"),
+        (send(&as_another_ecu, "ecu-1", "v-1"), "manifest_signature"),
+        (send(&honest, "ecu-1", "v-2"), "manifest_other_vehicle"),
+        (send(&replayed, "ecu-1", "v-1"), "manifest_replayed"),
+        (send(&from_the_future, "ecu-1", "v-1"), "manifest_from_the_future"),
+        (send(&alone, "ecu-1", "v-1"), "manifest_ecu_missing"),
+        (send(&unknown, "ecu-1", "v-1"), "manifest_unknown_ecu"),
+        (send(&twice, "ecu-1", "v-1"), "manifest_ecu_twice"),
     ];
-    for (reports, signer, vehicle, expected) in attacks {
-        assert_eq!(send(reports, signer, vehicle), Err(expected));
+    for (answer, expected) in answers {
+        assert_eq!(answer, Err(expected));
     }
     assert_eq!(send(&honest, "ecu-1", "v-1"), Ok(()), "the vehicle reports on");
 }
