@@ -32,7 +32,7 @@ fn a10_the_director_alone_cannot_make_a_release() {
         let meta = listed(all);
         all.assign_target("ultra/of-the-thief.index", meta);
     })
-    .is_refused_as(140, "target_unknown", ArbitrarySoftware);
+    .refused_as(140, "target_unknown", ArbitrarySoftware);
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a10_the_director_alone_cannot_change_a_release() {
         meta.length += 1;
         all.assign_target(&index_path(3), meta);
     });
-    scene.is_refused_as(143, "target_length_differs", ArbitrarySoftware);
+    scene.refused_as(143, "target_length_differs", ArbitrarySoftware);
 }
 
 /// All keys of the Image repository are stolen; the Director still assigns what it knows.
@@ -59,7 +59,7 @@ fn a10_the_image_repository_alone_cannot_change_a_release() {
         meta.hashes = TargetMeta::of_digest(0, Sha256Digest::of(b"of the thief")).hashes;
         all.publish_target(&index_path(3), meta);
     })
-    .is_refused_as(144, "target_digest_differs", ArbitrarySoftware);
+    .refused_as(144, "target_digest_differs", ArbitrarySoftware);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a10_a_release_that_is_described_in_two_ways_is_refused() {
         release.regions = vec![Region::new("eu").unwrap()];
         all.assign_target(&index_path(3), TargetMeta { custom: TargetMeta::of_release(b"", &release).custom, ..meta });
     })
-    .is_refused_as(145, "custom_differs", MixAndMatch);
+    .refused_as(145, "custom_differs", MixAndMatch);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a15_metadata_of_another_vehicle_is_refused() {
         all.director.targets.vehicle_id = Some(VehicleId::new("v-2").unwrap());
         all.director.publish();
     })
-    .is_refused_as(131, "other_vehicle", MixAndMatch);
+    .refused_as(131, "other_vehicle", MixAndMatch);
 }
 
 #[test]
@@ -89,12 +89,12 @@ fn a15_empty_targets_that_name_no_vehicle_are_refused() {
         all.director.targets.targets.clear();
         all.director.publish();
     })
-    .is_refused_as(132, "vehicle_unnamed", MixAndMatch);
+    .refused_as(132, "vehicle_unnamed", MixAndMatch);
 }
 
 #[test]
 fn a16_a_release_for_other_hardware_is_refused() {
-    attack(|all| described(all, |release| release.hardware_ids = vec![HardwareId::new("orin").unwrap()])).is_refused_as(
+    attack(|all| described(all, |release| release.hardware_ids = vec![HardwareId::new("orin").unwrap()])).refused_as(
         150,
         "wrong_hardware",
         ArbitrarySoftware,
@@ -103,16 +103,12 @@ fn a16_a_release_for_other_hardware_is_refused() {
 
 #[test]
 fn a16_a_release_for_another_tier_is_refused() {
-    attack(|all| described(all, |release| release.tier = Tier::new("ultra-se").unwrap())).is_refused_as(
-        151,
-        "wrong_tier",
-        ArbitrarySoftware,
-    );
+    attack(|all| described(all, |release| release.tier = Tier::new("ultra-se").unwrap())).refused_as(151, "wrong_tier", ArbitrarySoftware);
 }
 
 #[test]
 fn a16_a_release_for_another_region_is_refused() {
-    attack(|all| described(all, |release| release.regions = vec![Region::new("cn").unwrap()])).is_refused_as(
+    attack(|all| described(all, |release| release.regions = vec![Region::new("cn").unwrap()])).refused_as(
         152,
         "wrong_region",
         ArbitrarySoftware,
@@ -127,7 +123,7 @@ fn a17_two_images_for_one_ecu_are_refused() {
         all.director.targets.targets.insert(index_path(2), second);
         all.director.publish();
     })
-    .is_refused_as(133, "ecu_twice", MixAndMatch);
+    .refused_as(133, "ecu_twice", MixAndMatch);
 }
 
 #[test]
@@ -154,7 +150,7 @@ fn a18_a_director_that_delegates_is_refused() {
         all.director.targets.delegations = Some(delegations);
         all.director.publish();
     })
-    .is_refused_as(130, "director_delegates", ArbitrarySoftware);
+    .refused_as(130, "director_delegates", ArbitrarySoftware);
 }
 
 #[test]
@@ -173,5 +169,5 @@ fn a22_a_target_path_that_could_leave_its_folder_is_refused() {
         scene.refuses(141, "target_path", ArbitrarySoftware);
     }
     scene.attack(|all| described(all, |release| release.bundle.path = "../../../etc/shadow".into()));
-    scene.is_refused_as(141, "target_path", ArbitrarySoftware);
+    scene.refused_as(141, "target_path", ArbitrarySoftware);
 }

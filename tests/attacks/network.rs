@@ -94,7 +94,7 @@ fn a08_metadata_without_end_is_refused() {
     for file in ["/2.root.json", "/timestamp.json", ".snapshot.json", ".targets.json", "image/metadata/timestamp.json", ".vla-ultra.json"] {
         let mut scene = Scene::new();
         scene.intercept(move |url| url.ends_with(file).then(|| respond(200, Endless)));
-        scene.is_refused_as(113, "endless_data", EndlessData);
+        scene.refused_as(113, "endless_data", EndlessData);
     }
 }
 
@@ -102,7 +102,7 @@ fn a08_metadata_without_end_is_refused() {
 fn a08_an_index_without_end_is_refused() {
     let mut scene = Scene::new();
     scene.intercept(|url| url.ends_with("vla-3-3.0.0.index").then(|| respond(200, Endless)));
-    scene.is_refused_as(403, "answer_too_long", EndlessData);
+    scene.refused_as(403, "answer_too_long", EndlessData);
 }
 
 /// No more of a bundle is read than its listed length, and of that only chunks that are the signed ones.
@@ -110,14 +110,14 @@ fn a08_an_index_without_end_is_refused() {
 fn a08_a_bundle_without_end_is_refused() {
     let mut scene = Scene::new();
     scene.intercept(|url| url.ends_with(".tar.zst").then(|| respond(200, Endless)));
-    scene.is_refused_as(212, "chunk_hash", ArbitrarySoftware);
+    scene.refused_as(212, "chunk_hash", ArbitrarySoftware);
 }
 
 #[test]
 fn a10_a_bundle_that_was_altered_on_the_way_is_refused() {
     let scene = Scene::new();
     scene.server.lock().tampers = true;
-    scene.is_refused_as(212, "chunk_hash", ArbitrarySoftware);
+    scene.refused_as(212, "chunk_hash", ArbitrarySoftware);
 }
 
 /// A server that fails where the next root would be has not said that there is none.
@@ -219,7 +219,7 @@ fn a23_another_spelling_of_the_same_letters_is_not_what_was_signed() {
             text.replace('\u{e9}', "e\u{301}")
         });
     })
-    .is_refused_as(102, "threshold_not_met", ArbitrarySoftware);
+    .refused_as(102, "threshold_not_met", ArbitrarySoftware);
 }
 
 #[test]

@@ -19,7 +19,7 @@ const BOTH: [fn(&mut TestRepositories) -> &mut TestRepository; 2] = [|all| &mut 
 fn a04_a_frozen_repository_is_noticed_when_its_timestamp_expires() {
     let mut scene = attack(|all| *all = seen());
     scene.days_pass(2);
-    scene.is_refused_as(112, "expired", Freeze);
+    scene.refused_as(112, "expired", Freeze);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a04_each_role_is_held_against_its_own_expiry() {
         all.image.role("vla-ultra").expires = NOW;
         all.image.publish();
     });
-    scene.is_refused_as(112, "expired", Freeze);
+    scene.refused_as(112, "expired", Freeze);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a07_an_old_root_is_refused() {
 /// A thief of the Director's keys assigns what everybody has signed once.
 #[test]
 fn a07_a_release_below_the_confirmed_one_is_refused() {
-    attack(|all| all.assign(&index_path(1))).is_refused_as(153, "release_below_floor", Rollback);
+    attack(|all| all.assign(&index_path(1))).refused_as(153, "release_below_floor", Rollback);
 }
 
 /// A thief of the Director's keys writes a new counter on an old release.
@@ -115,7 +115,7 @@ fn a07_an_old_release_with_a_new_counter_is_refused() {
         old.custom = all.image.role("vla-ultra").targets[&index_path(3)].custom.clone();
         all.assign_target(&index_path(1), old);
     })
-    .is_refused_as(145, "custom_differs", MixAndMatch);
+    .refused_as(145, "custom_differs", MixAndMatch);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a07_the_image_of_an_old_release_under_the_new_name_is_refused() {
         assert_eq!(bytes.len(), old.len(), "only the digest can tell");
         *bytes = old;
     });
-    scene.is_refused_as(161, "index_digest_differs", ArbitrarySoftware);
+    scene.refused_as(161, "index_digest_differs", ArbitrarySoftware);
 }
 
 /// The server mixes files that were all signed, but never belonged together.
@@ -173,7 +173,7 @@ fn a09_a_snapshot_that_drops_a_role_is_refused() {
         all.image.snapshot.meta.remove("vla-ultra.json");
         all.image.publish_snapshot();
     })
-    .is_refused_as(106, "file_removed", Rollback);
+    .refused_as(106, "file_removed", Rollback);
 }
 
 /// The release engineers were tricked into signing the index of one bundle with the name of another.
@@ -188,7 +188,7 @@ fn a09_an_index_with_the_bundle_of_another_release_is_refused() {
         all.publish_target(&index_path(3), mixed);
         all.assign(&index_path(3));
     })
-    .is_refused_as(163, "index_of_other_bundle", MixAndMatch);
+    .refused_as(163, "index_of_other_bundle", MixAndMatch);
 }
 
 /// Everything is signed, but the metadata speaks of another release than the bundle itself.

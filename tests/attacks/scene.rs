@@ -271,7 +271,7 @@ impl Scene {
 
     /// The whole story of most scenarios.
     #[track_caller]
-    pub(super) fn is_refused_as(mut self, number: u32, name: &str, attack: Attack) {
+    pub(super) fn refused_as(mut self, number: u32, name: &str, attack: Attack) {
         self.refuses(number, name, attack).recovers();
     }
 
