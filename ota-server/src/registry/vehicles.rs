@@ -1,6 +1,10 @@
 use std::collections::HashMap;
 
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::{
+    Row, Sqlite,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
 use switchback_signing::time::UnixTime;
 
 use super::{Change, Registry, RegistryError, from_sql, to_sql};
@@ -152,22 +156,9 @@ impl Change {
 
     /// Adds a vehicle.
     pub async fn add_vehicle(&mut self, row: &VehicleRow) -> Result<(), RegistryError> {
-        let sql = "INSERT INTO vehicles (vehicle_id, tenant, tier, hardware_id, model_line, region, ecu_serial, public_key,
-                   sdk_version, enrolled_at, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        sqlx::query(sql)
-            .bind(&row.vehicle_id)
-            .bind(&row.tenant)
-            .bind(&row.tier)
-            .bind(&row.hardware_id)
-            .bind(&row.model_line)
-            .bind(&row.region)
-            .bind(&row.ecu_serial)
-            .bind(&row.public_key)
-            .bind(&row.sdk_version)
-            .bind(row.enrolled_at.seconds())
-            .bind(row.last_seen.seconds())
-            .execute(&mut *self.transaction)
-            .await?;
+        let sql = "INSERT INTO vehicles (tenant, tier, hardware_id, model_line, region, ecu_serial, public_key,
+                   sdk_version, enrolled_at, last_seen, vehicle_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        enrolled(sql, row).bind(&row.vehicle_id).execute(&mut *self.transaction).await?;
         Ok(())
     }
 
@@ -181,21 +172,7 @@ impl Change {
         let sql = "UPDATE vehicles SET tenant = ?, tier = ?, hardware_id = ?, model_line = ?, region = ?, ecu_serial = ?, public_key = ?,
                    sdk_version = ?, enrolled_at = ?, last_seen = ?, report_counter = 0, installed = NULL, confirmed_counter = ?
                    WHERE vehicle_id = ?";
-        sqlx::query(sql)
-            .bind(&row.tenant)
-            .bind(&row.tier)
-            .bind(&row.hardware_id)
-            .bind(&row.model_line)
-            .bind(&row.region)
-            .bind(&row.ecu_serial)
-            .bind(&row.public_key)
-            .bind(&row.sdk_version)
-            .bind(row.enrolled_at.seconds())
-            .bind(row.last_seen.seconds())
-            .bind(to_sql(row.confirmed_counter))
-            .bind(&row.vehicle_id)
-            .execute(&mut *self.transaction)
-            .await?;
+        enrolled(sql, row).bind(to_sql(row.confirmed_counter)).bind(&row.vehicle_id).execute(&mut *self.transaction).await?;
         match &row.held {
             Some(held) => self.save_held(&row.vehicle_id, held).await,
             None => Ok(()),
@@ -290,6 +267,21 @@ impl Change {
         }
         Ok(most)
     }
+}
+
+/// A statement that begins with what an enrollment states, in the order of the table's columns.
+fn enrolled<'q>(sql: &'static str, row: &'q VehicleRow) -> Query<'q, Sqlite, SqliteArguments> {
+    sqlx::query(sql)
+        .bind(&row.tenant)
+        .bind(&row.tier)
+        .bind(&row.hardware_id)
+        .bind(&row.model_line)
+        .bind(&row.region)
+        .bind(&row.ecu_serial)
+        .bind(&row.public_key)
+        .bind(&row.sdk_version)
+        .bind(row.enrolled_at.seconds())
+        .bind(row.last_seen.seconds())
 }
 
 fn gave_up(row: &SqliteRow) -> GaveUp {
