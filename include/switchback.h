@@ -271,7 +271,7 @@
 #define SWB_ACTIVATE_NEXT_STANDSTILL 1
 /** Activation: at the next frame at which both models' plans agree, also while the driving function is engaged. */
 #define SWB_ACTIVATE_NOW 2
-/** Activation: when `swb_vehicle_activate` is called. */
+/** Activation: when `swb_vehicle_activate` is called, and then also while the driving function is engaged. */
 #define SWB_ACTIVATE_MANUALLY 3
 
 /** Length of `text` in `swb_status` and `swb_event`, the closing zero included. */
@@ -908,7 +908,8 @@ int32_t swb_vehicle_wait_event(const swb_vehicle *vehicle, uint32_t timeout_ms, 
 int32_t swb_vehicle_check_now(swb_vehicle *vehicle);
 
 /**
- * Lets the model that is armed take over at the next frame. Meant for `SWB_ACTIVATE_MANUALLY`; with the other policies it hurries them.
+ * Lets the model that is armed take over at the next frame at which both models' plans agree, also while the driving function is engaged.
+ * Meant for `SWB_ACTIVATE_MANUALLY`; with the other policies it hurries them. The order stands until the swap, or until the release is no longer assigned.
  *
  * Any thread, at any time. Returns at once; `SWB_EVENT_UPDATE` with `SWB_UPDATE_TRIAL` follows when it is done.
  *

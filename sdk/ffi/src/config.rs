@@ -20,7 +20,7 @@ pub const SWB_ACTIVATE_NEXT_DISENGAGED: u32 = 0;
 pub const SWB_ACTIVATE_NEXT_STANDSTILL: u32 = 1;
 /// Activation: at the next frame at which both models' plans agree, also while the driving function is engaged.
 pub const SWB_ACTIVATE_NOW: u32 = 2;
-/// Activation: when `swb_vehicle_activate` is called.
+/// Activation: when `swb_vehicle_activate` is called, and then also while the driving function is engaged.
 pub const SWB_ACTIVATE_MANUALLY: u32 = 3;
 
 /// What a vehicle is opened with. Set `struct_size` and `abi_version`; a field of zero or NULL stands for its default.

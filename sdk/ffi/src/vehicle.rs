@@ -272,7 +272,8 @@ pub unsafe extern "C" fn swb_vehicle_check_now(vehicle: *mut swb_vehicle) -> i32
     })
 }
 
-/// Lets the model that is armed take over at the next frame. Meant for `SWB_ACTIVATE_MANUALLY`; with the other policies it hurries them.
+/// Lets the model that is armed take over at the next frame at which both models' plans agree, also while the driving function is engaged.
+/// Meant for `SWB_ACTIVATE_MANUALLY`; with the other policies it hurries them. The order stands until the swap, or until the release is no longer assigned.
 ///
 /// Any thread, at any time. Returns at once; `SWB_EVENT_UPDATE` with `SWB_UPDATE_TRIAL` follows when it is done.
 ///

@@ -404,7 +404,7 @@ pub struct Acceptance {
     pub shadow_frames: u32,
     /// Largest lateral distance between its plan and the active one, m; where it has gone on for 1 s and for 10 m, or ends.
     pub shadow_lateral_max_m: f32,
-    /// Frames of the trial after the swap, in which the previous model stays warm; at least 1.
+    /// Healthy frames of the trial after the swap, in which the previous model stays warm; at least 1. Frames in standby count as well.
     pub trial_frames: u32,
 }
 
