@@ -33,6 +33,7 @@ fn send(reports: &[(EcuReport, &str)], signer: &str, vehicle: &str) -> Result<()
         vehicle_id: VehicleId::new(vehicle).unwrap(),
         primary_ecu_serial: identity().ecu_serial,
         ecu_reports: reports.iter().map(|(report, signer)| sign_report(report, &key(signer)).unwrap()).collect(),
+        silent_ecus: Vec::new(),
     };
     let bytes = sign_manifest(&manifest, &key(signer)).unwrap();
     verify_manifest(&bytes, &inventory(), NOW).map(drop).map_err(|error| error.name())

@@ -82,6 +82,7 @@ fn enroll(connection: &mut Connection, desk: &Desk, id: &str, key: &Ed25519Signe
         hardware_id: HardwareId::new(HARDWARE).unwrap(),
         public_key: key.public_key(),
         sdk_version: Version::new(0, 1, 0),
+        secondaries: Vec::new(),
     };
     let body = request.to_bytes();
     let target = "/v1/vehicles/enroll";

@@ -79,14 +79,17 @@ pub struct Release {
 
 impl Release {
     /// The release that a target of the Image repository is. A target without the block that both repositories must agree on is
-    /// none: the bundles' bytes, for instance. Neither is one without SHA-256, by which people and vehicles know its bytes.
+    /// none: the bundles' bytes, for instance; so is the image of a Secondary, which comes with a release that needs it. Neither is one
+    /// without SHA-256, by which people and vehicles know its bytes.
     pub fn from_target(
         path: &str,
         target: &TargetMeta,
         expiring_role: &Arc<str>,
         expires: UnixTime,
     ) -> Result<Option<Self>, MetadataError> {
-        let (Some(block), Some(sha256)) = (target.shall_match(), target.hashes.sha256) else { return Ok(None) };
+        let (Some(block), Some(sha256), true) = (target.shall_match(), target.hashes.sha256, target.is_release()) else {
+            return Ok(None);
+        };
         let custom = target.release()?;
         // Everything that the Director repeats goes into the digest: a change of any of it must reach the vehicles.
         let mut described = canonical(block);

@@ -29,6 +29,7 @@ fn release_in(model: &str, version: &str, tier: &str, counter: u64, regions: &[&
         model: model.to_owned(),
         version: version.to_owned(),
         bundle: BundleRef { path: format!("{tier}/{model}-{version}.tar.zst"), length: 10, sha256: Sha256Digest::of(b"bundle") },
+        companions: Vec::new(),
         extra: BTreeMap::new(),
     };
     let path = format!("{tier}/{model}-{version}.index");

@@ -238,7 +238,7 @@ impl Server {
     async fn check_bytes(&self, targets: &Targets) -> Result<(), PublishError> {
         for (path, target) in &targets.targets {
             self.check_target(path, target).await?;
-            if target.shall_match().is_some() {
+            if target.is_release() {
                 let bundle = target.release()?.bundle;
                 self.check_target(&bundle.path, &TargetMeta::of_digest(bundle.length, bundle.sha256)).await?;
             }

@@ -82,6 +82,7 @@ pub(super) fn manifest(facts: Facts<'_>, key: &dyn Signer) -> Result<Vec<u8>, Si
         vehicle_id: facts.identity.vehicle_id.clone(),
         primary_ecu_serial: facts.identity.ecu_serial.clone(),
         ecu_reports: vec![sign_report(&report, key)?],
+        silent_ecus: Vec::new(),
     };
     sign_manifest(&manifest, key)
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use switchback_signing::{
     keys::{KeyId, KeyObject, PublicKey},
-    metadata::{DelegatedRole, Delegations, PathSet, Role, RoleKeys, Root, RootRole, TargetMeta, Targets},
+    metadata::{Companion, DelegatedRole, Delegations, HardwareId, PathSet, Role, RoleKeys, Root, RootRole, TargetMeta, Targets},
 };
 
 /// Names of keys by their computed ids.
@@ -147,9 +147,14 @@ fn describe(target: &TargetMeta) -> String {
     if target.shall_match().is_none() {
         return bytes;
     }
-    let Ok(release) = target.release() else { return format!("{bytes}, with a release block that cannot be read") };
     let list = |values: Vec<String>, all: &str| if values.is_empty() { all.to_owned() } else { values.join(" ") };
-    let hardware = list(release.hardware_ids.iter().map(ToString::to_string).collect(), "none");
+    let hardware = |ids: &[HardwareId]| list(ids.iter().map(ToString::to_string).collect(), "none");
+    if !target.is_release() {
+        let Ok(image) = target.ecu_image() else { return format!("{bytes}, with a block that cannot be read") };
+        return format!("image for {}, counter {}; {bytes}", hardware(&image.hardware_ids), image.release_counter);
+    }
+    let Ok(release) = target.release() else { return format!("{bytes}, with a release block that cannot be read") };
+    let hardware = hardware(&release.hardware_ids);
     let regions = list(release.regions.iter().map(ToString::to_string).collect(), "all");
     let mut text = format!(
         "{} counter {}, hardware {hardware}, regions {regions}, library {} and ONNX Runtime {} or newer, bundle SHA-256 {}; {bytes}",
@@ -159,6 +164,10 @@ fn describe(target: &TargetMeta) -> String {
         release.onnxruntime_min,
         release.bundle.sha256
     );
+    for companion in &release.companions {
+        let Companion { hardware_id, path, sha256, release_counter, .. } = companion;
+        text.push_str(&format!("; needs {path} on {hardware_id}, counter {release_counter}, SHA-256 {sha256}"));
+    }
     if !release.extra.is_empty() {
         text.push_str("; with further fields");
     }
@@ -171,7 +180,7 @@ mod tests {
     use switchback_signing::{
         digest::Sha256Digest,
         keys::{Ed25519Signer, Signer},
-        metadata::json::Json,
+        metadata::{EcuImage, json::Json},
         time::UnixTime,
     };
 
@@ -217,6 +226,9 @@ mod tests {
         let sha256 = Sha256Digest::of(b"a");
         let added = lines(|targets| drop(targets.targets.insert("ultra/a".into(), TargetMeta::of_digest(1, sha256))));
         assert_eq!(added, [format!("+ ultra/a: 1 bytes, SHA-256 {sha256}")]);
+        let block = EcuImage { release_counter: 7, hardware_ids: vec![HardwareId::new("cam-a").unwrap()] };
+        let added = lines(|targets| drop(targets.targets.insert("ultra/a".into(), TargetMeta::of_image(b"a", &block))));
+        assert_eq!(added, [format!("+ ultra/a: image for cam-a, counter 7; 1 bytes, SHA-256 {sha256}")]);
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub(crate) fn custom(bundle: &BundleFile, manifest: &Manifest, regions: Vec<Regi
         model: release.model.clone(),
         version: release.version.clone(),
         bundle: BundleRef { path: bundle_path, length: bundle.index.bundle_length(), sha256: bundle.index.bundle_sha256() },
+        companions: Vec::new(),
         extra: BTreeMap::new(),
     })
 }

@@ -1,5 +1,5 @@
 use alloc::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     format,
     string::{String, ToString},
     vec::Vec,
@@ -38,8 +38,38 @@ pub struct Custom {
     pub version: String,
     /// The bundle whose chunks the index lists.
     pub bundle: BundleRef,
+    /// What the vehicle's other ECUs must run beside it (Standard, 5.3.2.1: dependencies of images): at most one image for each
+    /// hardware id. Those that a vehicle does not have do not count for it.
+    pub companions: Vec<Companion>,
     /// Unknown fields; they must match as well.
     pub extra: BTreeMap<String, Json>,
+}
+
+/// The image that a Secondary of this hardware must run beside a release: model 2 with calibration 2, and with no other.
+///
+/// The release engineers sign which images belong together; the Director has no say in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Companion {
+    /// The Secondaries that it is for.
+    pub hardware_id: HardwareId,
+    /// Target path of the image, listed by the same role as the release.
+    pub path: String,
+    /// Length, bytes.
+    pub length: u64,
+    /// SHA-256 of the image.
+    pub sha256: Sha256Digest,
+    /// Release counter of the image, as its own block says it.
+    pub release_counter: u64,
+}
+
+/// What Director and Image repository must say alike about any image: the part of the block that the Standard recommends. All of it
+/// for a Secondary's image; a release says more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EcuImage {
+    /// Never falls in an ECU.
+    pub release_counter: u64,
+    /// ECUs that may run the image.
+    pub hardware_ids: Vec<HardwareId>,
 }
 
 /// The bundle that belongs to a chunk index.
@@ -63,7 +93,9 @@ impl Custom {
         let contract_place = fields.place_of("contractVersion");
         let contract_version = u32::try_from(fields.positive("contractVersion")?);
         let mut bundle = fields.fields("bundle")?;
+        let companions = Companion::read_list(&mut fields)?;
         Ok(Self {
+            companions,
             release_counter: fields.unsigned("releaseCounter")?,
             hardware_ids: fields.parsed_list("hardwareIds", "a list of hardware ids")?,
             tier: fields.parsed("tier", "the name of a tier")?,
@@ -85,7 +117,10 @@ impl Custom {
             ("length", integer(self.bundle.length)),
             ("sha256", Json::String(self.bundle.sha256.to_hex())),
         ]);
+        // Left out where there are none, as in every block that was signed before there were any.
+        let companions = self.companions.iter().map(Companion::write).collect::<Vec<_>>();
         ObjectWriter::new(&self.extra)
+            .put_some("companions", (!companions.is_empty()).then_some(Json::Array(companions)))
             .put("releaseCounter", integer(self.release_counter))
             .put("hardwareIds", strings(&self.hardware_ids))
             .put("tier", Json::string(self.tier.as_str()))
@@ -102,5 +137,56 @@ impl Custom {
     /// How people name the release, such as `vla-2 2.0.0 (ultra)`.
     pub fn title(&self) -> String {
         format!("{} {} ({})", self.model, self.version, self.tier)
+    }
+}
+
+impl Companion {
+    fn read_list(fields: &mut Fields) -> Result<Vec<Self>, MetadataError> {
+        let place = fields.place_of("companions");
+        let list = fields.optional_array("companions")?.unwrap_or_default();
+        let list = list.into_iter().map(|json| Self::read(Fields::new(json, format!("{place}[]"))?));
+        let list = list.collect::<Result<Vec<_>, _>>()?;
+        // Two for one hardware id could not both be run.
+        let hardware_ids: BTreeSet<_> = list.iter().map(|companion| &companion.hardware_id).collect();
+        if hardware_ids.len() < list.len() { Err(wrong(&place, "a list with one image for each hardware id")) } else { Ok(list) }
+    }
+
+    fn read(mut fields: Fields) -> Result<Self, MetadataError> {
+        Ok(Self {
+            hardware_id: fields.parsed("hardwareId", "a hardware id")?,
+            path: fields.string("path")?,
+            length: fields.unsigned("length")?,
+            sha256: fields.digest("sha256")?,
+            release_counter: fields.unsigned("releaseCounter")?,
+        })
+    }
+
+    fn write(&self) -> Json {
+        Json::object([
+            ("hardwareId", Json::string(self.hardware_id.as_str())),
+            ("path", Json::string(&self.path)),
+            ("length", integer(self.length)),
+            ("sha256", Json::String(self.sha256.to_hex())),
+            ("releaseCounter", integer(self.release_counter)),
+        ])
+    }
+}
+
+impl EcuImage {
+    /// Reads what every block has, and leaves aside what a release says on top.
+    ///
+    /// # Errors
+    /// [`MetadataError`] naming the first field that is missing or wrong.
+    pub fn from_json(json: Json) -> Result<Self, MetadataError> {
+        let mut fields = Fields::new(json, "custom.shallMatch")?;
+        Ok(Self {
+            release_counter: fields.unsigned("releaseCounter")?,
+            hardware_ids: fields.parsed_list("hardwareIds", "a list of hardware ids")?,
+        })
+    }
+
+    /// Writes the block of a Secondary's image.
+    pub fn to_json(&self) -> Json {
+        Json::object([("releaseCounter", integer(self.release_counter)), ("hardwareIds", strings(&self.hardware_ids))])
     }
 }

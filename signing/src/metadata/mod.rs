@@ -31,7 +31,7 @@ use alloc::string::String;
 use thiserror::Error;
 
 pub use self::{
-    custom::{BundleRef, Custom},
+    custom::{BundleRef, Companion, Custom, EcuImage},
     envelope::{
         AddSignatureError, Document, MergeError, Role, SPEC_VERSION, SignatureEntry, Signed, add_signature, merge_signatures, sign,
         sign_envelope,

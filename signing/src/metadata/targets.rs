@@ -6,7 +6,7 @@ use alloc::{
 };
 
 use super::{
-    Custom, Document, EcuSerial, HardwareId, Hashes, MetadataError, Role, RoleKeys, RootRole, VehicleId,
+    Custom, Document, EcuImage, EcuSerial, HardwareId, Hashes, MetadataError, Role, RoleKeys, RootRole, VehicleId,
     envelope::check_spec_version,
     json::Json,
     object::{Fields, ObjectWriter, integer, strings, wrong},
@@ -137,6 +137,12 @@ impl TargetMeta {
         Self { custom, ..Self::of_digest(index.len() as u64, Sha256Digest::of(index)) }
     }
 
+    /// Describes an image for a Secondary.
+    pub fn of_image(image: &[u8], block: &EcuImage) -> Self {
+        let custom = BTreeMap::from([(SHALL_MATCH.to_string(), block.to_json())]);
+        Self { custom, ..Self::of_digest(image.len() as u64, Sha256Digest::of(image)) }
+    }
+
     /// Describes a file by length and digest alone.
     pub fn of_digest(length: u64, sha256: Sha256Digest) -> Self {
         Self { length, hashes: Hashes::of_sha256(sha256), custom: BTreeMap::new(), extra: BTreeMap::new() }
@@ -165,8 +171,25 @@ impl TargetMeta {
     /// # Errors
     /// [`MetadataError`] when it is missing or a field of it is missing or wrong.
     pub fn release(&self) -> Result<Custom, MetadataError> {
-        let block = self.shall_match().cloned();
-        Custom::from_json(block.ok_or_else(|| MetadataError::Missing { place: "custom.shallMatch".to_string() })?)
+        Custom::from_json(self.block()?)
+    }
+
+    /// Whether the file is the chunk index of a release. A block that names no bundle is that of a Secondary's image, and a file without
+    /// a block is neither.
+    pub fn is_release(&self) -> bool {
+        matches!(self.shall_match(), Some(Json::Object(block)) if block.contains_key("bundle"))
+    }
+
+    /// The part of the block that every image has, a release's or a Secondary's.
+    ///
+    /// # Errors
+    /// [`MetadataError`] when it is missing or a field of it is missing or wrong.
+    pub fn ecu_image(&self) -> Result<EcuImage, MetadataError> {
+        EcuImage::from_json(self.block()?)
+    }
+
+    fn block(&self) -> Result<Json, MetadataError> {
+        self.shall_match().cloned().ok_or_else(|| MetadataError::Missing { place: "custom.shallMatch".to_string() })
     }
 
     /// The ECUs that a Director's target is for.

@@ -1,10 +1,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use alloc::{
     string::{String, ToString},
+    vec,
     vec::Vec,
 };
 
-use super::{json::Json, *};
+use super::{
+    json::Json,
+    vehicle::{EnrolledSecondary, EnrollmentRequest, EnrollmentResponse, SECONDARIES_MAX},
+    *,
+};
 use crate::{
     keys::{KeyObject, PublicKey, Signature, Signer, SignerError},
     testing::{NOW, TestRepositories, custom, key, public},
@@ -152,7 +157,6 @@ fn a_token_that_was_pulled_out_stops_the_signing() {
 
 #[test]
 fn enrollment_survives_a_round_trip_and_hides_its_token() {
-    use super::vehicle::{EnrollmentRequest, EnrollmentResponse};
     let identity = crate::testing::identity();
     let request = EnrollmentRequest {
         token: "one-time-secret".into(),
@@ -161,12 +165,76 @@ fn enrollment_survives_a_round_trip_and_hides_its_token() {
         hardware_id: identity.hardware_id,
         public_key: public("vehicle"),
         sdk_version: identity.sdk_version,
+        secondaries: vec![camera("ecu-2")],
     };
     assert!(EnrollmentRequest::parse(&request.to_bytes()).unwrap() == request);
     assert!(!alloc::format!("{request:?}").contains("one-time-secret"));
     let response = EnrollmentResponse { vehicle_id: identity.vehicle_id };
     assert_eq!(EnrollmentResponse::parse(&response.to_bytes()), Ok(response));
     assert_eq!(EnrollmentRequest::parse(b"{}").unwrap_err().to_string(), "request.public_key is missing");
+}
+
+fn camera(ecu_serial: &str) -> EnrolledSecondary {
+    EnrolledSecondary {
+        ecu_serial: EcuSerial::new(ecu_serial).unwrap(),
+        hardware_id: HardwareId::new("cam-a").unwrap(),
+        public_key: public("camera"),
+    }
+}
+
+#[test]
+fn an_enrollment_names_each_ecu_once_and_no_more_than_there_is_room_for() {
+    let identity = crate::testing::identity();
+    let request = |secondaries: Vec<EnrolledSecondary>| EnrollmentRequest {
+        token: "one-time-secret".into(),
+        vehicle_id: identity.vehicle_id.clone(),
+        ecu_serial: identity.ecu_serial.clone(),
+        hardware_id: identity.hardware_id.clone(),
+        public_key: public("vehicle"),
+        sdk_version: identity.sdk_version,
+        secondaries,
+    };
+    let longest = |number: usize| camera(&alloc::format!("{number:0>length$}", length = NAME_BYTES_MAX));
+    let most: Vec<_> = (0..SECONDARIES_MAX).map(longest).collect();
+    assert!(EnrollmentRequest::parse(&request(most.clone()).to_bytes()).unwrap() == request(most));
+    let more = (0..=SECONDARIES_MAX).map(|number| camera(&alloc::format!("camera-{number}"))).collect();
+    for (secondaries, expected) in [
+        (vec![camera("ecu-2"), camera("ecu-2")], "request.secondaries is not a list of ECUs with serials of their own"),
+        (vec![camera("ecu-1")], "request.secondaries is not a list of ECUs with serials of their own"),
+        (more, "request.secondaries is not a list of at most 10 ECUs"),
+    ] {
+        assert_eq!(EnrollmentRequest::parse(&request(secondaries).to_bytes()).unwrap_err().to_string(), expected);
+    }
+    let alone = String::from_utf8(request(Vec::new()).to_bytes()).unwrap();
+    assert!(!alone.contains("secondaries"), "a vehicle of one ECU says what it always said: {alone}");
+}
+
+#[test]
+fn a_release_names_what_the_other_ecus_must_run_and_one_without_says_nothing_of_it() {
+    let companion = |hardware_id: &str| Companion {
+        hardware_id: HardwareId::new(hardware_id).unwrap(),
+        path: "ultra/cam-2.cal".into(),
+        length: 3,
+        sha256: crate::keys::Sha256Digest::of(b"cal"),
+        release_counter: 5,
+    };
+    let release = Custom { companions: vec![companion("cam-a"), companion("cam-b")], ..custom(5) };
+    assert_eq!(Custom::from_json(release.to_json()), Ok(release));
+    let twice = Custom { companions: vec![companion("cam-a"), companion("cam-a")], ..custom(5) };
+    let error = Custom::from_json(twice.to_json()).unwrap_err();
+    assert_eq!(error.to_string(), "custom.shallMatch.companions is not a list with one image for each hardware id");
+    assert!(!custom(5).to_json().to_string().contains("companions"));
+}
+
+#[test]
+fn an_image_for_a_secondary_is_told_from_a_release() {
+    let block = EcuImage { release_counter: 5, hardware_ids: vec![HardwareId::new("cam-a").unwrap()] };
+    let image = TargetMeta::of_image(b"cal", &block);
+    assert!(!image.is_release() && !TargetMeta::of_digest(3, crate::keys::Sha256Digest::of(b"cal")).is_release());
+    assert_eq!(image.ecu_image(), Ok(block));
+    let release = TargetMeta::of_release(b"index", &custom(5));
+    assert!(release.is_release());
+    assert_eq!(release.ecu_image().unwrap().release_counter, 5);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What a vehicle says about itself: enrollment, ECU reports and the vehicle version manifest.
 
 use alloc::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    format,
     string::{String, ToString},
     vec::Vec,
 };
@@ -21,7 +22,10 @@ use crate::{
 pub const MANIFEST_BYTES_MAX: usize = 64 * 1024;
 
 /// Longest enrollment request or answer, bytes.
-pub const ENROLLMENT_BYTES_MAX: usize = 4 * 1024;
+pub const ENROLLMENT_BYTES_MAX: usize = 8 * 1024;
+
+/// Most Secondaries of one vehicle: what an enrollment and a manifest have room for.
+pub const SECONDARIES_MAX: usize = 10;
 
 /// What a vehicle sends to the Director (Standard, 5.2.2: vehicle version manifest), signed by its Primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +36,18 @@ pub struct VehicleVersionManifest {
     pub primary_ecu_serial: EcuSerial,
     /// One report per ECU, each signed by that ECU: what [`sign_report`] returned.
     pub ecu_reports: Vec<Json>,
+    /// Secondaries that gave no report when they were asked. The Standard knows no such list: its Director drops the manifest of a
+    /// vehicle with one dead ECU, and never hears why nothing installs there.
+    pub silent_ecus: Vec<SilentEcu>,
+}
+
+/// A Secondary that gave no report, by the Primary's word alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SilentEcu {
+    /// The ECU.
+    pub ecu_serial: EcuSerial,
+    /// What happened when it was asked.
+    pub reason: Reason,
 }
 
 /// What one ECU says it runs (Standard, 5.2.2: ECU version report).
@@ -143,6 +159,19 @@ pub struct EnrollmentRequest {
     pub public_key: PublicKey,
     /// Version of the vehicle library.
     pub sdk_version: Version,
+    /// The vehicle's other ECUs, at most [`SECONDARIES_MAX`].
+    pub secondaries: Vec<EnrolledSecondary>,
+}
+
+/// One of the vehicle's other ECUs (Standard, 5.3.2.1: the inventory).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnrolledSecondary {
+    /// The ECU.
+    pub ecu_serial: EcuSerial,
+    /// Its kind of computer.
+    pub hardware_id: HardwareId,
+    /// The key that it signs its reports with.
+    pub public_key: PublicKey,
 }
 
 /// The Director's answer to an [`EnrollmentRequest`].
@@ -201,15 +230,38 @@ impl Document for VehicleVersionManifest {
             vehicle_id: fields.parsed("vehicle_id", "a vehicle id")?,
             primary_ecu_serial: fields.parsed("primary_ecu_serial", "an ECU serial")?,
             ecu_reports: fields.array("ecu_version_reports")?,
+            silent_ecus: read_list(&mut fields, "silent_ecus", SilentEcu::read)?,
         })
     }
 
     fn to_json(&self) -> Json {
-        Json::object([
-            ("vehicle_id", Json::string(self.vehicle_id.as_str())),
-            ("primary_ecu_serial", Json::string(self.primary_ecu_serial.as_str())),
-            ("ecu_version_reports", Json::Array(self.ecu_reports.clone())),
-        ])
+        ObjectWriter::new(&BTreeMap::new())
+            .put("vehicle_id", Json::string(self.vehicle_id.as_str()))
+            .put("primary_ecu_serial", Json::string(self.primary_ecu_serial.as_str()))
+            .put("ecu_version_reports", Json::Array(self.ecu_reports.clone()))
+            .put_some("silent_ecus", write_list(&self.silent_ecus, SilentEcu::write))
+            .finish()
+    }
+}
+
+/// A list that is left out where it is empty: a vehicle of one ECU says what it always said.
+fn read_list<T>(fields: &mut Fields, name: &str, read: impl Fn(Fields) -> Result<T, MetadataError>) -> Result<Vec<T>, MetadataError> {
+    let place = format!("{}[]", fields.place_of(name));
+    let items = fields.optional_array(name)?.unwrap_or_default();
+    items.into_iter().map(|item| read(Fields::new(item, place.clone())?)).collect()
+}
+
+fn write_list<T>(items: &[T], write: impl Fn(&T) -> Json) -> Option<Json> {
+    (!items.is_empty()).then(|| Json::Array(items.iter().map(write).collect()))
+}
+
+impl SilentEcu {
+    fn read(mut fields: Fields) -> Result<Self, MetadataError> {
+        Ok(Self { ecu_serial: fields.parsed("ecu_serial", "an ECU serial")?, reason: Reason::read(fields.fields("reason")?)? })
+    }
+
+    fn write(&self) -> Json {
+        Json::object([("ecu_serial", Json::string(self.ecu_serial.as_str())), ("reason", self.reason.write())])
     }
 }
 
@@ -354,28 +406,62 @@ impl EnrollmentRequest {
     /// [`MetadataError`] naming the first field that is missing or wrong.
     pub fn parse(bytes: &[u8]) -> Result<Self, MetadataError> {
         let mut fields = Fields::new(json::parse(bytes, ENROLLMENT_BYTES_MAX)?, "request")?;
-        let place = fields.place_of("public_key");
-        let key = KeyObject::from_json(fields.required("public_key")?, &place)?;
+        let secondaries = read_list(&mut fields, "secondaries", EnrolledSecondary::read)?;
+        if secondaries.len() > SECONDARIES_MAX {
+            return Err(wrong(&fields.place_of("secondaries"), "a list of at most 10 ECUs"));
+        }
+        // The Primary is read like one of them.
+        let EnrolledSecondary { ecu_serial, hardware_id, public_key } = EnrolledSecondary::take(&mut fields)?;
+        let mut serials: BTreeSet<_> = secondaries.iter().map(|secondary| &secondary.ecu_serial).collect();
+        if !serials.insert(&ecu_serial) || serials.len() <= secondaries.len() {
+            return Err(wrong(&fields.place_of("secondaries"), "a list of ECUs with serials of their own"));
+        }
         Ok(Self {
             token: fields.string("token")?,
             vehicle_id: fields.parsed("vehicle_id", "a vehicle id")?,
-            ecu_serial: fields.parsed("ecu_serial", "an ECU serial")?,
-            hardware_id: fields.parsed("hardware_id", "a hardware id")?,
-            public_key: key.public_key().cloned().ok_or_else(|| wrong(&place, "an acceptable ed25519 public key"))?,
+            ecu_serial,
+            hardware_id,
+            public_key,
             sdk_version: fields.parsed("sdk_version", "a version such as 0.1.0")?,
+            secondaries,
         })
     }
 
     /// Writes the request's body.
     pub fn to_bytes(&self) -> Vec<u8> {
-        json::to_bytes(&Json::object([
-            ("token", Json::string(&self.token)),
-            ("vehicle_id", Json::string(self.vehicle_id.as_str())),
+        let request = ObjectWriter::new(&BTreeMap::new())
+            .put("token", Json::string(&self.token))
+            .put("vehicle_id", Json::string(self.vehicle_id.as_str()))
+            .put("ecu_serial", Json::string(self.ecu_serial.as_str()))
+            .put("hardware_id", Json::string(self.hardware_id.as_str()))
+            .put("public_key", KeyObject::from(&self.public_key).to_json().clone())
+            .put("sdk_version", Json::String(self.sdk_version.to_string()))
+            .put_some("secondaries", write_list(&self.secondaries, EnrolledSecondary::write));
+        json::to_bytes(&request.finish())
+    }
+}
+
+impl EnrolledSecondary {
+    fn read(mut fields: Fields) -> Result<Self, MetadataError> {
+        Self::take(&mut fields)
+    }
+
+    fn take(fields: &mut Fields) -> Result<Self, MetadataError> {
+        let place = fields.place_of("public_key");
+        let key = KeyObject::from_json(fields.required("public_key")?, &place)?;
+        Ok(Self {
+            ecu_serial: fields.parsed("ecu_serial", "an ECU serial")?,
+            hardware_id: fields.parsed("hardware_id", "a hardware id")?,
+            public_key: key.public_key().cloned().ok_or_else(|| wrong(&place, "an acceptable ed25519 public key"))?,
+        })
+    }
+
+    fn write(&self) -> Json {
+        Json::object([
             ("ecu_serial", Json::string(self.ecu_serial.as_str())),
             ("hardware_id", Json::string(self.hardware_id.as_str())),
             ("public_key", KeyObject::from(&self.public_key).to_json().clone()),
-            ("sdk_version", Json::String(self.sdk_version.to_string())),
-        ]))
+        ])
     }
 }
 

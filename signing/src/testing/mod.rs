@@ -52,6 +52,7 @@ pub fn custom(release_counter: u64) -> Custom {
         model: "vla-2".into(),
         version: alloc::format!("{release_counter}.0.0"),
         bundle: BundleRef { path: "ultra/vla-2.tar.zst".into(), length: 6, sha256: Sha256Digest::of(b"bundle") },
+        companions: Vec::new(),
         extra: Default::default(),
     }
 }

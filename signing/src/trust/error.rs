@@ -450,6 +450,21 @@ pub enum TrustError {
         threshold: u64,
     },
 
+    /// A Secondary's image that a release names, and that the role which lists the release does not list, or lists otherwise.
+    #[error("{path} needs {companion} on {hardware_id}, which {role} {problem}")]
+    CompanionUnlisted {
+        /// The role.
+        role: String,
+        /// Target path of the release.
+        path: String,
+        /// Target path of the image.
+        companion: String,
+        /// The Secondaries that it is for.
+        hardware_id: HardwareId,
+        /// What the role says of it.
+        problem: &'static str,
+    },
+
     /// The caller answered an action that was not asked for.
     #[error("the caller answered an action that the check had not asked for")]
     OutOfOrder,
@@ -567,6 +582,7 @@ impl TrustError {
             Self::OutsideDelegation { .. } => (170, "outside_delegation", Some(ArbitrarySoftware)),
             Self::RoleUnknown { .. } => (171, "role_unknown", Some(ArbitrarySoftware)),
             Self::ThresholdUnreachable { .. } => (172, "threshold_unreachable", None),
+            Self::CompanionUnlisted { .. } => (180, "companion_unlisted", Some(MixAndMatch)),
             Self::OutOfOrder => (199, "out_of_order", None),
         }
     }

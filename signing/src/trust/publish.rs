@@ -11,7 +11,7 @@ use super::{
     verify::{KeySet, Trusted, not_older, nothing_went_back, read, signed_targets},
 };
 use crate::{
-    metadata::{Delegations, MetaFile, Root, RootRole, Snapshot, Targets, Timestamp},
+    metadata::{Custom, Delegations, MetaFile, Root, RootRole, Snapshot, Targets, Timestamp},
     time::UnixTime,
 };
 
@@ -94,7 +94,13 @@ fn check_signed(role: &str, keys: &KeySet, new: &[u8], to: &Publication<'_>) -> 
         check_path(path)?;
     }
     for (path, meta) in targets.targets.iter().filter(|(_, meta)| meta.shall_match().is_some()) {
-        meta.release().map_err(|problem| TrustError::CustomMalformed { path: path.clone(), problem })?;
+        let malformed = |problem| TrustError::CustomMalformed { path: path.clone(), problem };
+        if meta.is_release() {
+            let release = meta.release().map_err(malformed)?;
+            companions_are_listed(role, path, &release, &targets)?;
+        } else {
+            meta.ecu_image().map_err(malformed)?;
+        }
     }
     for delegated in targets.delegations.iter().flat_map(|delegations| &delegations.roles) {
         let known = targets.delegations.as_ref().map(|delegations| &delegations.keys);
@@ -106,6 +112,31 @@ fn check_signed(role: &str, keys: &KeySet, new: &[u8], to: &Publication<'_>) -> 
         return Err(TrustError::Expired { repository: to.repository, role: role.to_string(), expires, now });
     }
     Ok(targets)
+}
+
+/// A release and what it needs are signed by the same people at the same time, so that neither is ever to be had without the other.
+fn companions_are_listed(role: &str, path: &str, release: &Custom, targets: &Targets) -> Result<(), TrustError> {
+    for companion in &release.companions {
+        let unlisted = |problem| TrustError::CompanionUnlisted {
+            role: role.to_string(),
+            path: path.to_string(),
+            companion: companion.path.clone(),
+            hardware_id: companion.hardware_id.clone(),
+            problem,
+        };
+        let meta = targets.targets.get(&companion.path).ok_or_else(|| unlisted("does not list"))?;
+        if meta.length != companion.length || meta.hashes.sha256 != Some(companion.sha256) {
+            return Err(unlisted("lists with other bytes"));
+        }
+        let block = meta.ecu_image().map_err(|problem| TrustError::CustomMalformed { path: companion.path.clone(), problem })?;
+        if !block.hardware_ids.contains(&companion.hardware_id) {
+            return Err(unlisted("lists for other hardware"));
+        }
+        if block.release_counter != companion.release_counter {
+            return Err(unlisted("lists with another release counter"));
+        }
+    }
+    Ok(())
 }
 
 /// The snapshot that lists these files, and those of the previous one that are not replaced; a file that was listed stays listed.

@@ -11,7 +11,7 @@ use crate::{
     keys::PublicKey,
     metadata::{
         EcuSerial, MetadataError, Signed, VehicleId,
-        vehicle::{EcuReport, VehicleVersionManifest},
+        vehicle::{EcuReport, SilentEcu, VehicleVersionManifest},
     },
     time::UnixTime,
 };
@@ -34,6 +34,7 @@ pub struct VehicleInventory {
 pub struct VerifiedManifest {
     vehicle_id: VehicleId,
     reports: Vec<EcuReport>,
+    silent: Vec<SilentEcu>,
 }
 
 /// A manifest that the Director does not believe.
@@ -83,6 +84,12 @@ pub enum ReportError {
         /// The ECU.
         ecu_serial: EcuSerial,
     },
+    /// A Primary that is said to be silent, by itself.
+    #[error("the Primary {ecu_serial} sends the manifest but says that it gives no report")]
+    PrimarySilent {
+        /// The Primary.
+        ecu_serial: EcuSerial,
+    },
     /// A report that was seen before.
     #[error("ECU {ecu_serial} reports with counter {found}, but {seen} was seen already")]
     Replayed {
@@ -119,6 +126,7 @@ impl ReportError {
             Self::UnknownEcu { .. } => "manifest_unknown_ecu",
             Self::EcuTwice { .. } => "manifest_ecu_twice",
             Self::EcuMissing { .. } => "manifest_ecu_missing",
+            Self::PrimarySilent { .. } => "manifest_primary_silent",
             Self::Replayed { .. } => "manifest_replayed",
             Self::FromTheFuture { .. } => "manifest_from_the_future",
         }
@@ -131,9 +139,14 @@ impl VerifiedManifest {
         &self.vehicle_id
     }
 
-    /// One report per ECU of the inventory.
+    /// One report for each ECU of the inventory that is not [silent](Self::silent).
     pub fn reports(&self) -> &[EcuReport] {
         &self.reports
+    }
+
+    /// Secondaries of the inventory that gave no report: nothing that the manifest says is theirs.
+    pub fn silent(&self) -> &[SilentEcu] {
+        &self.silent
     }
 
     /// The report of one ECU.
@@ -143,13 +156,14 @@ impl VerifiedManifest {
 }
 
 /// Checks a manifest against the inventory: the right vehicle and Primary, the Primary's signature, each ECU's own signature, every
-/// ECU exactly once, counters that rise, no time from the future.
+/// ECU exactly once, counters that rise, no time from the future. A Secondary that does not answer is in it as such: one that is left
+/// out is an attack.
 ///
 /// # Errors
 /// [`ReportError`] naming the first thing that does not hold; the manifest is then to be dropped.
 pub fn verify_manifest(bytes: &[u8], inventory: &VehicleInventory, now: UnixTime) -> Result<VerifiedManifest, ReportError> {
     let manifest = VehicleVersionManifest::parse(bytes).map_err(ReportError::Malformed)?;
-    let VehicleVersionManifest { vehicle_id, primary_ecu_serial, ecu_reports } = &manifest.signed;
+    let VehicleVersionManifest { vehicle_id, primary_ecu_serial, ecu_reports, silent_ecus } = &manifest.signed;
     if *vehicle_id != inventory.vehicle_id {
         return Err(ReportError::OtherVehicle { found: vehicle_id.clone(), expected: inventory.vehicle_id.clone() });
     }
@@ -160,6 +174,17 @@ pub fn verify_manifest(bytes: &[u8], inventory: &VehicleInventory, now: UnixTime
     signed_by(&manifest, primary_ecu_serial, inventory)?;
     let mut reports = Vec::new();
     let mut seen = BTreeSet::new();
+    for SilentEcu { ecu_serial, .. } in silent_ecus {
+        if !inventory.ecu_keys.contains_key(ecu_serial) {
+            return Err(ReportError::UnknownEcu { ecu_serial: ecu_serial.clone() });
+        }
+        if ecu_serial == primary_ecu_serial {
+            return Err(ReportError::PrimarySilent { ecu_serial: ecu_serial.clone() });
+        }
+        if !seen.insert(ecu_serial.clone()) {
+            return Err(ReportError::EcuTwice { ecu_serial: ecu_serial.clone() });
+        }
+    }
     for envelope in ecu_reports {
         let report = verify_report(Signed::from_envelope(envelope.clone()).map_err(ReportError::Malformed)?, inventory, now)?;
         if !seen.insert(report.ecu_serial.clone()) {
@@ -169,7 +194,7 @@ pub fn verify_manifest(bytes: &[u8], inventory: &VehicleInventory, now: UnixTime
     }
     match inventory.ecu_keys.keys().find(|ecu| !seen.contains(*ecu)) {
         Some(missing) => Err(ReportError::EcuMissing { ecu_serial: missing.clone() }),
-        None => Ok(VerifiedManifest { vehicle_id: vehicle_id.clone(), reports }),
+        None => Ok(VerifiedManifest { vehicle_id: vehicle_id.clone(), reports, silent: silent_ecus.clone() }),
     }
 }
 

@@ -127,6 +127,7 @@ impl Ceremony {
             model: "vla".to_owned(),
             version: version.to_owned(),
             bundle: BundleRef { path: bundle_path.clone(), length: bundle.len() as u64, sha256: Sha256Digest::of(&bundle) },
+            companions: Vec::new(),
             extra: BTreeMap::new(),
         };
         let role = format!("vla-{tier}");

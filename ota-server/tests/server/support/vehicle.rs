@@ -80,6 +80,7 @@ impl TestVehicle {
             hardware_id: HardwareId::new("orin").unwrap(),
             public_key: key.clone(),
             sdk_version: Version::new(0, 1, 0),
+            secondaries: Vec::new(),
         };
         self.request(server, now, "POST", "/v1/vehicles/enroll", &[], &request.to_bytes())
     }
@@ -185,6 +186,7 @@ impl TestVehicle {
             vehicle_id: VehicleId::new(&self.id).unwrap(),
             primary_ecu_serial: self.ecu(),
             ecu_reports: vec![sign_report(&report, &self.key).unwrap()],
+            silent_ecus: Vec::new(),
         };
         sign_manifest(&manifest, &self.key).unwrap()
     }

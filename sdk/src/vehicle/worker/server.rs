@@ -61,6 +61,7 @@ impl Worker {
             hardware_id: self.identity.hardware_id.clone(),
             public_key: self.key.public_key(),
             sdk_version: self.identity.sdk_version,
+            secondaries: Vec::new(),
         };
         let key = RequestKey { signer: &*self.key, now: self.now() };
         match self.link.enroll(&request, key) {

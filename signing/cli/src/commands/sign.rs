@@ -275,7 +275,7 @@ fn describe(result: &SignedRelease) -> String {
 
 /// A counter that does not rise would leave vehicles where they are: none goes below the counter of its confirmed release.
 fn check_counter(listed: &Targets, manifest: &Manifest) -> anyhow::Result<()> {
-    let counters = listed.targets.values().filter(|target| target.shall_match().is_some()).map(TargetMeta::release);
+    let counters = listed.targets.values().filter(|target| target.is_release()).map(TargetMeta::release);
     let highest = counters.collect::<Result<Vec<_>, _>>()?.into_iter().max_by_key(|release| release.release_counter);
     let found = manifest.release.release_counter;
     match highest {

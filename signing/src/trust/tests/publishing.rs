@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     digest::Sha256Digest,
-    metadata::{DelegatedRole, MetaFile, RootRole, Snapshot, TargetMeta, Targets, sign},
+    metadata::{Companion, DelegatedRole, EcuImage, HardwareId, MetaFile, RootRole, Snapshot, TargetMeta, Targets, sign},
     testing::{custom, key, public},
 };
 
@@ -129,4 +129,39 @@ fn a_root_is_published_as_the_next_link_of_the_chain() {
         &check_root_step(Repository::Image, Some(&first), &first, NOW).unwrap_err(),
         "103 root_version (rollback attack): Image repository: root version 1 where version 2 must follow",
     );
+}
+
+#[test]
+fn a_release_is_published_with_what_it_needs_or_not_at_all() {
+    let cam_a = || HardwareId::new("cam-a").unwrap();
+    let needs =
+        Companion { hardware_id: cam_a(), path: "ultra/cam-2.cal".into(), length: 3, sha256: Sha256Digest::of(b"cal"), release_counter: 6 };
+    let block = EcuImage { release_counter: 6, hardware_ids: alloc::vec![cam_a()] };
+    let image = |block: &EcuImage| TargetMeta::of_image(b"cal", block);
+    let publish = |image: Option<TargetMeta>| {
+        let (mut repositories, _) = world();
+        if let Some(image) = image {
+            let role = repositories.image.role("vla-ultra");
+            role.targets.insert("ultra/cam-2.cal".into(), image);
+        }
+        let custom = crate::metadata::Custom { companions: alloc::vec![needs.clone()], ..custom(6) };
+        let role = role_with(&mut repositories, "ultra/vla-3.index", TargetMeta::of_release(b"3", &custom));
+        let targets = repositories.image.targets.clone();
+        check_delegated("vla-ultra", &targets, &role, &to(&repositories, None)).map(|role| role.targets.len())
+    };
+    assert!(publish(Some(image(&block))).is_ok());
+    let other_hardware = EcuImage { hardware_ids: alloc::vec![HardwareId::new("cam-b").unwrap()], ..block.clone() };
+    for (image, problem) in [
+        (None, "does not list"),
+        (Some(TargetMeta::of_image(b"cal of another model", &block)), "lists with other bytes"),
+        (Some(image(&other_hardware)), "lists for other hardware"),
+        (Some(image(&EcuImage { release_counter: 5, ..block.clone() })), "lists with another release counter"),
+    ] {
+        let expected = alloc::format!(
+            "180 companion_unlisted (mix-and-match attack): ultra/vla-3.index needs ultra/cam-2.cal on cam-a, which vla-ultra {problem}"
+        );
+        assert_error(&publish(image).unwrap_err(), &expected);
+    }
+    let bytes_alone = TargetMeta::of_digest(3, Sha256Digest::of(b"cal"));
+    assert!(matches!(publish(Some(bytes_alone)), Err(TrustError::CustomMalformed { path, .. }) if path == "ultra/cam-2.cal"));
 }

@@ -3,14 +3,15 @@
 use alloc::collections::BTreeMap;
 
 use super::{
-    report::{ReportError, VehicleInventory, verify_manifest},
+    report::{ReportError, VehicleInventory, VerifiedManifest, verify_manifest},
     *,
 };
 use crate::{
     metadata::{
         EcuSerial, VehicleId,
         vehicle::{
-            EcuReport, InstalledImage, Reason, ReleaseRef, ReportPayload, UpdateState, VehicleVersionManifest, sign_manifest, sign_report,
+            EcuReport, InstalledImage, Reason, ReleaseRef, ReportPayload, SilentEcu, UpdateState, VehicleVersionManifest, sign_manifest,
+            sign_report,
         },
     },
     testing::{identity, key, public},
@@ -50,13 +51,29 @@ fn honest() -> [(EcuReport, &'static str); 2] {
 }
 
 fn send(reports: &[(EcuReport, &str)], signer: &str, vehicle: &str, primary: &str) -> Result<Vec<EcuReport>, ReportError> {
+    send_with(reports, &[], signer, vehicle, primary).map(|verified| verified.reports().to_vec())
+}
+
+fn send_with(
+    reports: &[(EcuReport, &str)],
+    silent: &[&str],
+    signer: &str,
+    vehicle: &str,
+    primary: &str,
+) -> Result<VerifiedManifest, ReportError> {
     let manifest = VehicleVersionManifest {
         vehicle_id: VehicleId::new(vehicle).unwrap(),
         primary_ecu_serial: EcuSerial::new(primary).unwrap(),
         ecu_reports: reports.iter().map(|(report, signer)| sign_report(report, &key(signer)).unwrap()).collect(),
+        silent_ecus: silent.iter().map(|ecu| silent_ecu(ecu)).collect(),
     };
     let bytes = sign_manifest(&manifest, &key(signer)).unwrap();
-    verify_manifest(&bytes, &inventory(), NOW).map(|verified| verified.reports().to_vec())
+    verify_manifest(&bytes, &inventory(), NOW)
+}
+
+fn silent_ecu(ecu: &str) -> SilentEcu {
+    let reason = Reason { number: 614, name: "secondary_silent".into(), text: "no answer".into() };
+    SilentEcu { ecu_serial: EcuSerial::new(ecu).unwrap(), reason }
 }
 
 #[track_caller]
@@ -99,6 +116,22 @@ fn every_ecu_reports_once() {
         &[primary, camera, (ecu_report("ecu-3"), "vehicle")],
         "manifest_unknown_ecu: ECU ecu-3 reports but is not in the inventory of this vehicle",
     );
+}
+
+#[test]
+fn an_ecu_that_does_not_answer_is_named_and_no_report_stands_in_for_it() {
+    let [primary, camera] = honest();
+    let verified = send_with(core::slice::from_ref(&primary), &["ecu-2"], "vehicle", "v-1", "ecu-1").unwrap();
+    assert_eq!(verified.silent(), [silent_ecu("ecu-2")]);
+    assert_eq!(verified.report(&EcuSerial::new("ecu-2").unwrap()), None);
+    assert_eq!(verified.reports(), core::slice::from_ref(&primary.0));
+    let refused = |reports: &[(EcuReport, &str)], silent: &[&str]| {
+        ToString::to_string(&send_with(reports, silent, "vehicle", "v-1", "ecu-1").unwrap_err())
+    };
+    assert_eq!(refused(&[primary.clone(), camera.clone()], &["ecu-2"]), "ECU ecu-2 reports twice");
+    assert_eq!(refused(core::slice::from_ref(&primary), &["ecu-2", "ecu-2"]), "ECU ecu-2 reports twice");
+    assert_eq!(refused(core::slice::from_ref(&primary), &["ecu-3"]), "ECU ecu-3 reports but is not in the inventory of this vehicle");
+    assert_eq!(refused(&[camera], &["ecu-1"]), "the Primary ecu-1 sends the manifest but says that it gives no report");
 }
 
 #[test]
