@@ -89,6 +89,24 @@ impl Hashes {
         check.finish()
     }
 
+    /// Brings two lists of digests of one file together; nothing when they have no algorithm in common, so that they could be of two
+    /// files.
+    ///
+    /// # Errors
+    /// [`DigestMismatch`] of the first algorithm under which they differ: found here, listed there.
+    pub fn agree(&self, other: &Self) -> Result<Option<Self>, Box<DigestMismatch>> {
+        let (sha256, sha512) = (self.sha256.zip(other.sha256), self.sha512.zip(other.sha512));
+        if let Some((found, listed)) = sha256.filter(|(found, listed)| found != listed) {
+            return Err(DigestMismatch::new("SHA-256", &found, &listed));
+        }
+        if let Some((found, listed)) = sha512.filter(|(found, listed)| found != listed) {
+            return Err(DigestMismatch::new("SHA-512", &found, &listed));
+        }
+        let (all_sha256, all_sha512) = (self.sha256.or(other.sha256), self.sha512.or(other.sha512));
+        let together = || Self { sha256: all_sha256, sha512: all_sha512, other: other.other.clone() };
+        Ok((sha256.is_some() || sha512.is_some()).then(together))
+    }
+
     /// Reads the object; at least one digest must be there.
     pub(super) fn read(mut fields: Fields) -> Result<Self, MetadataError> {
         let place = fields.place_of(SHA256);
@@ -187,6 +205,19 @@ mod tests {
         assert_eq!(one_wrong.verify(b"file").unwrap_err().to_string(), format!("SHA-512 {right} where {wrong} is listed"));
         let (found, listed) = (Sha256Digest::of(b"elif"), Sha256Digest::of(b"file"));
         assert_eq!(both.verify(b"elif").unwrap_err().to_string(), format!("SHA-256 {found} where {listed} is listed"));
+    }
+
+    #[test]
+    fn two_lists_agree_where_both_know_an_algorithm() {
+        let (sha256, sha512) = (Hashes::of(b"file"), Some(Sha512Digest::of(b"file")));
+        let (both, other) = (Hashes { sha512, ..sha256.clone() }, Hashes { sha512, ..Hashes::of(b"elif") });
+        assert_eq!(sha256.agree(&both), Ok(Some(both.clone())));
+        assert_eq!(both.agree(&sha256), Ok(Some(both.clone())));
+        assert_eq!(sha256.agree(&Hashes { sha512, ..Hashes::default() }), Ok(None));
+        let (found, listed) = (Sha256Digest::of(b"elif"), Sha256Digest::of(b"file"));
+        assert_eq!(other.agree(&both).unwrap_err().to_string(), format!("SHA-256 {found} where {listed} is listed"));
+        let other = Hashes { sha512: Some(Sha512Digest::of(b"elif")), ..sha256 };
+        assert!(both.agree(&other).unwrap_err().to_string().starts_with("SHA-512"));
     }
 
     #[test]

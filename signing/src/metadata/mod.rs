@@ -16,6 +16,7 @@
 //! ```
 
 mod custom;
+mod described;
 mod envelope;
 mod hashes;
 pub mod json;
@@ -32,6 +33,7 @@ use thiserror::Error;
 
 pub use self::{
     custom::{BundleRef, Companion, Custom, EcuImage},
+    described::ListedEcu,
     envelope::{
         AddSignatureError, Document, MergeError, Role, SPEC_VERSION, SignatureEntry, Signed, add_signature, merge_signatures, sign,
         sign_envelope,

@@ -8,7 +8,7 @@ use thiserror::Error;
 /// Longest name, bytes. A VIN has 17; a UUID has 36.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// Text that is not a name: 1 to 64 bytes of `A-Z a-z 0-9 . _ -`, beginning with a letter or digit.
+/// Text that is not a name: 1 to 64 bytes of `A-Z a-z 0-9 . _ -`, in an ECU serial also `:`, beginning with a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{text:?} is not a name (1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 . _ -, beginning with a letter or digit)")]
 pub struct NameError {
@@ -16,8 +16,8 @@ pub struct NameError {
     pub text: String,
 }
 
-fn check(text: &str) -> Result<(), NameError> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+fn check(text: &str, also: &str) -> Result<(), NameError> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-') || also.as_bytes().contains(&byte);
     let begins_well = text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
     if begins_well && text.len() <= NAME_BYTES_MAX && text.bytes().all(legal) {
         Ok(())
@@ -27,7 +27,7 @@ fn check(text: &str) -> Result<(), NameError> {
 }
 
 macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident $(+ $also:literal)?;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
@@ -39,7 +39,7 @@ macro_rules! names {
             /// [`NameError`] when the text is empty, too long or holds other characters.
             pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
                 let text = text.into();
-                check(&text)?;
+                check(&text, concat!($($also)?))?;
                 Ok(Self(text))
             }
 
@@ -74,8 +74,8 @@ macro_rules! names {
 names! {
     /// Names a vehicle towards the Director; a pseudonym, not a VIN.
     VehicleId;
-    /// Names one ECU of one vehicle (the Standard's ECU identifier).
-    EcuSerial;
+    /// Names one ECU of one vehicle (the Standard's ECU identifier). Often a network address, which has colons.
+    EcuSerial + ":";
     /// Names a kind of driving computer (the Standard's hardware identifier).
     HardwareId;
     /// Product level of a vehicle, such as `ultra` or `ultra-se`.
@@ -134,6 +134,7 @@ mod tests {
         for text in ["", ".", "..", "-rf", "a/b", "a b", "a\0", "\u{e9}", &"a".repeat(65)] {
             assert!(VehicleId::new(text).is_err(), "{text}");
         }
+        assert!(EcuSerial::new("CA:FE:A6:D2:84:9D").is_ok() && EcuSerial::new(":").is_err() && VehicleId::new("a:b").is_err());
         assert_eq!(Tier::new("ultra-se").unwrap().to_string(), "ultra-se");
         assert_eq!(
             Tier::new("a/b").unwrap_err().to_string(),

@@ -18,9 +18,6 @@ use crate::{
     time::UnixTime,
 };
 
-const SHALL_MATCH: &str = "shallMatch";
-const ECU_IDENTIFIERS: &str = "ecuIdentifiers";
-
 /// Targets metadata, top-level or delegated: which files there are, and who else may say so (TUF specification, section 4.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Targets {
@@ -133,37 +130,17 @@ impl Targets {
 impl TargetMeta {
     /// Describes a chunk index that belongs to a release.
     pub fn of_release(index: &[u8], custom: &Custom) -> Self {
-        let custom = BTreeMap::from([(SHALL_MATCH.to_string(), custom.to_json())]);
-        Self { custom, ..Self::of_digest(index.len() as u64, Sha256Digest::of(index)) }
+        Self::of_digest(index.len() as u64, Sha256Digest::of(index)).with_shall_match(custom.to_json())
     }
 
     /// Describes an image for a Secondary.
     pub fn of_image(image: &[u8], block: &EcuImage) -> Self {
-        let custom = BTreeMap::from([(SHALL_MATCH.to_string(), block.to_json())]);
-        Self { custom, ..Self::of_digest(image.len() as u64, Sha256Digest::of(image)) }
+        Self::of_digest(image.len() as u64, Sha256Digest::of(image)).with_shall_match(block.to_json())
     }
 
     /// Describes a file by length and digest alone.
     pub fn of_digest(length: u64, sha256: Sha256Digest) -> Self {
         Self { length, hashes: Hashes::of_sha256(sha256), custom: BTreeMap::new(), extra: BTreeMap::new() }
-    }
-
-    /// The same file, assigned to an ECU: what a Director lists.
-    #[must_use]
-    pub fn assigned_to(mut self, ecu: &EcuAssignment) -> Self {
-        let hardware = Json::object([("hardwareId", Json::string(ecu.hardware_id.as_str()))]);
-        let mut ecus = match self.custom.remove(ECU_IDENTIFIERS) {
-            Some(Json::Object(ecus)) => ecus,
-            _ => BTreeMap::new(),
-        };
-        ecus.insert(ecu.ecu_serial.to_string(), hardware);
-        self.custom.insert(ECU_IDENTIFIERS.to_string(), Json::Object(ecus));
-        self
-    }
-
-    /// The block that Director and Image repository must say alike, as it stands in the metadata.
-    pub fn shall_match(&self) -> Option<&Json> {
-        self.custom.get(SHALL_MATCH)
     }
 
     /// The block that Director and Image repository must say alike.
@@ -190,22 +167,6 @@ impl TargetMeta {
 
     fn block(&self) -> Result<Json, MetadataError> {
         self.shall_match().cloned().ok_or_else(|| MetadataError::Missing { place: "custom.shallMatch".to_string() })
-    }
-
-    /// The ECUs that a Director's target is for.
-    ///
-    /// # Errors
-    /// [`MetadataError`] when the list is missing (Standard, 5.2.3.2: each image SHALL name its ECUs) or wrong.
-    pub fn ecus(&self) -> Result<Vec<EcuAssignment>, MetadataError> {
-        let place = "custom.ecuIdentifiers";
-        let list = self.custom.get(ECU_IDENTIFIERS).cloned();
-        let list = Fields::new(list.ok_or_else(|| MetadataError::Missing { place: place.to_string() })?, place)?;
-        let assignment = |(place, serial, json): (String, String, Json)| {
-            let hardware_id = Fields::new(json, place)?.parsed("hardwareId", "a hardware id")?;
-            let ecu_serial = EcuSerial::new(serial).map_err(|_| wrong("custom.ecuIdentifiers", "a list by ECU serial"))?;
-            Ok(EcuAssignment { ecu_serial, hardware_id })
-        };
-        list.entries().map(assignment).collect()
     }
 
     fn read(json: Json, place: String) -> Result<Self, MetadataError> {

@@ -1,138 +1,182 @@
-//! What Uptane adds to TUF: the Director's word for this vehicle, the Image repository's word on the release, and both must agree.
+//! What Uptane adds to TUF: the Director's word on this vehicle's ECUs, the Image repository's word on the images, and both must agree.
+//!
+//! All of it is the Standard's and holds for any image of any vehicle; what our releases ask for on top is in [`super::release`].
 
 use alloc::{
     collections::BTreeMap,
-    format,
     string::{String, ToString},
     vec::Vec,
 };
 
 use super::{
-    Installed, Repository, TrustError, VehicleIdentity,
-    target::{Findings, VerifiedTarget},
+    Repository, TrustError,
+    image::VerifiedImage,
+    uptane::{Ecu, OtherEcus, VehicleEcus},
     verify::Fresh,
 };
-use crate::{
-    digest::Sha256Digest,
-    metadata::{Custom, TargetMeta, Targets},
-};
+use crate::metadata::{HardwareId, Hashes, TargetMeta, Targets, VehicleId};
 
-/// The image that the Director assigns to this vehicle's Primary.
-#[derive(Debug)]
+/// An image that the Director assigns to ECUs of this vehicle.
+#[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) path: String,
     pub(super) meta: TargetMeta,
+    /// Those that do not run it yet.
+    pub(super) ecus: Vec<Ecu>,
+}
+
+impl Wanted {
+    /// The kinds of computer that the image must fit.
+    pub(super) fn hardware_ids(&self) -> Vec<HardwareId> {
+        self.ecus.iter().map(|ecu| ecu.hardware_id.clone()).collect()
+    }
+}
+
+/// What the Director's targets say about the vehicle.
+#[derive(Debug)]
+pub(super) struct Assignments {
+    pub(super) vehicle_id: Option<VehicleId>,
+    /// In the order of the target paths; without what every ECU concerned runs already.
+    pub(super) wanted: Vec<Wanted>,
 }
 
 /// Reads the Director's targets (Uptane, 5.4.4.6, steps 6 to 8): no delegations, this vehicle, no ECU twice, no unknown ECU.
-pub(super) fn wanted(targets: &Fresh<Targets>, identity: &VehicleIdentity) -> Result<Option<Wanted>, TrustError> {
+pub(super) fn assignments(targets: &Fresh<Targets>, vehicle: &VehicleEcus) -> Result<Assignments, TrustError> {
     let targets = targets.role();
-    if targets.delegations.as_ref().is_some_and(|delegations| !delegations.roles.is_empty()) {
+    if targets.delegations.as_ref().is_some_and(|delegations| !delegations.roles.is_empty() || delegations.bins.is_some()) {
         return Err(TrustError::DirectorDelegates);
     }
-    match &targets.vehicle_id {
-        Some(found) if *found != identity.vehicle_id => {
-            return Err(TrustError::OtherVehicle { found: found.clone(), expected: identity.vehicle_id.clone() });
-        }
-        // Images name their ECUs; without any, only the vehicle's name keeps another vehicle's empty list from being replayed.
-        None if targets.targets.is_empty() => return Err(TrustError::VehicleUnnamed),
-        _ => {}
-    }
+    let vehicle_id = this_vehicle(targets, vehicle.vehicle_id.as_ref())?;
     let mut assigned = BTreeMap::new();
+    let mut wanted = Vec::new();
     for (path, meta) in &targets.targets {
-        let malformed = |problem| TrustError::CustomMalformed { path: path.clone(), problem };
-        for ecu in meta.ecus().map_err(malformed)? {
-            if ecu.ecu_serial != identity.ecu_serial {
-                return Err(TrustError::UnknownEcu { ecu_serial: ecu.ecu_serial, path: path.clone() });
-            }
-            if ecu.hardware_id != identity.hardware_id {
-                let (found, expected) = (ecu.hardware_id, identity.hardware_id.clone());
-                return Err(TrustError::OtherEcuHardware { ecu_serial: ecu.ecu_serial, found, expected });
-            }
-            if let Some((first, _)) = assigned.insert(ecu.ecu_serial.clone(), (path, meta)) {
+        let mut ecus = Vec::new();
+        for listed in meta.ecus().map_err(|problem| malformed(path, problem))? {
+            if let Some(first) = assigned.insert(listed.ecu_serial.clone(), path) {
                 let (first, second) = (first.clone(), path.clone());
-                return Err(TrustError::EcuTwice { ecu_serial: ecu.ecu_serial, first, second });
+                return Err(TrustError::EcuTwice { ecu_serial: listed.ecu_serial, first, second });
+            }
+            let Some(ecu) = vehicle.ecus.iter().find(|ecu| ecu.ecu_serial == listed.ecu_serial) else {
+                match vehicle.others {
+                    OtherEcus::Refused => return Err(TrustError::UnknownEcu { ecu_serial: listed.ecu_serial, path: path.clone() }),
+                    OtherEcus::Ignored => continue,
+                }
+            };
+            if let Some(found) = listed.hardware_id.filter(|found| *found != ecu.hardware_id) {
+                let (ecu_serial, expected) = (listed.ecu_serial, ecu.hardware_id.clone());
+                return Err(TrustError::OtherEcuHardware { ecu_serial, found, expected });
+            }
+            // The Standard stops already when the Director's snapshot has not changed. We go on when the image that it wants is not
+            // installed, because an installation may have been interrupted after its metadata was persisted.
+            if meta.hashes.sha256.is_none() || meta.hashes.sha256 != ecu.installed.image_sha256 {
+                ecus.push(ecu.clone());
             }
         }
+        if !ecus.is_empty() {
+            wanted.push(Wanted { path: path.clone(), meta: meta.clone(), ecus });
+        }
     }
-    Ok(assigned.remove(&identity.ecu_serial).map(|(path, meta)| Wanted { path: path.clone(), meta: meta.clone() }))
+    Ok(Assignments { vehicle_id, wanted })
 }
 
-/// Compares the Director's target with the Image repository's and both with the vehicle (Uptane, 5.4.4.2, step 10 and 5.4.4.7).
-pub(super) fn agree(
-    wanted: Wanted,
-    image: &TargetMeta,
-    identity: &VehicleIdentity,
-    installed: &Installed,
-    consistent_snapshot: bool,
-) -> Result<VerifiedTarget, TrustError> {
-    let Wanted { path, meta: director } = wanted;
-    let sha256 = same_bytes(&path, &director, image)?;
-    // Bytes that have both SHA-512 digests, where each repository lists one, cannot exist unless they are the same.
-    let also = [director.hashes.sha512, image.hashes.sha512];
-    if director.shall_match() != image.shall_match() {
-        let text = |meta: &TargetMeta| meta.shall_match().map_or_else(|| "nothing".to_string(), |json| format!("{json}"));
-        return Err(TrustError::CustomDiffers { path, director: text(&director), image: text(image) });
-    }
-    let release = image.release().map_err(|problem| TrustError::CustomMalformed { path: path.clone(), problem })?;
-    meant_for(&path, &release, identity)?;
-    runs_here(&path, &release, identity)?;
-    let (found, floor) = (release.release_counter, installed.floor.0);
-    if found < floor {
-        return Err(TrustError::ReleaseBelowFloor { path, found, floor });
-    }
-    VerifiedTarget::new(Findings { path, length: image.length, sha256, also, release, consistent_snapshot })
-}
-
-fn same_bytes(path: &str, director: &TargetMeta, image: &TargetMeta) -> Result<Sha256Digest, TrustError> {
-    let path = || path.to_string();
-    let digest = |repository, meta: &TargetMeta| {
-        meta.hashes.sha256.ok_or_else(|| TrustError::TargetDigestMissing { repository, path: path(), wanted: "SHA-256" })
+fn this_vehicle(targets: &Targets, expected: Option<&VehicleId>) -> Result<Option<VehicleId>, TrustError> {
+    let named = targets.vehicle_ids().map_err(|problem| TrustError::Malformed {
+        repository: Repository::Director,
+        file_name: super::cache::TARGETS_FILE.to_string(),
+        problem,
+    })?;
+    let Some(first) = named.first() else {
+        // Images name their ECUs; without any, only the vehicle's name keeps another vehicle's empty list from being replayed.
+        return if targets.targets.is_empty() { Err(TrustError::VehicleUnnamed) } else { Ok(None) };
     };
-    let (director_sha256, image_sha256) = (digest(Repository::Director, director)?, digest(Repository::Image, image)?);
+    let expected = expected.unwrap_or(first);
+    match named.iter().find(|found| *found != expected) {
+        Some(found) => Err(TrustError::OtherVehicle { found: found.clone(), expected: expected.clone() }),
+        None => Ok(Some(expected.clone())),
+    }
+}
+
+/// Compares the Director's target with the Image repository's and both with the ECUs (Uptane, 5.4.4.2, step 10 and 5.4.4.7).
+pub(super) fn agree(wanted: Wanted, image: TargetMeta, consistent_snapshot: bool) -> Result<VerifiedImage, TrustError> {
+    let Wanted { path, meta: director, ecus } = wanted;
+    let hashes = same_bytes(&path, &director, &image)?;
+    same_description(&path, &director, &image)?;
+    let problem = |problem| malformed(&path, problem);
+    let hardware_ids = image.hardware_ids().map_err(problem)?;
+    // A counter that only the Director lists is no more than its word, but not to look at it would let it go back.
+    let release_counter = match image.release_counter().map_err(problem)? {
+        Some(counter) => Some(counter),
+        None => director.release_counter().map_err(problem)?,
+    };
+    for ecu in &ecus {
+        if let Some(wanted) = hardware_ids.as_ref().filter(|ids| !ids.contains(&ecu.hardware_id)) {
+            let (wanted, hardware_id) = (list(wanted), ecu.hardware_id.clone());
+            return Err(TrustError::WrongHardware { path, wanted, hardware_id });
+        }
+        let (found, floor) = (release_counter.unwrap_or_default(), ecu.installed.floor.0);
+        if found < floor {
+            return Err(TrustError::ReleaseBelowFloor { path, found, floor });
+        }
+    }
+    let ecus = ecus.into_iter().map(|ecu| ecu.ecu_serial).collect();
+    VerifiedImage::new(path, TargetMeta { hashes, ..image }, ecus, release_counter, consistent_snapshot)
+}
+
+/// The same length, and the same digest by every algorithm that both list. What only one of them lists is checked on the bytes as well.
+fn same_bytes(path: &str, director: &TargetMeta, image: &TargetMeta) -> Result<Hashes, TrustError> {
+    let path = || path.to_string();
+    for (repository, meta) in [(Repository::Director, director), (Repository::Image, image)] {
+        if !meta.hashes.is_known() {
+            return Err(TrustError::TargetDigestMissing { repository, path: path(), wanted: "SHA-256 or SHA-512" });
+        }
+    }
     if director.length != image.length {
         return Err(TrustError::TargetLengthDiffers { path: path(), director: director.length, image: image.length });
     }
-    if director_sha256 != image_sha256 {
-        return Err(TrustError::TargetDigestDiffers { path: path(), director: director_sha256, image: image_sha256 });
+    match director.hashes.agree(&image.hashes) {
+        Err(digests) => Err(TrustError::TargetDigestDiffers { path: path(), digests }),
+        Ok(None) => {
+            let wanted = if director.hashes.sha256.is_some() { "SHA-256" } else { "SHA-512" };
+            Err(TrustError::TargetDigestMissing { repository: Repository::Image, path: path(), wanted })
+        }
+        Ok(Some(hashes)) => Ok(hashes),
     }
-    Ok(image_sha256)
 }
 
-/// The release engineers' word on which vehicles may have it, signed offline: the Director cannot widen it.
-fn meant_for(path: &str, release: &Custom, identity: &VehicleIdentity) -> Result<(), TrustError> {
-    let path = || path.to_string();
-    if !release.hardware_ids.contains(&identity.hardware_id) {
-        let (wanted, hardware_id) = (list(&release.hardware_ids), identity.hardware_id.clone());
-        return Err(TrustError::WrongHardware { path: path(), wanted, hardware_id });
+/// The custom metadata that both must say alike (Uptane, 5.2.3.1): a block of its own where one of them has it, else the known fields
+/// that both list.
+fn same_description(path: &str, director: &TargetMeta, image: &TargetMeta) -> Result<(), TrustError> {
+    let differs = |director: Option<String>, image: Option<String>| {
+        let text = |text: Option<String>| text.unwrap_or_else(|| "nothing".to_string());
+        Err(TrustError::CustomDiffers { path: path.to_string(), director: text(director), image: text(image) })
+    };
+    if director.shall_match() != image.shall_match() {
+        let text = |meta: &TargetMeta| meta.shall_match().map(ToString::to_string);
+        return differs(text(director), text(image));
     }
-    if release.tier != identity.tier {
-        return Err(TrustError::WrongTier { path: path(), wanted: release.tier.clone(), tier: identity.tier.clone() });
+    let problem = |problem| malformed(path, problem);
+    let counters = (director.release_counter().map_err(problem)?, image.release_counter().map_err(problem)?);
+    if let (Some(director), Some(image)) = counters
+        && director != image
+    {
+        let text = |counter: u64| Some(alloc::format!("release counter {counter}"));
+        return differs(text(director), text(image));
     }
-    if !release.regions.is_empty() && !release.regions.contains(&identity.region) {
-        let (wanted, region) = (list(&release.regions), identity.region.clone());
-        return Err(TrustError::WrongRegion { path: path(), wanted, region });
+    let hardware = (director.hardware_ids().map_err(problem)?, image.hardware_ids().map_err(problem)?);
+    if let (Some(director), Some(image)) = &hardware
+        && director != image
+    {
+        let text = |ids: &_| Some(alloc::format!("hardware {}", list(ids)));
+        return differs(text(director), text(image));
     }
     Ok(())
 }
 
-/// Whether the software in this vehicle can run the release.
-fn runs_here(path: &str, release: &Custom, identity: &VehicleIdentity) -> Result<(), TrustError> {
-    let path = || path.to_string();
-    if !identity.contract_versions.contains(&release.contract_version) {
-        let known = list(&identity.contract_versions);
-        return Err(TrustError::ContractUnknown { path: path(), found: release.contract_version, known });
-    }
-    if identity.sdk_version < release.sdk_min {
-        return Err(TrustError::SdkTooOld { path: path(), wanted: release.sdk_min, found: identity.sdk_version });
-    }
-    if identity.onnxruntime_version < release.onnxruntime_min {
-        let (wanted, found) = (release.onnxruntime_min, identity.onnxruntime_version);
-        return Err(TrustError::RuntimeTooOld { path: path(), wanted, found });
-    }
-    Ok(())
+fn malformed(path: &str, problem: crate::metadata::MetadataError) -> TrustError {
+    TrustError::CustomMalformed { path: path.to_string(), problem }
 }
 
-fn list<T: ToString>(items: &[T]) -> String {
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+/// Names separated by commas.
+pub(super) fn list<'a, T: ToString + 'a>(items: impl IntoIterator<Item = &'a T>) -> String {
+    items.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -1,17 +1,14 @@
-use alloc::{boxed::Box, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 use core::mem;
 
 use super::{
     MetadataCache, Repository, TrustError,
-    agree::{Wanted, agree, wanted},
-    client::Client,
-    refresh::Held,
-    search::Search,
+    image::VerifiedImage,
+    release::release,
     target::VerifiedTarget,
-    verify::Rules,
+    uptane::{AskImages, Ecu, Installed, OtherEcus, UptaneCheck, UptaneOutcome, VehicleEcus},
 };
 use crate::{
-    digest::Sha256Digest,
     metadata::{EcuSerial, HardwareId, Region, Tier, VehicleId, Version},
     time::UnixTime,
 };
@@ -35,19 +32,6 @@ pub struct VehicleIdentity {
     pub onnxruntime_version: Version,
     /// Versions of the model contract that the vehicle library reads.
     pub contract_versions: Vec<u32>,
-}
-
-/// The smallest acceptable release counter: that of the release that was confirmed last, 0 before the first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ReleaseFloor(pub u64);
-
-/// What the vehicle runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Installed {
-    /// The smallest acceptable release counter.
-    pub floor: ReleaseFloor,
-    /// SHA-256 of the chunk index of the release that is installed. While the Director assigns this one, there is nothing new.
-    pub image_sha256: Option<Sha256Digest>,
 }
 
 /// One verification of both repositories' metadata, as a Primary does it (Uptane Standard, 5.4.4.2: full verification).
@@ -79,9 +63,8 @@ pub struct Installed {
 #[derive(Debug)]
 pub struct MetadataCheck {
     identity: VehicleIdentity,
-    installed: Installed,
-    held: Held,
-    stage: Stage,
+    check: UptaneCheck,
+    secondary_images: Vec<VerifiedImage>,
 }
 
 /// What a check asks its caller to do; `O` is how it can end.
@@ -146,107 +129,73 @@ pub enum Outcome {
     Refused(TrustError),
 }
 
-/// Uptane is two clients of one repository each, one after the other.
-#[derive(Debug)]
-enum Stage {
-    /// Bringing the Director's metadata up to date.
-    Director(Client),
-    /// Bringing the Image repository's metadata up to date and looking in it for what the Director wants.
-    Image(Client, Box<Wanted>),
-    /// Finished; the outcome until it is taken.
-    Finished(Option<Outcome>),
-}
-
 impl MetadataCheck {
     /// Begins a check. `now` is the time for all of it (Uptane, 5.4.4.1: "load and verify the current time").
     pub fn start(cache: MetadataCache, identity: VehicleIdentity, installed: Installed, now: UnixTime) -> Self {
-        let held = Held::new(cache, now, Rules::Uptane);
-        let stage = Client::start(Repository::Director, &held).map_or_else(Stage::refused, Stage::Director);
-        Self { identity, installed, held, stage }
+        Self::with_secondaries(cache, identity, installed, Vec::new(), now)
+    }
+
+    /// Begins a check for a vehicle that has other ECUs beside its Primary.
+    pub fn with_secondaries(
+        cache: MetadataCache,
+        identity: VehicleIdentity,
+        installed: Installed,
+        secondaries: Vec<Ecu>,
+        now: UnixTime,
+    ) -> Self {
+        let primary = Ecu { ecu_serial: identity.ecu_serial.clone(), hardware_id: identity.hardware_id.clone(), installed };
+        let ecus = [primary].into_iter().chain(secondaries).collect();
+        let vehicle = VehicleEcus { vehicle_id: Some(identity.vehicle_id.clone()), ecus, others: OtherEcus::Refused };
+        let check = UptaneCheck::start(cache, vehicle, AskImages::WhenNew, now);
+        Self { identity, check, secondary_images: Vec::new() }
     }
 
     /// What to do now; the same again until it is answered.
     #[expect(clippy::should_implement_trait, reason = "an iterator would go on without being answered")]
     pub fn next(&mut self) -> Action {
-        self.held.change().unwrap_or_else(|| match &mut self.stage {
-            Stage::Director(client) | Stage::Image(client, _) => {
-                client.request().map_or(Action::Finished(Outcome::Refused(TrustError::OutOfOrder)), Action::Fetch)
-            }
-            Stage::Finished(outcome) => Action::Finished(outcome.take().unwrap_or(Outcome::Refused(TrustError::OutOfOrder))),
-        })
+        match self.check.next() {
+            Action::Fetch(request) => Action::Fetch(request),
+            Action::Persist { repository, file_name, bytes } => Action::Persist { repository, file_name, bytes },
+            Action::Remove { repository, file_name } => Action::Remove { repository, file_name },
+            Action::Finished(outcome) => Action::Finished(self.judge(outcome)),
+        }
     }
 
     /// Answers [`Action::Fetch`].
     pub fn fetched(&mut self, fetched: Result<Vec<u8>, FetchFailure>) {
-        let stage = mem::replace(&mut self.stage, Stage::Finished(None));
-        self.stage = self.advance(stage, fetched).unwrap_or_else(Stage::refused);
+        self.check.fetched(fetched);
     }
 
     /// Answers [`Action::Persist`] and [`Action::Remove`].
     pub fn persisted(&mut self) {
-        if let Err(error) = self.held.changed() {
-            self.stage = Stage::refused(error);
-        }
+        self.check.persisted();
+    }
+
+    /// Once it has finished: what the Secondaries should install and do not run yet. Empty after a refusal; the Primary may have
+    /// [`Outcome::NothingNew`] all the same. They can be taken once.
+    pub fn take_secondary_images(&mut self) -> Vec<VerifiedImage> {
+        mem::take(&mut self.secondary_images)
     }
 
     /// What the vehicle holds now, for the next check.
     pub fn into_cache(self) -> MetadataCache {
-        self.held.cache
+        self.check.into_cache()
     }
 
-    fn advance(&mut self, stage: Stage, fetched: Result<Vec<u8>, FetchFailure>) -> Result<Stage, TrustError> {
-        match stage {
-            Stage::Director(client) => {
-                let client = client.handle(fetched, &mut self.held)?;
-                self.after_director(client)
-            }
-            Stage::Image(client, wanted) => {
-                let client = client.handle(fetched, &mut self.held)?;
-                self.after_image(client, wanted)
-            }
-            Stage::Finished(_) => Err(TrustError::OutOfOrder),
-        }
-    }
-
-    /// Uptane, 5.4.4.2, step 6: without a new image for this vehicle, the Image repository need not be asked.
-    ///
-    /// The Standard stops already when the Director's snapshot has not changed. We go on when the image that it wants is not
-    /// installed, because an installation may have been interrupted after its metadata was persisted.
-    fn after_director(&self, client: Client) -> Result<Stage, TrustError> {
-        let director = match client {
-            Client::Ready(director) => director,
-            client => return Ok(Stage::Director(client)),
+    /// Our releases ask for more than the Standard.
+    fn judge(&mut self, outcome: UptaneOutcome) -> Outcome {
+        let images = match outcome {
+            UptaneOutcome::Verified(verified) => verified.images,
+            UptaneOutcome::Refused(error) => return Outcome::Refused(error),
         };
-        match wanted(&director.targets, &self.identity)? {
-            Some(wanted) if wanted.meta.hashes.sha256.is_none() || wanted.meta.hashes.sha256 != self.installed.image_sha256 => {
-                Ok(Stage::Image(Client::start(Repository::Image, &self.held)?, Box::new(wanted)))
-            }
-            _ => Ok(Stage::Finished(Some(Outcome::NothingNew))),
-        }
-    }
-
-    fn after_image(&self, client: Client, wanted: Box<Wanted>) -> Result<Stage, TrustError> {
-        let client = match client {
-            Client::Ready(image) => {
-                let search = Search::new(&wanted.path, Some(self.identity.hardware_id.clone()));
-                Client::search(image, search, &self.held)?
-            }
-            client => client,
+        let primary = &self.identity.ecu_serial;
+        let outcome = match images.iter().find(|image| image.ecus().contains(primary)).map(|image| release(image, &self.identity)) {
+            Some(Ok(target)) => Outcome::Install(target),
+            Some(Err(error)) => return Outcome::Refused(error),
+            None => Outcome::NothingNew,
         };
-        let (image, found) = match client {
-            Client::Searched(image, found) => (image, found),
-            client => return Ok(Stage::Image(client, wanted)),
-        };
-        let found = found.ok_or_else(|| TrustError::TargetUnknown { path: wanted.path.clone() })?;
-        let consistent_snapshot = image.root.role().consistent_snapshot;
-        let target = agree(*wanted, &found, &self.identity, &self.installed, consistent_snapshot)?;
-        Ok(Stage::Finished(Some(Outcome::Install(target))))
-    }
-}
-
-impl Stage {
-    fn refused(error: TrustError) -> Self {
-        Self::Finished(Some(Outcome::Refused(error)))
+        self.secondary_images = images.into_iter().filter(|image| image.ecus().iter().any(|ecu| ecu != primary)).collect();
+        outcome
     }
 }
 

@@ -244,10 +244,12 @@ pub enum TrustError {
         path: String,
     },
     /// A target path that could leave its folder.
-    #[error("{path:?} is not an acceptable target path (segments of A-Z a-z 0-9 . _ - joined by /)")]
+    #[error("{path:?} is not an acceptable target path ({rule})")]
     TargetPath {
         /// The path.
         path: String,
+        /// What it must be.
+        rule: &'static str,
     },
     /// A target without a digest that we can check.
     #[error("{repository}: {path} has no {wanted}")]
@@ -270,14 +272,12 @@ pub enum TrustError {
         image: u64,
     },
     /// The two repositories list different digests.
-    #[error("{path} has SHA-256 {director} for the Director and {image} for the Image repository")]
+    #[error("{path} has {} {} for the Director and {} for the Image repository", .digests.algorithm, .digests.found, .digests.listed)]
     TargetDigestDiffers {
         /// The target path.
         path: String,
-        /// Digest for the Director.
-        director: Sha256Digest,
-        /// Digest for the Image repository.
-        image: Sha256Digest,
+        /// The Director's digest (found) and the Image repository's (listed).
+        digests: Box<DigestMismatch>,
     },
     /// The two repositories disagree on what they must say alike.
     #[error("{path} is described by the Director with {director} and by the Image repository with {image}")]

@@ -6,7 +6,8 @@
 //! the release counter; whoever steals a person's key is below the threshold, and reaches no vehicle without the Director.
 //!
 //! [`MetadataCheck`] goes through all of it and ends with [`VerifiedTarget`], the proof that installing demands. It is told the
-//! time, asks for bytes and for bytes to be persisted, and does nothing else. [`publish`] holds the same checks for those who
+//! time, asks for bytes and for bytes to be persisted, and does nothing else. [`UptaneCheck`] is the part of it that is the
+//! Standard's, for any image and any ECUs. [`publish`] holds the same checks for those who
 //! publish; [`report`] is the Director's check of what vehicles send. [`TufOnly`] is the same workflow for one repository without a
 //! Director.
 
@@ -15,21 +16,26 @@ mod cache;
 mod check;
 mod client;
 mod error;
+mod image;
 pub mod limits;
 pub mod publish;
 mod refresh;
+mod release;
 pub mod report;
 mod search;
 mod target;
 mod tuf;
+mod uptane;
 mod verify;
 
 pub use self::{
     cache::{MetadataCache, Repository, TrustAnchors},
-    check::{Action, FetchFailure, FetchRequest, Installed, MetadataCheck, Outcome, ReleaseFloor, VehicleIdentity},
+    check::{Action, FetchFailure, FetchRequest, MetadataCheck, Outcome, VehicleIdentity},
     error::{Attack, TrustError},
+    image::{FileCheck, VerifiedImage},
     target::VerifiedTarget,
-    tuf::{TufOnly, TufOutcome, TufTarget, TufTargetCheck},
+    tuf::{TufOnly, TufOutcome, TufTarget},
+    uptane::{AskImages, Ecu, Installed, OtherEcus, ReleaseFloor, UptaneCheck, UptaneOutcome, VehicleEcus, VerifiedAssignments},
 };
 
 #[cfg(test)]

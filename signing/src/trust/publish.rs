@@ -6,8 +6,8 @@ use alloc::{collections::BTreeMap, format, string::ToString};
 
 use super::{
     Repository, TrustError,
+    image::check_path,
     limits::TARGETS_BYTES_MAX,
-    target::check_path,
     verify::{KeySet, Trusted, not_older, nothing_went_back, read, signed_targets},
 };
 use crate::{

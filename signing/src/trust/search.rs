@@ -14,7 +14,7 @@ use crate::metadata::{DelegatedRole, HardwareId, RoleKeys, TargetMeta, Targets};
 pub(super) struct Search {
     path: String,
     /// Uptane, 5.4.4.7: hardware for which the target is wanted. TUF knows none and follows every delegation of the path.
-    hardware_id: Option<HardwareId>,
+    hardware_ids: Vec<HardwareId>,
     /// Roles still to visit, the next one last.
     open: Vec<Delegatee>,
     /// Roles that were visited; a cycle ends here (step 5.6.7.1).
@@ -30,8 +30,8 @@ pub(super) struct Delegatee {
 }
 
 impl Search {
-    pub(super) fn new(path: &str, hardware_id: Option<HardwareId>) -> Self {
-        Self { path: path.into(), hardware_id, open: Vec::new(), visited: BTreeSet::new() }
+    pub(super) fn new(path: &str, hardware_ids: Vec<HardwareId>) -> Self {
+        Self { path: path.into(), hardware_ids, open: Vec::new(), visited: BTreeSet::new() }
     }
 
     /// Looks into a role that has been verified; when it does not list the path, its delegatees come next.
@@ -81,6 +81,6 @@ impl Search {
     /// Path and, where the delegation names some, hardware must both match (Uptane, 5.4.4.7).
     fn concerns(&self, delegated: &DelegatedRole) -> bool {
         let fits = |wanted| delegated.hardware_ids.is_empty() || delegated.hardware_ids.contains(wanted);
-        self.hardware_id.as_ref().is_none_or(fits) && delegated.paths.contains(&self.path)
+        self.hardware_ids.iter().all(fits) && delegated.paths.contains(&self.path)
     }
 }

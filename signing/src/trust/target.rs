@@ -1,13 +1,15 @@
 use alloc::{
     boxed::Box,
-    format,
     string::{String, ToString},
 };
 
-use super::TrustError;
+use super::{
+    Repository, TrustError,
+    image::{VerifiedImage, check_path, consistent},
+};
 use crate::{
     bundle::ChunkIndex,
-    digest::{Sha256Digest, Sha512Digest},
+    digest::Sha256Digest,
     metadata::{Custom, Hashes},
 };
 
@@ -20,29 +22,23 @@ pub struct VerifiedTarget {
     path: String,
     length: u64,
     sha256: Sha256Digest,
-    /// SHA-512 digests that the two repositories list on top (Uptane, 5.4.4.8: every hash is checked).
-    also: [Option<Sha512Digest>; 2],
+    /// Every digest that one of the two repositories lists (Uptane, 5.4.4.8: every hash is checked).
+    hashes: Hashes,
     release: Box<Custom>,
     consistent_snapshot: bool,
 }
 
-/// What the check found out about a target.
-pub(super) struct Findings {
-    pub(super) path: String,
-    pub(super) length: u64,
-    pub(super) sha256: Sha256Digest,
-    pub(super) also: [Option<Sha512Digest>; 2],
-    pub(super) release: Custom,
-    pub(super) consistent_snapshot: bool,
-}
-
 impl VerifiedTarget {
-    pub(super) fn new(findings: Findings) -> Result<Self, TrustError> {
-        let Findings { path, length, sha256, also, release, consistent_snapshot } = findings;
+    pub(super) fn new(image: &VerifiedImage, release: Custom) -> Result<Self, TrustError> {
+        let (path, hashes) = (image.path().to_string(), image.hashes().clone());
         for path in [&path, &release.bundle.path] {
             check_path(path)?;
         }
-        Ok(Self { path, length, sha256, also, release: Box::new(release), consistent_snapshot })
+        let Some(sha256) = hashes.sha256 else {
+            return Err(TrustError::TargetDigestMissing { repository: Repository::Image, path, wanted: "SHA-256" });
+        };
+        let (length, consistent_snapshot) = (image.length(), image.consistent_snapshot());
+        Ok(Self { path, length, sha256, hashes, release: Box::new(release), consistent_snapshot })
     }
 
     /// Target path of the chunk index, such as `ultra/vla-2-2.0.0.index`.
@@ -85,10 +81,7 @@ impl VerifiedTarget {
         if found != self.length {
             return Err(TrustError::IndexLength { path: path(), found, listed: self.length });
         }
-        for sha512 in self.also {
-            let listed = Hashes { sha512, ..Hashes::of_sha256(self.sha256) };
-            listed.verify(bytes).map_err(|digests| TrustError::IndexDigest { path: path(), digests })?;
-        }
+        self.hashes.verify(bytes).map_err(|digests| TrustError::IndexDigest { path: path(), digests })?;
         let index = ChunkIndex::parse(bytes).map_err(|problem| TrustError::IndexMalformed { path: path(), problem })?;
         let (found, listed) = (index.bundle_sha256(), self.release.bundle.sha256);
         if found != listed || index.bundle_length() != self.release.bundle.length {
@@ -100,25 +93,4 @@ impl VerifiedTarget {
     fn consistent(&self, path: &str, sha256: Sha256Digest) -> String {
         if self.consistent_snapshot { consistent(path, &sha256.to_hex()) } else { path.to_string() }
     }
-}
-
-/// TUF specification, step 5.7.3: a consistent snapshot keeps a file under its digest, in the file's folder.
-pub(super) fn consistent(path: &str, digest: &str) -> String {
-    match path.rsplit_once('/') {
-        Some((folder, name)) => format!("{folder}/{digest}.{name}"),
-        None => format!("{digest}.{path}"),
-    }
-}
-
-/// Longest target path, bytes; a digest and a dot come on top where a file system allows 255 in a name.
-const PATH_BYTES_MAX: usize = 180;
-
-/// A target path becomes part of a URL and of file names, so it is held to what means the same in each.
-pub(super) fn check_path(path: &str) -> Result<(), TrustError> {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    let legal_segment = |segment: &str| !segment.is_empty() && !segment.starts_with('.') && segment.bytes().all(legal);
-    if path.len() <= PATH_BYTES_MAX && path.split('/').all(legal_segment) {
-        return Ok(());
-    }
-    Err(TrustError::TargetPath { path: path.to_string() })
 }

@@ -7,11 +7,15 @@ use alloc::{
 use core::mem;
 
 use super::{
-    Action, FetchFailure, MetadataCache, Repository, TrustError, client::Client, refresh::Held, search::Search, target::consistent,
+    Action, FetchFailure, MetadataCache, Repository, TrustError,
+    client::Client,
+    image::{FileCheck, consistent},
+    refresh::Held,
+    search::Search,
     verify::Rules,
 };
 use crate::{
-    metadata::{Hashes, HashesCheck, TargetMeta},
+    metadata::{Hashes, TargetMeta},
     time::UnixTime,
 };
 
@@ -73,14 +77,6 @@ pub struct TufTarget {
     fetch_path: String,
 }
 
-/// Checks a target that arrives piece by piece.
-#[derive(Debug)]
-pub struct TufTargetCheck<'a> {
-    target: &'a TufTarget,
-    found: u64,
-    hashes: HashesCheck,
-}
-
 #[derive(Debug)]
 enum Stage {
     /// Under way, or ready for the next search; with the path that is searched for.
@@ -127,7 +123,7 @@ impl TufOnly {
     pub fn search(&mut self, path: &str) {
         self.advance(|client, _, held| match client {
             Client::Ready(refreshed) | Client::Searched(refreshed, _) => {
-                let client = Client::search(refreshed, Search::new(path, None), held)?;
+                let client = Client::search(refreshed, Search::new(path, Vec::new()), held)?;
                 Ok(Stage::Client(client, Some(path.to_string())))
             }
             Client::Refreshing(_) | Client::Searching(_) => Err(TrustError::OutOfOrder),
@@ -191,37 +187,7 @@ impl TufTarget {
     }
 
     /// Begins to check bytes that arrive piece by piece.
-    pub fn check(&self) -> TufTargetCheck<'_> {
-        TufTargetCheck { target: self, found: 0, hashes: self.hashes.check() }
-    }
-}
-
-impl TufTargetCheck<'_> {
-    /// Takes the next bytes.
-    ///
-    /// # Errors
-    /// [`TrustError::FileLength`] as soon as there are more than listed.
-    pub fn update(&mut self, bytes: &[u8]) -> Result<(), TrustError> {
-        self.found += bytes.len() as u64;
-        if self.found > self.target.length {
-            return Err(self.wrong_length());
-        }
-        self.hashes.update(bytes);
-        Ok(())
-    }
-
-    /// Takes the end of the bytes (TUF specification, step 5.7.3).
-    ///
-    /// # Errors
-    /// [`TrustError`] when length or a digest differ.
-    pub fn finish(self) -> Result<(), TrustError> {
-        if self.found != self.target.length {
-            return Err(self.wrong_length());
-        }
-        self.hashes.finish().map_err(|digests| TrustError::FileDigest { path: self.target.path.clone(), digests })
-    }
-
-    fn wrong_length(&self) -> TrustError {
-        TrustError::FileLength { path: self.target.path.clone(), found: self.found, listed: self.target.length }
+    pub fn check(&self) -> FileCheck<'_> {
+        FileCheck::new(&self.path, self.length, &self.hashes)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    digest::Sha256Digest,
+    digest::{Sha256Digest, Sha512Digest},
     metadata::{
         Custom, DelegatedRole, Delegations, EcuAssignment, EcuSerial, HardwareId, Hashes, Region, TargetMeta, Tier, VehicleId, Version,
     },
@@ -115,7 +115,12 @@ fn bytes_that_the_two_repositories_describe_differently_are_refused() {
     let hashes = Hashes { other, ..Hashes::default() };
     check(
         TargetMeta { hashes, ..target(b"index") },
-        "142 target_digest_missing (arbitrary software attack): Director: ultra/vla-2-2.0.0.index has no SHA-256",
+        "142 target_digest_missing (arbitrary software attack): Director: ultra/vla-2-2.0.0.index has no SHA-256 or SHA-512",
+    );
+    let sha512 = Some(Sha512Digest::of(b"index"));
+    check(
+        TargetMeta { hashes: Hashes { sha512, ..Hashes::default() }, ..target(b"index") },
+        "142 target_digest_missing (arbitrary software attack): Image repository: ultra/vla-2-2.0.0.index has no SHA-512",
     );
 }
 
@@ -148,16 +153,22 @@ fn a_target_without_a_release_is_refused() {
 
 #[test]
 fn a_target_path_that_could_leave_its_folder_is_refused() {
-    for path in ["ultra/..", "ultra/.hidden", "ultra/a b", "ultra/", "ultra/%2e%2e"] {
+    let (anybodys, ours) = ("a relative path without empty segments, . and ..", "segments of A-Z a-z 0-9 . _ - joined by /");
+    for (path, rule) in [
+        ("ultra/..", anybodys),
+        ("ultra/", anybodys),
+        ("ultra/a\\b", anybodys),
+        ("ultra/.hidden", ours),
+        ("ultra/a b", ours),
+        ("ultra/%2e%2e", ours),
+    ] {
         let (mut repositories, vehicle) = world();
         repositories.publish_release(path, b"index");
         repositories.assign(path);
         assert_refused(
             &repositories,
             &vehicle,
-            &alloc::format!(
-                "141 target_path (arbitrary software attack): {path:?} is not an acceptable target path (segments of A-Z a-z 0-9 . _ - joined by /)"
-            ),
+            &alloc::format!("141 target_path (arbitrary software attack): {path:?} is not an acceptable target path ({rule})"),
         );
     }
 }

@@ -6,6 +6,7 @@ mod delegations;
 mod index;
 mod publishing;
 mod reports;
+mod several_ecus;
 mod signatures;
 mod tuf_only;
 mod versions;

@@ -1,0 +1,45 @@
+//! What our releases ask for on top of the Standard: a tier and a region that they are meant for, and software that can run them.
+
+use alloc::string::ToString;
+
+use super::{TrustError, VehicleIdentity, agree::list, image::VerifiedImage, target::VerifiedTarget};
+use crate::metadata::Custom;
+
+/// Takes an image on which both repositories agree for a release to this vehicle.
+pub(super) fn release(image: &VerifiedImage, identity: &VehicleIdentity) -> Result<VerifiedTarget, TrustError> {
+    let path = image.path();
+    let release = image.meta().release().map_err(|problem| TrustError::CustomMalformed { path: path.to_string(), problem })?;
+    meant_for(path, &release, identity)?;
+    runs_here(path, &release, identity)?;
+    VerifiedTarget::new(image, release)
+}
+
+/// The release engineers' word on which vehicles may have it, signed offline: the Director cannot widen it.
+fn meant_for(path: &str, release: &Custom, identity: &VehicleIdentity) -> Result<(), TrustError> {
+    let path = || path.to_string();
+    if release.tier != identity.tier {
+        return Err(TrustError::WrongTier { path: path(), wanted: release.tier.clone(), tier: identity.tier.clone() });
+    }
+    if !release.regions.is_empty() && !release.regions.contains(&identity.region) {
+        let (wanted, region) = (list(&release.regions), identity.region.clone());
+        return Err(TrustError::WrongRegion { path: path(), wanted, region });
+    }
+    Ok(())
+}
+
+/// Whether the software in this vehicle can run the release.
+fn runs_here(path: &str, release: &Custom, identity: &VehicleIdentity) -> Result<(), TrustError> {
+    let path = || path.to_string();
+    if !identity.contract_versions.contains(&release.contract_version) {
+        let known = list(&identity.contract_versions);
+        return Err(TrustError::ContractUnknown { path: path(), found: release.contract_version, known });
+    }
+    if identity.sdk_version < release.sdk_min {
+        return Err(TrustError::SdkTooOld { path: path(), wanted: release.sdk_min, found: identity.sdk_version });
+    }
+    if identity.onnxruntime_version < release.onnxruntime_min {
+        let (wanted, found) = (release.onnxruntime_min, identity.onnxruntime_version);
+        return Err(TrustError::RuntimeTooOld { path: path(), wanted, found });
+    }
+    Ok(())
+}
