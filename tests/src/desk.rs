@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 use switchback_signing::{
-    keys::file::parse_secret,
+    keys::pem::SecretKey,
     metadata::{Custom, Signed, TargetMeta, Targets, sign},
 };
 use tempfile::TempDir;
@@ -58,7 +58,7 @@ impl Desk {
         let folder = TempDir::new().unwrap();
         let desk = Self { folder, server: server.url().to_owned(), token_file: server.token_file() };
         desk.succeed(
-            &["init", "--signers", "alice,bob,carol", "--threshold", "2", "--tiers", "ultra,ultra-se"],
+            &["init", "--unencrypted", "--signers", "alice,bob,carol", "--threshold", "2", "--tiers", "ultra,ultra-se"],
             &[("--base", &desk.base())],
         );
         desk.publish();
@@ -105,8 +105,8 @@ impl Desk {
         let mut release = targets.targets[&path].release().unwrap();
         alter(&mut release);
         targets.targets.insert(path, TargetMeta::of_release(&std::fs::read(&bundle.index).unwrap(), &release));
-        let [alice, bob] = ["alice", "bob"].map(|name| self.base().join(format!("keys/release-{name}.json")));
-        let [alice, bob] = [alice, bob].map(|path| parse_secret(&std::fs::read(path).unwrap()).unwrap());
+        let [alice, bob] = ["alice", "bob"].map(|name| self.base().join(format!("keys/release-{name}.pem")));
+        let [alice, bob] = [alice, bob].map(|path| SecretKey::from_pem(&std::fs::read_to_string(path).unwrap(), None).unwrap());
         std::fs::write(&draft, sign(&targets, &[&alice, &bob]).unwrap()).unwrap();
     }
 

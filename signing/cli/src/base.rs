@@ -1,7 +1,7 @@
 //! The base directory: what the release engineers keep, beside their keys, of the repositories.
 //!
 //! ```text
-//! BASE/keys/NAME.json          secret keys (move them to their holders' own media), NAME.pub.json public halves
+//! BASE/keys/NAME.pem           secret keys (move them to their holders' own media), NAME.pub.json public halves
 //! BASE/image/N.ROLE.json       metadata of the Image repository, signed and published or ready to be
 //! BASE/director/N.root.json    roots of the Director
 //! BASE/drafts/ROLE.json        metadata that is collecting signatures, ROLE.files.json where its files are;
@@ -16,10 +16,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use switchback_signing::{
-    keys::{
-        Ed25519Signer, KeyId, PublicKey,
-        file::{KEY_FILE_BYTES_MAX, parse_public, parse_secret, public_to_bytes},
-    },
+    keys::{KeyId, PublicKey, Signer},
     metadata::{Root, Signed, Targets},
     time::UnixTime,
     trust::{
@@ -31,8 +28,9 @@ use switchback_signing::{
 
 use crate::{
     failure::{Hint, failure},
-    files::{self, Access},
+    files,
     keyholders::Keyholders,
+    keys::{self, SigningKey, is_path},
 };
 
 /// Roles of the Image repository that list releases are called `vla-TIER`.
@@ -231,10 +229,8 @@ impl Base {
         let mut found = Vec::new();
         for name in file_names(&folder)? {
             let Some(stem) = name.strip_suffix(".pub.json") else { continue };
-            let path = folder.join(&name);
-            let key = parse_public(&files::read(&path, KEY_FILE_BYTES_MAX)?).with_context(|| path.display().to_string())?;
-            let secret = folder.join(format!("{stem}.json"));
-            found.push(KeyFile { name: stem.to_owned(), key, secret: secret.is_file().then_some(secret) });
+            let (key, secret) = (keys::file::read_public(&folder.join(&name))?, keys::file::find_secret(&folder, stem));
+            found.push(KeyFile { name: stem.to_owned(), key, secret });
         }
         Ok(found)
     }
@@ -249,33 +245,28 @@ impl Base {
             });
         }
         let path = Path::new(name);
-        let key = parse_public(&files::read(path, KEY_FILE_BYTES_MAX)?).with_context(|| path.display().to_string())?;
+        let key = keys::file::read_public(path)?;
         if let Some(file) = known.iter().position(|file| file.key == key) {
             return known.into_iter().nth(file).context("a position that was just found");
         }
         let stem = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let stem = stem.strip_suffix(".json").unwrap_or(stem);
+        let stem = stem.strip_suffix(".json").or_else(|| stem.strip_suffix(".pem")).unwrap_or(stem);
         let stem = stem.strip_suffix(".pub").unwrap_or(stem);
         check_key_name(stem).hint("the base calls a key as its file is called")?;
         if known.iter().any(|file| file.name == stem) {
             return Err(failure(format!("the base knows another key {stem}"), "give the new key's file another name"));
         }
-        files::write(&self.keys().join(format!("{stem}.pub.json")), &public_to_bytes(&key), Access::Public)?;
+        keys::file::write_public(&self.keys().join(format!("{stem}.pub.json")), &key)?;
         Ok(KeyFile { name: stem.to_owned(), key, secret: None })
     }
 
-    /// The secret key that `name` means for a role: a path to a key file, the name of a key, or a keyholder one of whose keys may
-    /// sign for the role.
-    pub(crate) fn signer(&self, name: &str, role: &Keyholders) -> anyhow::Result<Ed25519Signer> {
-        let path = self.signer_path(name, role)?;
-        let signer = parse_secret(&files::read(&path, KEY_FILE_BYTES_MAX)?);
-        signer.with_context(|| path.display().to_string()).hint("--key takes the file of a secret key, as `switchback key new` writes it")
+    /// The secret key that is meant for a role: a key file, or by name a key of the base, or a keyholder one of whose keys may sign for the
+    /// role.
+    pub(crate) fn signer(&self, key: &SigningKey, role: &Keyholders) -> anyhow::Result<Box<dyn Signer>> {
+        key.open_or_find(|name| self.secret_of(name, role))
     }
 
-    fn signer_path(&self, name: &str, role: &Keyholders) -> anyhow::Result<PathBuf> {
-        if is_path(name) {
-            return Ok(PathBuf::from(name));
-        }
+    fn secret_of(&self, name: &str, role: &Keyholders) -> anyhow::Result<PathBuf> {
         let known = self.key_files()?;
         let exact = known.iter().find(|file| file.name == name);
         let suffix = format!("-{name}");
@@ -289,7 +280,7 @@ impl Base {
         })?;
         file.secret.clone().ok_or_else(|| {
             let what = format!("the secret half of {} is not in {}", file.name, self.keys().display());
-            failure(what, "name the key's file, wherever its holder keeps it: --key /media/stick/KEY.json")
+            failure(what, "name the key's file, wherever its holder keeps it: --key /media/stick/KEY.pem")
         })
     }
 }
@@ -300,11 +291,6 @@ pub(crate) struct KeyFile {
     pub(crate) key: PublicKey,
     /// Where the secret half is, when it is here at all.
     pub(crate) secret: Option<PathBuf>,
-}
-
-/// Names of keys have neither folders nor extensions.
-fn is_path(name: &str) -> bool {
-    name.contains('/') || Path::new(name).extension().is_some()
 }
 
 /// Reads the bytes of a metadata file.

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, bail};
 use serde::Serialize;
 use switchback_signing::{
-    keys::{PublicKey, Signer},
+    keys::PublicKey,
     metadata::{Delegations, Role, Root, RootRole, SignatureEntry, Signed, Targets, add_signature, merge_signatures, sign},
     time::UnixTime,
     trust::Repository,
@@ -18,6 +18,7 @@ use crate::{
     failure::failure,
     files::{self, Access},
     keyholders::Keyholders,
+    keys::SigningKey,
     output::pairs,
 };
 
@@ -338,16 +339,16 @@ impl<'a, T: Deliberate> Ceremony<'a, T> {
     }
 
     /// Adds a keyholder's signature to the draft, and says whose it was.
-    pub(crate) fn sign(&mut self, name: &str, part: Part) -> anyhow::Result<String> {
+    pub(crate) fn sign(&mut self, key: &SigningKey, part: Part) -> anyhow::Result<String> {
         let draft = self.signable()?;
         let quorums = self.quorums(draft)?;
         let (Some(leaving), Some(keeping)) = (quorums.first(), quorums.last()) else { bail!("nobody is to sign {}", self.subject.title()) };
-        let signer = self.base.signer(name, &keeping.holders.union(&leaving.holders))?;
+        let signer = self.base.signer(key, &keeping.holders.union(&leaving.holders))?;
         let public = signer.public_key();
-        self.check_part(name, &public, part, leaving, keeping)?;
-        let bytes = add_signature(&draft.bytes, draft.bytes.len(), &signer)?;
+        self.check_part(key.name(), &public, part, leaving, keeping)?;
+        let bytes = add_signature(&draft.bytes, draft.bytes.len(), &*signer)?;
         self.store(bytes)?;
-        Ok(key::title(name, &public))
+        Ok(key::title(key.name(), &public))
     }
 
     fn check_part(&self, name: &str, key: &PublicKey, part: Part, leaving: &Quorum, keeping: &Quorum) -> anyhow::Result<()> {

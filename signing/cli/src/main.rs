@@ -15,6 +15,7 @@ mod commands;
 mod failure;
 mod files;
 mod keyholders;
+mod keys;
 mod output;
 mod pack;
 mod progress;

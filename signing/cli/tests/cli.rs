@@ -7,6 +7,8 @@ mod ceremony;
 mod control;
 #[path = "cli/desk.rs"]
 mod desk;
+#[path = "cli/keys.rs"]
+mod keys;
 #[path = "cli/packing.rs"]
 mod packing;
 #[path = "cli/requests.rs"]

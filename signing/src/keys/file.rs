@@ -30,7 +30,7 @@ pub enum KeyFileError {
     #[error(transparent)]
     Metadata(#[from] MetadataError),
     /// Type, scheme or public value is not one that we use.
-    #[error("the file does not hold an ed25519 key")]
+    #[error("the file holds no key of a scheme that is used here")]
     UnknownKey,
     /// A public key's file where a secret key was expected.
     #[error("the file holds no secret half (keyval.private, 64 hexadecimal digits)")]
@@ -115,7 +115,7 @@ mod tests {
             secret.replace(&to_hex(one.seed()), &to_hex(other.seed())).as_bytes(),
             &alloc::format!("the secret half does not belong to the public half {public}"),
         );
-        check(secret.replace("ed25519", "ed448").as_bytes(), "the file does not hold an ed25519 key");
+        check(secret.replace("ed25519", "ed448").as_bytes(), "the file holds no key of a scheme that is used here");
         check(b"{}", "file.keytype is missing");
     }
 }

@@ -1,7 +1,8 @@
 //! Keys, signatures and digests.
 //!
 //! Ed25519 is always there. ECDSA on P-256 joins with the feature `p256`, RSA-PSS (verification only) with the feature `rsa`; a vehicle
-//! whose repositories use neither carries neither. Randomness is the caller's: a key is made from a seed.
+//! whose repositories use neither carries neither. People's key files ([`pem`]) come with the feature `pkcs8`. Randomness is the caller's: a
+//! key is made from a seed.
 //!
 //! ```
 //! use switchback_signing::keys::{Ed25519Signer, Signer};
@@ -20,6 +21,8 @@ pub mod http;
 mod object;
 #[cfg(feature = "p256")]
 mod p256;
+#[cfg(feature = "pkcs8")]
+pub mod pem;
 #[cfg(feature = "rsa")]
 mod rsa;
 

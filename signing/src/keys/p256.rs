@@ -23,7 +23,7 @@ pub struct P256PublicKey {
 }
 
 /// An ECDSA P-256 key in memory; wiped when dropped. Signs deterministically (RFC 6979).
-pub struct P256Signer(SigningKey);
+pub struct P256Signer(pub(super) SigningKey);
 
 impl P256PublicKey {
     fn new(key: VerifyingKey) -> Self {

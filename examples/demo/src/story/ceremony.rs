@@ -29,7 +29,7 @@ pub(super) fn tell(stage: &mut Stage) -> Result<()> {
     stage.ledger.step("Ceremony: three keyholders, two must sign");
     stage.ledger.say(&format!("switchback-server listens on {}; it made its online keys at first start", stage.desk.server));
     let base = stage.places.base();
-    let init = ["init", "--base", path(&base)?, "--threshold", "2", "--tiers", "ultra,ultra-se"];
+    let init = ["init", "--unencrypted", "--base", path(&base)?, "--threshold", "2", "--tiers", "ultra,ultra-se"];
     stage.desk.run(&[&init[..], &["--signers", &SIGNERS.join(",")]].concat())?;
     stage.ledger.say(&format!("{} have made their keys and signed both roots; one delegated role per tier", SIGNERS.join(", ")));
     let draft = pack_first(stage)?;

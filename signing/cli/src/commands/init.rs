@@ -7,8 +7,8 @@ use clap::Args;
 use serde::Serialize;
 use switchback_signing::{
     keys::{
-        Ed25519Signer, PublicKey, Signer,
-        file::{KEY_FILE_BYTES_MAX, parse_secret},
+        PublicKey, Signer,
+        pem::{Scheme, SecretKey},
     },
     metadata::{DelegatedRole, Delegations, Role, Root, RootRole, Targets, Tier, sign},
     time::UnixTime,
@@ -17,14 +17,19 @@ use switchback_signing::{
         publish::{Publication, check_root_step, check_targets},
     },
 };
+use zeroize::Zeroizing;
 
-use super::{key, online::OnlineKeys};
+use super::online::OnlineKeys;
 use crate::{
     base::{Base, check_key_name, release_role},
     client::ServerArguments,
     clock,
     failure::failure,
     files::{self, Access},
+    keys::{
+        file::{generate, write},
+        passphrase::Protection,
+    },
     output::{Output, pairs},
 };
 
@@ -34,6 +39,7 @@ use crate::{
 /// so that no key serves two purposes. The server's online keys are certified by the roots: they come from a running server (--server)
 /// or from a file that the server's operator hands over (--online-keys).
 ///
+/// Every signer's keys are encrypted under a passphrase, which the terminal asks of one after the other; --passphrase-file is everybody's.
 /// Afterwards move each signer's key files from BASE/keys to a medium of their own; the .pub.json halves stay.
 #[derive(Args)]
 #[command(
@@ -49,6 +55,11 @@ pub(crate) struct Arguments {
     /// How many of them must sign
     #[arg(long, value_name = "N", default_value_t = 2)]
     threshold: u64,
+    /// What the keys sign with: ed25519, or ecdsa-sha2-nistp256
+    #[arg(long, default_value = "ed25519")]
+    scheme: Scheme,
+    #[command(flatten)]
+    protection: Protection,
     /// Tiers of vehicles, each with a delegated role of its own
     #[arg(long, value_name = "TIERS", value_delimiter = ',', required = true)]
     tiers: Vec<Tier>,
@@ -79,11 +90,13 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     check(&arguments)?;
     // Before anything is made: a server that does not answer should leave no half base behind.
     let online = OnlineKeys::read(arguments.online_keys.as_deref(), &arguments.server)?;
+    let passphrases = arguments.signers.iter().map(|signer| arguments.protection.choose(signer)).collect::<anyhow::Result<Vec<_>>>()?;
     let base = Base::create(&arguments.base)?;
-    let image_root = Ceremony::keys(&base, &arguments.signers, "image-root")?;
-    let director_root = Ceremony::keys(&base, &arguments.signers, "director-root")?;
-    let targets = Ceremony::keys(&base, &arguments.signers, "targets")?;
-    let releases = Ceremony::keys(&base, &arguments.signers, "release")?;
+    let keyholders = Keyholders { names: &arguments.signers, passphrases: &passphrases, scheme: arguments.scheme };
+    let image_root = keyholders.make(&base, "image-root")?;
+    let director_root = keyholders.make(&base, "director-root")?;
+    let targets = keyholders.make(&base, "targets")?;
+    let releases = keyholders.make(&base, "release")?;
     let (threshold, now) = (arguments.threshold, clock::now());
 
     let mut root = Root::new(1, now.plus_days(arguments.root_days.into()));
@@ -163,23 +176,31 @@ fn delegating_targets(arguments: &Arguments, keys: &[PublicKey], expires: UnixTi
     Targets { delegations: Some(delegations), ..Targets::new(1, expires) }
 }
 
-/// One set of keys, one per signer.
+/// For whom keys are made.
+struct Keyholders<'a> {
+    names: &'a [String],
+    passphrases: &'a [Option<Zeroizing<String>>],
+    scheme: Scheme,
+}
+
+impl Keyholders<'_> {
+    /// Makes a set of keys, one per signer.
+    fn make(&self, base: &Base, purpose: &str) -> anyhow::Result<Ceremony> {
+        let made = |(signer, passphrase): (&String, &Option<Zeroizing<String>>)| {
+            let key = generate(self.scheme)?;
+            write(&base.keys(), &format!("{purpose}-{signer}"), &key, passphrase.as_ref().map(|passphrase| passphrase.as_str()))?;
+            Ok(key)
+        };
+        Ok(Ceremony { signers: self.names.iter().zip(self.passphrases).map(made).collect::<anyhow::Result<_>>()? })
+    }
+}
+
+/// One set of keys.
 struct Ceremony {
-    signers: Vec<Ed25519Signer>,
+    signers: Vec<SecretKey>,
 }
 
 impl Ceremony {
-    fn keys(base: &Base, signers: &[String], purpose: &str) -> anyhow::Result<Self> {
-        let folder = base.keys();
-        let made = |signer: &String| {
-            let name = format!("{purpose}-{signer}");
-            key::make(&folder, &name)?;
-            let bytes = files::read(&folder.join(format!("{name}.json")), KEY_FILE_BYTES_MAX)?;
-            Ok(parse_secret(&bytes)?)
-        };
-        Ok(Self { signers: signers.iter().map(made).collect::<anyhow::Result<_>>()? })
-    }
-
     fn public(&self) -> Vec<PublicKey> {
         self.signers.iter().map(Signer::public_key).collect()
     }

@@ -1,37 +1,77 @@
-//! `switchback key new|list`.
+//! `switchback key new|import|export-public|list`.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::Subcommand;
+use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use switchback_signing::{
     keys::{
-        Ed25519Signer, PublicKey, Signer,
-        file::{public_to_bytes, secret_to_bytes},
+        PublicKey, Signer,
+        file::public_to_bytes,
+        pem::{Scheme, SecretKey, public_to_pem},
     },
     metadata::{Root, RootRole, Targets},
 };
 
 use crate::{
     base::{Base, KeyFile, Stored, check_key_name, parse, short_id},
-    failure::failure,
     files::{self, Access},
+    keys::{
+        SigningKey,
+        file::{KeyPaths, generate, read_secret, write},
+        passphrase::{PassphraseArguments, Protection},
+    },
     output::{Output, pairs, table},
 };
 
-/// Make keys and list them
+/// Make keys, bring them in, and list them
+///
+/// A secret key is written to NAME.pem, encrypted under a passphrase (PKCS#8, which OpenSSL reads too) and readable by its owner only; its
+/// public half to NAME.pub.json. The passphrase is asked for at the terminal, or taken from --passphrase-file or SWITCHBACK_PASSPHRASE.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Make a key pair: NAME.json with the secret half, readable by its owner only, and NAME.pub.json
+    /// Make a key pair
     ///
     /// Example: switchback key new --out /media/stick release-dora
     New {
         /// Name of the key, such as `release-dora`
         name: String,
-        /// Folder to put it into
-        #[arg(long, value_name = "DIR", default_value = ".")]
+        /// What the key signs with: ed25519, or ecdsa-sha2-nistp256
+        #[arg(long, default_value = "ed25519")]
+        scheme: Scheme,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write an existing secret key as NAME.pem and NAME.pub.json, under a passphrase of its own
+    ///
+    /// Takes PKCS#8 in PEM form, encrypted or not, as OpenSSL and Python's cryptography write it, and the JSON in which servers and vehicles keep theirs.
+    /// The file that was read stays where it is: destroy it when the new one is safe.
+    ///
+    /// Example: switchback key import --out /media/stick openssl.pem release-dora
+    Import {
+        /// File of the secret key
+        file: PathBuf,
+        /// Name of the key, such as `release-dora`
+        name: String,
+        /// File with the passphrase of the key that is read, where it is another one
+        #[arg(long, value_name = "FILE")]
+        old_passphrase_file: Option<PathBuf>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write the public half of a key, wherever the key is
+    ///
+    /// Example: switchback key export-public --key /media/stick/release-dora.pem --out release-dora.pub.json
+    ExportPublic {
+        #[command(flatten)]
+        key: SigningKey,
+        /// File to write
+        #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        /// The TUF key object as JSON, or PEM
+        #[arg(long, value_enum, default_value = "tuf")]
+        format: Format,
     },
     /// List the keys that a base knows, and what each may sign
     List {
@@ -41,52 +81,93 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
-    match command {
-        Command::New { name, out } => new(&name, &out, output),
-        Command::List { base } => list(&Base::open(&base)?, output),
-    }
+/// Where a new key goes, and who may read it.
+#[derive(Args)]
+pub(crate) struct Place {
+    /// Folder to put it into
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+    #[command(flatten)]
+    protection: Protection,
 }
 
-/// Makes a key and writes both halves.
-pub(crate) fn make(folder: &Path, name: &str) -> anyhow::Result<PublicKey> {
-    check_key_name(name)?;
-    let secret_path = folder.join(format!("{name}.json"));
-    let public_path = folder.join(format!("{name}.pub.json"));
-    if let Some(path) = [&secret_path, &public_path].into_iter().find(|path| path.exists()) {
-        return Err(failure(format!("{} exists", path.display()), "a key is never overwritten; choose another name"));
+/// Form of a public key's file.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Format {
+    /// The TUF key object
+    Tuf,
+    /// SubjectPublicKeyInfo
+    Pem,
+}
+
+pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
+    match command {
+        Command::New { name, scheme, place } => put(&name, &place, output, || generate(scheme)),
+        Command::Import { file, name, old_passphrase_file, place } => {
+            let passphrase = PassphraseArguments::of_file(old_passphrase_file);
+            put(&name, &place, output, || read_secret(&file, &passphrase))
+        }
+        Command::ExportPublic { key, out, format } => export_public(&key, &out, format, output),
+        Command::List { base } => list(&Base::open(&base)?, output),
     }
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("no randomness from the operating system: {error}"))?;
-    let signer = Ed25519Signer::from_seed(seed);
-    files::write(&secret_path, &secret_to_bytes(&signer), Access::Secret)?;
-    files::write(&public_path, &public_to_bytes(&signer.public_key()), Access::Public)?;
-    Ok(signer.public_key())
 }
 
 #[derive(Serialize)]
 struct NewKey {
     name: String,
     key_id: String,
+    scheme: &'static str,
+    encrypted: bool,
     secret: PathBuf,
     public: PathBuf,
 }
 
-fn new(name: &str, folder: &Path, output: &Output) -> anyhow::Result<()> {
-    files::make_folder(folder)?;
-    let key = make(folder, name)?;
+/// Writes a key under a name that is free, and says where it is.
+fn put(name: &str, place: &Place, output: &Output, key: impl FnOnce() -> anyhow::Result<SecretKey>) -> anyhow::Result<()> {
+    check_key_name(name)?;
+    // Before anybody thinks of a passphrase.
+    KeyPaths::new(&place.out, name).check_free()?;
+    let key = key()?;
+    let passphrase = place.protection.choose(name)?;
+    files::make_folder(&place.out)?;
+    let paths = write(&place.out, name, &key, passphrase.as_ref().map(|passphrase| passphrase.as_str()))?;
     let result = NewKey {
         name: name.to_owned(),
         key_id: key.key_id().to_string(),
-        secret: folder.join(format!("{name}.json")),
-        public: folder.join(format!("{name}.pub.json")),
+        scheme: key.scheme().name(),
+        encrypted: passphrase.is_some(),
+        secret: paths.secret,
+        public: paths.public,
     };
     output.show(&result, |key| {
+        let care =
+            if key.encrypted { "encrypted; keep a copy, and the passphrase elsewhere" } else { "not encrypted: whoever reads it can sign" };
         pairs(&[
             ("key id", key.key_id.clone()),
-            ("secret", format!("{} (keep it where only its holder has access)", key.secret.display())),
+            ("scheme", key.scheme.to_owned()),
+            ("secret", format!("{} ({care})", key.secret.display())),
             ("public", key.public.display().to_string()),
         ])
+    })
+}
+
+#[derive(Serialize)]
+struct Exported {
+    key_id: String,
+    scheme: &'static str,
+    public: PathBuf,
+}
+
+fn export_public(key: &SigningKey, out: &Path, format: Format, output: &Output) -> anyhow::Result<()> {
+    let public = key.open()?.public_key();
+    let bytes = match format {
+        Format::Tuf => public_to_bytes(&public),
+        Format::Pem => public_to_pem(&public).context("the key cannot be written as PEM")?.into_bytes(),
+    };
+    files::write(out, &bytes, Access::Public)?;
+    let exported = Exported { key_id: public.key_id().to_string(), scheme: public.scheme(), public: out.to_owned() };
+    output.show(&exported, |key| {
+        pairs(&[("key id", key.key_id.clone()), ("scheme", key.scheme.to_owned()), ("public", key.public.display().to_string())])
     })
 }
 

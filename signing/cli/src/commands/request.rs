@@ -10,10 +10,6 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use switchback_signing::{
     digest::Sha256Digest,
-    keys::{
-        Signer,
-        file::{KEY_FILE_BYTES_MAX, parse_secret},
-    },
     metadata::{Root, Targets, Tier, add_signature},
 };
 
@@ -22,8 +18,8 @@ use crate::{
     base::{Base, release_role},
     ceremony::{Ceremony, Deliberate, QuorumState, Report, Subject},
     clock,
-    failure::{Hint, failure},
-    files,
+    failure::failure,
+    keys::SigningKey,
     output::{Output, pairs},
     signing_request::{Contents, SigningRequest},
 };
@@ -35,7 +31,7 @@ use crate::{
 #[derive(Subcommand)]
 #[command(after_help = "Example:
   switchback request export --base release --targets --out /media/stick/request.json
-  switchback request sign --key targets-bob.json /media/stick/request.json      # on bob's machine
+  switchback request sign --key targets-bob.pem /media/stick/request.json      # on bob's machine
   switchback request import --base release /media/stick/request.json")]
 pub(crate) enum Command {
     /// Write a draft as a request
@@ -56,9 +52,8 @@ pub(crate) enum Command {
     },
     /// Show what a request would have one sign, ask, and sign it in its place
     Sign {
-        /// File of the secret key
-        #[arg(long, value_name = "FILE")]
-        key: PathBuf,
+        #[command(flatten)]
+        key: SigningKey,
         /// Sign without asking, for scripts that have shown it already
         #[arg(long)]
         yes: bool,
@@ -200,14 +195,11 @@ fn shown<T: Deliberate>(request: &SigningRequest, path: &Path) -> anyhow::Result
     })
 }
 
-fn sign<T: Deliberate>(request: SigningRequest, path: &Path, key: &Path, yes: bool, output: &Output) -> anyhow::Result<()> {
+fn sign<T: Deliberate>(request: SigningRequest, path: &Path, key: &SigningKey, yes: bool, output: &Output) -> anyhow::Result<()> {
     let opened = request.open::<T>()?;
-    let signer = parse_secret(&files::read(key, KEY_FILE_BYTES_MAX)?);
-    let signer = signer
-        .with_context(|| key.display().to_string())
-        .hint("--key takes the file of a secret key, as `switchback key new` writes it")?;
+    let signer = key.open()?;
     let public = signer.public_key();
-    let title = key::title(&key.display().to_string(), &public);
+    let title = key::title(key.name(), &public);
     if !opened.quorums.iter().any(|quorum| quorum.holders.holds(&public)) {
         let may: Vec<&str> = opened.quorums.iter().flat_map(|quorum| quorum.holders.names()).collect();
         return Err(failure(format!("the key {title} may not sign {}", request.document), format!("these may: {}", may.join(", "))));
@@ -215,7 +207,7 @@ fn sign<T: Deliberate>(request: SigningRequest, path: &Path, key: &Path, yes: bo
     if !yes {
         confirm(&shown::<T>(&request, path)?)?;
     }
-    let signed = request.signed(add_signature(&opened.draft.bytes, opened.draft.bytes.len(), &signer)?)?;
+    let signed = request.signed(add_signature(&opened.draft.bytes, opened.draft.bytes.len(), &*signer)?)?;
     signed.write(path)?;
     output.show(&Shown { signed_now_by: Some(title), ..shown::<T>(&signed, path)? }, Shown::describe)
 }

@@ -18,6 +18,7 @@ use crate::{
     clock,
     failure::failure,
     keyholders::Keyholders,
+    keys::SigningKey,
     output::{Output, table},
 };
 
@@ -32,7 +33,7 @@ use crate::{
   switchback root remove-key --base release --repository image --role root image-root-carol
   switchback root show --base release
   switchback root sign --base release --repository image --key alice
-  switchback root sign --base release --repository image --key /media/stick/image-root-dora.json
+  switchback root sign --base release --repository image --key /media/stick/image-root-dora.pem
   switchback root cross-sign --base release --repository image --key carol
   switchback publish --base release")]
 pub(crate) enum Command {
@@ -100,17 +101,15 @@ pub(crate) enum Command {
     Sign {
         #[command(flatten)]
         place: Place,
-        /// Keyholder, key name, or path of a secret key's file
-        #[arg(long, value_name = "KEY")]
-        key: String,
+        #[command(flatten)]
+        key: SigningKey,
     },
     /// Sign the draft as a keyholder of the root before it, who is leaving
     CrossSign {
         #[command(flatten)]
         place: Place,
-        /// Keyholder, key name, or path of a secret key's file
-        #[arg(long, value_name = "KEY")]
-        key: String,
+        #[command(flatten)]
+        key: SigningKey,
     },
     /// Throw the draft away with its signatures
     Discard {
@@ -230,7 +229,7 @@ fn edit(place: &Place, now: UnixTime, output: &Output, change: impl FnOnce(&mut 
     report(&ceremony, output, None, Some(dropped))
 }
 
-fn sign(place: &Place, key: &str, part: Part, now: UnixTime, output: &Output) -> anyhow::Result<()> {
+fn sign(place: &Place, key: &SigningKey, part: Part, now: UnixTime, output: &Output) -> anyhow::Result<()> {
     let base = Base::open(&place.base)?;
     let mut ceremony = open(&base, place.repository, now)?;
     let by = ceremony.sign(key, part)?;

@@ -24,6 +24,7 @@ use crate::{
     failure::failure,
     files::{self, Access},
     keyholders::{Keyholders, Signatures},
+    keys::SigningKey,
     output::{Output, pairs},
     release::{check_listed, custom, target_paths},
 };
@@ -38,15 +39,14 @@ const SDK_MIN: &str = "0.1.0";
 #[derive(Args)]
 #[command(after_help = "Examples:
   switchback sign --base release --key alice dist/ultra/vla-2-2.0.0.tar.zst
-  switchback sign --base release --key /media/stick/release-bob.json dist/ultra/vla-2-2.0.0.tar.zst
+  switchback sign --base release --key /media/stick/release-bob.pem dist/ultra/vla-2-2.0.0.tar.zst
   switchback sign --base release --key alice --renew ultra     # before the tier's metadata expires")]
 pub(crate) struct Arguments {
     /// Base directory
     #[arg(long, value_name = "DIR")]
     base: PathBuf,
-    /// Keyholder, key name, or path of a secret key's file
-    #[arg(long, value_name = "KEY")]
-    key: String,
+    #[command(flatten)]
+    key: SigningKey,
     /// The bundle
     #[arg(required_unless_present = "renew")]
     bundle: Option<PathBuf>,
@@ -132,10 +132,10 @@ impl Ceremony<'_> {
         let signer = self.base.signer(&self.arguments.key, &holders)?;
         let public = signer.public_key();
         if !holders.holds(&public) {
-            let what = format!("the key {} may not sign {}", key::title(&self.arguments.key, &public), self.role);
+            let what = format!("the key {} may not sign {}", key::title(self.arguments.key.name(), &public), self.role);
             return Err(failure(what, format!("these may: {}", holders.names().join(", "))));
         }
-        Ok(Holder { title: key::title(&self.arguments.key, &public), signer: Box::new(signer) })
+        Ok(Holder { title: key::title(self.arguments.key.name(), &public), signer })
     }
 
     /// Metadata that lists the bundle, with this keyholder's signature.

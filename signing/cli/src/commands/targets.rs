@@ -16,6 +16,7 @@ use crate::{
     ceremony::{Ceremony, Part, Report, Subject},
     clock,
     keyholders::Keyholders,
+    keys::SigningKey,
     output::Output,
 };
 
@@ -30,7 +31,7 @@ use crate::{
   switchback targets sign --base release --key alice
   switchback targets sign --base release --key bob
   switchback sign --base release --key alice --renew ultra
-  switchback sign --base release --key /media/stick/release-dora.json --renew ultra
+  switchback sign --base release --key /media/stick/release-dora.pem --renew ultra
   switchback publish --base release")]
 pub(crate) enum Command {
     /// Show tiers, keys and expiry, and of a draft what it changes, who has signed and who must still sign
@@ -73,9 +74,8 @@ pub(crate) enum Command {
         /// Base directory
         #[arg(long, value_name = "DIR")]
         base: PathBuf,
-        /// Keyholder, key name, or path of a secret key's file
-        #[arg(long, value_name = "KEY")]
-        key: String,
+        #[command(flatten)]
+        key: SigningKey,
     },
     /// Throw the draft away with its signatures
     Discard {

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 use switchback_signing::{
-    keys::file::parse_secret,
+    keys::pem::SecretKey,
     metadata::{HardwareId, Signed, TargetMeta, Targets, sign},
 };
 
@@ -38,19 +38,19 @@ fn a_ceremony_makes_a_base_with_distinct_keys_for_every_purpose() {
 fn secret_keys_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let desk = Desk::new();
-    desk.succeed("key new --out keys dora");
+    desk.succeed("key new --unencrypted --out keys dora");
     let mode = |name: &str| fs::metadata(desk.path(name)).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode("keys/dora.json"), 0o600);
+    assert_eq!(mode("keys/dora.pem"), 0o600);
     assert!(!String::from_utf8(desk.read("keys/dora.pub.json")).unwrap().contains("private"));
-    let error = desk.refuse("key new --out keys dora");
-    assert!(error.contains("keys/dora.json exists"), "{error}");
+    let error = desk.refuse("key new --unencrypted --out keys dora");
+    assert!(error.contains("keys/dora.pem exists"), "{error}");
 }
 
 #[test]
 fn a_ceremony_that_could_never_sign_is_refused() {
     let desk = Desk::new();
     desk.write("online.json", "{}");
-    let init = "init --base base --tiers ultra --online-keys online.json";
+    let init = "init --base base --unencrypted --tiers ultra --online-keys online.json";
     let check = |arguments: &str, expected: &str| {
         let error = desk.refuse(arguments);
         assert!(error.contains(expected), "{error}");
@@ -60,7 +60,7 @@ fn a_ceremony_that_could_never_sign_is_refused() {
     check(&format!("{init} --signers alice,alice"), "the signer alice is named twice");
     check(&format!("{init} --signers Alice,bob"), "\"Alice\" is no name for a key");
     check(init, "online.json: the key of image.snapshot is missing");
-    check("init --base base --tiers ultra", "no server is named");
+    check("init --base base --unencrypted --tiers ultra", "no server is named");
     desk.init();
     assert!(desk.refuse(init).contains("base is not empty"));
 }
@@ -89,17 +89,17 @@ fn two_of_three_keyholders_sign_a_release_one_after_the_other() {
 fn a_key_may_live_on_a_medium_of_its_own() {
     let desk = Desk::ready();
     fs::create_dir(desk.path("stick")).unwrap();
-    fs::rename(desk.path("base/keys/release-bob.json"), desk.path("stick/bob.json")).unwrap();
+    fs::rename(desk.path("base/keys/release-bob.pem"), desk.path("stick/bob.pem")).unwrap();
     let error = desk.refuse(&format!("sign --base base --key bob {BUNDLE}"));
     assert!(error.contains("the secret half of release-bob is not in base/keys"), "{error}");
-    let signed = desk.ask(&format!("sign --base base --key stick/bob.json {BUNDLE}"));
+    let signed = desk.ask(&format!("sign --base base --key stick/bob.pem {BUNDLE}"));
     assert_eq!(signed["signed_by"], serde_json::json!(["release-bob"]));
 }
 
 #[test]
 fn a_key_of_another_purpose_signs_no_release() {
     let desk = Desk::ready();
-    for key in ["image-root-alice", "base/keys/targets-alice.json", "operator/director-targets.json"] {
+    for key in ["image-root-alice", "base/keys/targets-alice.pem", "operator/director-targets.pem"] {
         let error = desk.refuse(&format!("sign --base base --key {key} {BUNDLE}"));
         assert!(error.contains("may not sign vla-ultra") && error.contains("release-alice, release-bob, release-carol"), "{error}");
     }
@@ -152,7 +152,8 @@ fn a_keyholder_who_lists_a_bundle_for_other_hardware_gets_no_second_signature() 
     let mut custom = index.release().unwrap();
     custom.hardware_ids.push(HardwareId::new("drive-z").unwrap());
     *index = TargetMeta::of_release(&desk.read("dist/ultra/tiny-1.0.0.index"), &custom);
-    let alice = parse_secret(&desk.read("base/keys/release-alice.json")).unwrap();
+    let alice = String::from_utf8(desk.read("base/keys/release-alice.pem")).unwrap();
+    let alice = SecretKey::from_pem(&alice, None).unwrap();
     desk.write("base/drafts/vla-ultra.json", sign(&targets, &[&alice]).unwrap());
 
     for command in ["sign --base base --key bob", "verify --base base"] {

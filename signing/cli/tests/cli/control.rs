@@ -129,11 +129,11 @@ fn a_role_is_renewed_before_it_expires() {
 fn the_roots_certify_the_keys_of_a_running_server() {
     let server = Server::start();
     let desk = Desk::with_server(&server.url);
-    desk.succeed("key new --out operator online");
+    desk.succeed("key new --unencrypted --out operator online");
     let key: Value = serde_json::from_slice(&desk.read("operator/online.pub.json")).unwrap();
     let keys = json!({"image": {"snapshot": key, "timestamp": key}, "director": {"targets": key, "snapshot": key, "timestamp": key}});
     server.answer("GET /v1/online-keys", 200, &keys.to_string());
-    desk.succeed("init --base base --tiers ultra --signers dora --threshold 1");
+    desk.succeed("init --base base --unencrypted --tiers ultra --signers dora --threshold 1");
     let root = String::from_utf8(desk.read("base/director/1.root.json")).unwrap();
     assert!(root.contains(key["keyval"]["public"].as_str().unwrap()));
     assert_eq!(server.seen()[0].token.as_deref(), Some("Bearer secret-token"));

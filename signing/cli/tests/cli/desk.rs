@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use serde_json::{Value, json};
@@ -36,6 +36,11 @@ impl Desk {
         desk
     }
 
+    /// Sets a variable of the program's environment.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.environment.push((name.into(), value.into()));
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -54,7 +59,10 @@ impl Desk {
     pub(crate) fn run(&self, arguments: &str) -> Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_switchback"));
         command.current_dir(self.folder.path()).args(arguments.split_whitespace());
-        command.env_remove("SWITCHBACK_SERVER").env_remove("SWITCHBACK_TOKEN_FILE");
+        for name in ["SERVER", "TOKEN_FILE", "PASSPHRASE", "PASSPHRASE_FILE"] {
+            command.env_remove(format!("SWITCHBACK_{name}"));
+        }
+        command.stdin(Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let output = command.output().unwrap();
         Run {
@@ -89,10 +97,16 @@ impl Desk {
         run.stderr
     }
 
-    /// The online keys that a server's operator would hand over, and a base with 2-of-3 keyholders.
+    /// A base with 2-of-3 keyholders.
     pub(crate) fn init(&self) {
+        self.online_keys();
+        self.succeed("init --base base --unencrypted --tiers ultra,ultra-se --online-keys online.json");
+    }
+
+    /// The online keys that a server's operator would hand over.
+    fn online_keys(&self) {
         let key = |name: &str| {
-            self.succeed(&format!("key new --out operator {name}"));
+            self.succeed(&format!("key new --unencrypted --out operator {name}"));
             serde_json::from_slice::<Value>(&self.read(&format!("operator/{name}.pub.json"))).unwrap()
         };
         let online = json!({
@@ -100,7 +114,6 @@ impl Desk {
             "director": {"targets": key("director-targets"), "snapshot": key("director-snapshot"), "timestamp": key("director-timestamp")},
         });
         self.write("online.json", online.to_string());
-        self.succeed("init --base base --tiers ultra,ultra-se --online-keys online.json");
     }
 
     /// A model and its contract.
@@ -118,6 +131,13 @@ impl Desk {
         }
         self.succeed(&format!("{PACK} --version {version} --release-counter {counter}"));
         self.path(&format!("dist/ultra/tiny-{version}.tar.zst"))
+    }
+
+    /// A desk with the server's online keys and no base.
+    pub(crate) fn ready_online() -> Self {
+        let desk = Self::new();
+        desk.online_keys();
+        desk
     }
 
     /// A desk with a base and a packed bundle, `dist/ultra/tiny-1.0.0.tar.zst`.

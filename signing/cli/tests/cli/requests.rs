@@ -9,8 +9,8 @@ use super::desk::{BUNDLE, Desk};
 /// The machine of a keyholder: a folder of its own with one secret key.
 fn machine(desk: &Desk, key: &str) -> Desk {
     let machine = Desk::new();
-    machine.write("key.json", desk.read(&format!("base/keys/{key}.json")));
-    fs::remove_file(desk.path(&format!("base/keys/{key}.json"))).unwrap();
+    machine.write("key.pem", desk.read(&format!("base/keys/{key}.pem")));
+    fs::remove_file(desk.path(&format!("base/keys/{key}.pem"))).unwrap();
     machine
 }
 
@@ -36,13 +36,13 @@ fn two_of_three_sign_on_machines_of_their_own() {
         let shown = machine.succeed("request show request.json");
         assert!(shown.contains("vla-ultra: threshold 2 -> 3 of 3") && shown.contains("targets version 2"), "{shown}");
         // Nobody is there to answer.
-        let error = machine.run("request sign --key key.json request.json");
+        let error = machine.run("request sign --key key.pem request.json");
         assert!(
             error.status == 1 && error.stderr.contains("threshold 2 -> 3") && error.stderr.contains("nothing was signed"),
             "{}",
             error.stderr
         );
-        let signed = machine.ask("request sign --yes --key key.json request.json");
+        let signed = machine.ask("request sign --yes --key key.pem request.json");
         assert_eq!(signed["signatures"][0]["signed"].as_array().unwrap().len(), 1);
         carry(machine, "request.json", &desk, &format!("signed-{number}.json"));
     }
@@ -61,7 +61,7 @@ fn a_root_and_a_release_travel_too() {
     for (what, holder) in [("--root image", &root_holder), ("--tier ultra", &release_holder)] {
         desk.succeed(&format!("request export --base base {what} --out request.json"));
         carry(&desk, "request.json", holder, "request.json");
-        let signed = holder.ask("request sign --yes --key key.json request.json");
+        let signed = holder.ask("request sign --yes --key key.pem request.json");
         let changes = signed["changes"].to_string();
         assert!(what != "--tier ultra" || changes.contains("tiny 1.0.0 (ultra) counter 1, hardware drive-a, regions all"), "{changes}");
         carry(holder, "request.json", &desk, "request.json");
@@ -78,7 +78,7 @@ fn an_altered_request_is_not_signed() {
         let mut altered = request.clone();
         change(&mut altered);
         alice.write("request.json", altered.to_string());
-        let error = alice.refuse("request sign --yes --key key.json request.json");
+        let error = alice.refuse("request sign --yes --key key.pem request.json");
         assert!(error.contains(expected), "{expected}: {error}");
     };
     let replace = |field: &'static str, from: &'static str, to: &'static str| {
@@ -94,7 +94,7 @@ fn an_altered_request_is_not_signed() {
     check(&replace("root", "\"threshold\":2", "\"threshold\":1"), "signatures");
     check(&|request| request["changes"] = json!(["nothing of importance"]), "its list of changes is not what the draft changes");
     check(&|request| request["format"] = json!("switchback-signing-request-2"), "this release reads");
-    alice.write("key.json", desk.read("base/keys/release-alice.json"));
+    alice.write("key.pem", desk.read("base/keys/release-alice.pem"));
     check(&|_| {}, "may not sign targets version 2");
 }
 
@@ -102,7 +102,7 @@ fn an_altered_request_is_not_signed() {
 fn a_request_that_the_base_does_not_wait_for_brings_nothing_home() {
     let (desk, [alice, ..]) = three_machines();
     carry(&desk, "request.json", &alice, "request.json");
-    alice.succeed("request sign --yes --key key.json request.json");
+    alice.succeed("request sign --yes --key key.pem request.json");
     carry(&alice, "request.json", &desk, "signed.json");
     let good = desk.read("base/drafts/targets.json");
     desk.succeed("targets expire --base base --days 10");

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use serde_json::{Value, json};
 use switchback_signing::{
-    keys::{Ed25519Signer, Signer, file::parse_secret},
+    keys::{Signer, pem::SecretKey},
     metadata::{MetaFile, Role, Signed, Snapshot, Targets, Timestamp, sign},
     time::UnixTime,
     trust::{Action, FetchFailure, MetadataCache, Repository, TrustAnchors, TrustError, TufOnly, TufOutcome},
@@ -39,10 +39,10 @@ impl Served {
         let now = expires.min().unwrap().plus_days(-1);
         let mut snapshot = Snapshot::new(version, now.plus_days(1));
         snapshot.meta = newest.iter().map(|(role, (number, bytes))| (format!("{role}.json"), MetaFile::of(*number, bytes))).collect();
-        let bytes = sign(&snapshot, &[&secret(desk, &format!("{online}/image-snapshot.json"))]).unwrap();
+        let bytes = sign(&snapshot, &[&secret(desk, &format!("{online}/image-snapshot.pem"))]).unwrap();
         let timestamp = Timestamp::new(version, now.plus_days(1), MetaFile::of(version, &bytes));
         files.insert(format!("{version}.snapshot.json"), bytes);
-        files.insert("timestamp.json".into(), sign(&timestamp, &[&secret(desk, &format!("{online}/image-timestamp.json"))]).unwrap());
+        files.insert("timestamp.json".into(), sign(&timestamp, &[&secret(desk, &format!("{online}/image-timestamp.pem"))]).unwrap());
         Self { files, now }
     }
 
@@ -64,8 +64,8 @@ impl Served {
     }
 }
 
-fn secret(desk: &Desk, path: &str) -> Ed25519Signer {
-    parse_secret(&desk.read(path)).unwrap()
+fn secret(desk: &Desk, path: &str) -> SecretKey {
+    SecretKey::from_pem(&String::from_utf8(desk.read(path)).unwrap(), None).unwrap()
 }
 
 /// A client that was provisioned with the first roots.
@@ -91,7 +91,7 @@ fn a_root_key_is_replaced_and_an_old_client_walks_to_the_new_root() {
     let server = Server::start();
     let desk = published_release(&server);
     let mut vehicle = client(&desk);
-    desk.succeed("key new --out stick image-root-dora");
+    desk.succeed("key new --unencrypted --out stick image-root-dora");
     desk.succeed("root add-key --base base --repository image --role root stick/image-root-dora.pub.json");
     desk.succeed("root remove-key --base base --repository image --role root image-root-carol");
 
@@ -103,7 +103,7 @@ fn a_root_key_is_replaced_and_an_old_client_walks_to_the_new_root() {
 
     // Both sets must reach their threshold: alice and dora are two of the new one and one of the old.
     desk.succeed("root sign --base base --repository image --key alice");
-    let signed = desk.ask("root sign --base base --repository image --key stick/image-root-dora.json");
+    let signed = desk.ask("root sign --base base --repository image --key stick/image-root-dora.pem");
     assert_eq!(signed["complete"], false);
     let states = signed["signatures"].as_array().unwrap();
     assert_eq!((&states[0]["authority"], &states[0]["signed"]), (&json!("root version 1"), &json!(["image-root-alice"])));
@@ -123,7 +123,7 @@ fn a_root_key_is_replaced_and_an_old_client_walks_to_the_new_root() {
 
     // A second rotation, so that there is a chain to walk.
     desk.succeed("root expire --base base --repository image --days 400");
-    for key in ["bob", "stick/image-root-dora.json"] {
+    for key in ["bob", "stick/image-root-dora.pem"] {
         desk.succeed(&format!("root sign --base base --repository image --key {key}"));
     }
     desk.succeed("publish --base base");
@@ -144,7 +144,7 @@ fn after_a_theft_of_online_keys_their_signatures_are_refused_at_the_next_refresh
     assert_eq!(stolen.refresh(&mut vehicle, None), TufOutcome::Refreshed);
 
     let new_key = |name: &str| -> Value {
-        desk.succeed(&format!("key new --out new {name}"));
+        desk.succeed(&format!("key new --unencrypted --out new {name}"));
         serde_json::from_slice(&desk.read(&format!("new/{name}.pub.json"))).unwrap()
     };
     let online = json!({
@@ -180,7 +180,7 @@ fn a_release_engineers_key_is_replaced() {
     let desk = published_release(&server);
     let mut vehicle = client(&desk);
     assert_eq!(Served::new(&desk, "operator", 1).refresh(&mut vehicle, None), TufOutcome::Refreshed);
-    desk.succeed("key new --out stick release-dora");
+    desk.succeed("key new --unencrypted --out stick release-dora");
     desk.succeed("targets add-key --base base --tier ultra stick/release-dora.pub.json");
     desk.succeed("targets remove-key --base base --tier ultra release-carol");
     desk.succeed("targets sign --base base --key alice");
@@ -191,8 +191,8 @@ fn a_release_engineers_key_is_replaced() {
 
     // Carol's signature on the published release counts no more: the tier is signed again, by dora.
     desk.succeed("sign --base base --key alice --renew ultra");
-    assert!(desk.refuse("sign --base base --key base/keys/release-carol.json --renew ultra").contains("may not sign vla-ultra"));
-    desk.succeed("sign --base base --key stick/release-dora.json --renew ultra");
+    assert!(desk.refuse("sign --base base --key base/keys/release-carol.pem --renew ultra").contains("may not sign vla-ultra"));
+    desk.succeed("sign --base base --key stick/release-dora.pem --renew ultra");
     desk.succeed("publish --base base");
     let puts = server.take_puts();
     let position = |end: &str| puts.iter().position(|put| put.ends_with(end)).unwrap_or_else(|| panic!("{end} in {puts:?}"));
@@ -253,7 +253,7 @@ fn a_draft_whose_base_has_moved_on_is_refused() {
     desk.init();
     desk.succeed("root expire --base base --repository image --days 30");
     let stale = desk.read("base/drafts/image.root.json");
-    let signers = ["alice", "bob"].map(|name| secret(&desk, &format!("base/keys/image-root-{name}.json")));
+    let signers = ["alice", "bob"].map(|name| secret(&desk, &format!("base/keys/image-root-{name}.pem")));
     let signers: Vec<&dyn Signer> = signers.iter().map(|signer| signer as &dyn Signer).collect();
     let root = Signed::<switchback_signing::metadata::Root>::parse(&stale, stale.len()).unwrap().signed;
     // Somebody else published version 2 meanwhile, and this base was brought up to date.
