@@ -7,7 +7,9 @@
 use serde::{Deserialize, Serialize};
 use switchback_signing::{
     keys::{Sha256Digest, Signer, SignerError},
-    metadata::{EcuAssignment, EcuSerial, HardwareId, Hashes, MetaFile, Snapshot, Targets, Timestamp, VehicleId, sign},
+    metadata::{
+        EcuAssignment, EcuSerial, HardwareId, Hashes, MetaFile, Snapshot, Targets, Timestamp, VehicleId, sign, vehicle::EnrolledSecondary,
+    },
     time::UnixTime,
 };
 
@@ -99,6 +101,8 @@ pub struct Addressee {
     pub ecu_serial: EcuSerial,
     /// Its driving computer.
     pub hardware_id: HardwareId,
+    /// Its other ECUs, with the keys that they report with.
+    pub secondaries: Vec<EnrolledSecondary>,
 }
 
 /// The Director's online keys.
@@ -198,13 +202,21 @@ pub fn sign_timestamp(held: &Held, lifetimes: Lifetimes, now: UnixTime, signers:
     Ok(SignedSet { held, set: None, timestamp })
 }
 
-/// Lists the release for the Primary, or nothing; in both cases the vehicle it is meant for, so that it fits no other one.
+/// Lists the release for the Primary and what it needs for the Secondaries, or nothing; in both cases the vehicle it is meant for, so
+/// that it fits no other one. A Secondary of which the release says nothing keeps what it has.
 fn targets(addressee: &Addressee, release: Option<&Release>, version: u64, expires: UnixTime) -> Targets {
     let mut targets = Targets::new(version, expires);
     targets.vehicle_id = Some(addressee.vehicle_id.clone());
     if let Some(release) = release {
         let primary = EcuAssignment { ecu_serial: addressee.ecu_serial.clone(), hardware_id: addressee.hardware_id.clone() };
         targets.targets.insert(release.assigned.path.clone(), release.target.clone().assigned_to(&primary));
+        for EnrolledSecondary { ecu_serial, hardware_id, .. } in &addressee.secondaries {
+            let Some(companion) = release.companions.iter().find(|companion| companion.hardware_id == *hardware_id) else { continue };
+            let ecu = EcuAssignment { ecu_serial: ecu_serial.clone(), hardware_id: hardware_id.clone() };
+            // One image may be for several ECUs.
+            let listed = targets.targets.remove(&companion.path).unwrap_or_else(|| companion.target.clone());
+            targets.targets.insert(companion.path.clone(), listed.assigned_to(&ecu));
+        }
     }
     targets
 }
@@ -216,11 +228,11 @@ mod tests {
 
     use switchback_signing::{
         keys::Ed25519Signer,
-        metadata::{Signed, TargetMeta},
+        metadata::{EcuImage, Signed, TargetMeta},
     };
 
     use super::*;
-    use crate::rollout::tests::release;
+    use crate::rollout::{CompanionImage, tests::release};
 
     const LIFETIMES: Lifetimes = Lifetimes { targets_s: 1_000, timestamp_s: 100 };
     const START: UnixTime = UnixTime::from_seconds(1_000_000);
@@ -243,6 +255,7 @@ mod tests {
             vehicle_id: VehicleId::new("v-1").unwrap(),
             ecu_serial: EcuSerial::new("ecu-1").unwrap(),
             hardware_id: HardwareId::new("orin").unwrap(),
+            secondaries: Vec::new(),
         }
     }
 
@@ -271,6 +284,37 @@ mod tests {
         assert_eq!(snapshot.meta["targets.json"], MetaFile::of(1, &set.targets));
         assert_eq!(timestamp.snapshot, MetaFile::of(1, &set.snapshot));
         assert_eq!((held.version, held.timestamp_version), (1, 1));
+    }
+
+    #[test]
+    fn each_ecu_is_assigned_what_the_release_needs_there() {
+        let camera = |serial: &str, hardware_id: &str| EnrolledSecondary {
+            ecu_serial: EcuSerial::new(serial).unwrap(),
+            hardware_id: HardwareId::new(hardware_id).unwrap(),
+            public_key: Ed25519Signer::from_seed([9; 32]).public_key(),
+        };
+        let secondaries = vec![camera("cam-1", "cam-a"), camera("cam-2", "cam-a"), camera("lidar-1", "lidar-a")];
+        let addressee = Addressee { secondaries, ..addressee() };
+        let block = EcuImage { release_counter: 1, hardware_ids: vec![HardwareId::new("cam-a").unwrap()] };
+        let image = |path: &str, hardware_id: &str| CompanionImage {
+            hardware_id: HardwareId::new(hardware_id).unwrap(),
+            path: path.to_owned(),
+            target: TargetMeta::of_image(b"cal", &block),
+        };
+        let release = Release {
+            companions: vec![image("ultra/cam-a.cal", "cam-a"), image("ultra/cam-b.cal", "cam-b")],
+            ..release("vla", "1.0.0", "ultra", 1)
+        };
+        let targets = targets(&addressee, Some(&release), 1, START);
+        let ecus = |path: &str| {
+            let ecus = targets.targets.get(path).map(|target| target.ecus().unwrap());
+            ecus.map(|ecus| ecus.into_iter().map(|ecu| ecu.ecu_serial.to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(ecus(&release.assigned.path), Some(vec!["ecu-1".to_owned()]));
+        assert_eq!(ecus("ultra/cam-a.cal"), Some(vec!["cam-1".to_owned(), "cam-2".to_owned()]));
+        assert_eq!(ecus("ultra/cam-b.cal"), None, "this vehicle has no such camera");
+        assert_eq!(targets.targets["ultra/cam-a.cal"].shall_match(), release.companions[0].target.shall_match());
+        assert_eq!(targets.targets.len(), 2);
     }
 
     #[test]

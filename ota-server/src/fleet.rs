@@ -1,7 +1,7 @@
 //! The vehicles in memory: what a poll needs, so that "nothing new" costs no SQL statement.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::BuildHasher,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
@@ -12,6 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use switchback_signing::{
     keys::{PublicKey, http::RequestVerifier},
+    metadata::{EcuSerial, vehicle::EnrolledSecondary},
     time::UnixTime,
 };
 
@@ -47,6 +48,26 @@ pub struct FleetVehicle {
     reports_due: AtomicI64,
 }
 
+/// One of a vehicle's other ECUs.
+#[derive(Clone, Debug)]
+pub struct Secondary {
+    /// What enrolled.
+    pub ecu: EnrolledSecondary,
+    /// What changes.
+    pub state: SecondaryState,
+}
+
+/// What changes about a Secondary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecondaryState {
+    /// Counter of its last accepted report.
+    pub report_counter: u64,
+    /// What it reported as installed.
+    pub installed: Option<Installed>,
+    /// Why it refused an image, or gave no report.
+    pub trouble: Option<String>,
+}
+
 /// What changes about a vehicle.
 #[derive(Clone, Debug)]
 pub struct VehicleState {
@@ -56,6 +77,8 @@ pub struct VehicleState {
     pub report_counter: u64,
     /// What it reported as installed.
     pub installed: Option<Installed>,
+    /// Its other ECUs, as they reported.
+    pub secondaries: BTreeMap<EcuSerial, SecondaryState>,
     /// What the Director last signed for it.
     pub held: Option<Held>,
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use switchback_signing::{
-    metadata::{Delegations, MetadataError, PathSet, Role, Signed, TargetMeta, Targets},
+    metadata::{Delegations, MetadataError, PathSet, Role, Signed, Targets},
     time::UnixTime,
     trust::{
         Repository,
@@ -157,7 +157,7 @@ fn releases_of(
     expiring_role: &Arc<str>,
     expires: UnixTime,
 ) -> Result<Vec<Arc<Release>>, (String, MetadataError)> {
-    let release = |(path, target): (&String, &TargetMeta)| Release::from_target(path, target, expiring_role, expires).transpose();
-    let releases = targets.targets.iter().filter_map(release).map(|release| release.map_err(|error| (role.to_owned(), error)));
+    let release = |path: &String| Release::from_target(path, targets, expiring_role, expires).transpose();
+    let releases = targets.targets.keys().filter_map(release).map(|release| release.map_err(|error| (role.to_owned(), error)));
     releases.map(|release| release.map(Arc::new)).collect()
 }

@@ -12,8 +12,8 @@ use axum::{
 };
 use serde_json::json;
 use switchback_signing::{
-    metadata::vehicle::{ENROLLMENT_BYTES_MAX, EcuReport, EnrollmentRequest, EnrollmentResponse, MANIFEST_BYTES_MAX},
-    trust::report::{self, VehicleInventory, verify_manifest},
+    metadata::vehicle::{ENROLLMENT_BYTES_MAX, EnrollmentRequest, EnrollmentResponse, MANIFEST_BYTES_MAX},
+    trust::report::{self, VehicleInventory, VerifiedManifest, verify_manifest},
 };
 
 use super::{
@@ -84,25 +84,26 @@ pub(super) async fn manifest(
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_reports", "the vehicle reports more than once a second for too long")
             .retry_after(wait_s)
     })?;
-    let report = verify(&server, &vehicle, &body)?;
+    let manifest = verify(&server, &vehicle, &body)?;
     server.fleet.note_seen(&vehicle, server.now());
-    server.report(Arc::clone(&vehicle), report, body.to_vec()).await?;
+    server.report(Arc::clone(&vehicle), manifest, body.to_vec()).await?;
     let answer = json!({"poll_after_s": poll_after_s(&server, &vehicle_id)});
     Ok(axum::Json(answer).into_response())
 }
 
-/// Checks a manifest against what is known of the vehicle, and returns what its Primary says.
-fn verify(server: &Server, vehicle: &FleetVehicle, body: &[u8]) -> Result<EcuReport, Problem> {
-    let Addressee { vehicle_id, ecu_serial, .. } = &vehicle.addressee;
-    let inventory = VehicleInventory {
+/// Checks a manifest against what is known of the vehicle and its ECUs.
+fn verify(server: &Server, vehicle: &FleetVehicle, body: &[u8]) -> Result<VerifiedManifest, Problem> {
+    let Addressee { vehicle_id, ecu_serial, secondaries, .. } = &vehicle.addressee;
+    let state = vehicle.state.load();
+    let mut inventory = VehicleInventory {
         vehicle_id: vehicle_id.clone(),
         primary_ecu_serial: ecu_serial.clone(),
         ecu_keys: [(ecu_serial.clone(), vehicle.requests.public_key().clone())].into(),
-        counters: [(ecu_serial.clone(), vehicle.state.load().report_counter)].into(),
+        counters: [(ecu_serial.clone(), state.report_counter)].into(),
     };
-    let manifest = verify_manifest(body, &inventory, server.now())?;
-    let report = manifest.report(ecu_serial).cloned();
-    report.ok_or_else(|| Problem::bad_request("manifest_malformed", "the manifest holds no report of the Primary"))
+    inventory.ecu_keys.extend(secondaries.iter().map(|ecu| (ecu.ecu_serial.clone(), ecu.public_key.clone())));
+    inventory.counters.extend(state.secondaries.iter().map(|(serial, secondary)| (serial.clone(), secondary.report_counter)));
+    Ok(verify_manifest(body, &inventory, server.now())?)
 }
 
 /// Spreads the polls of vehicles that were switched on in the same minute by a tenth of the interval to both sides.

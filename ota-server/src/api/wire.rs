@@ -3,11 +3,14 @@
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use switchback_signing::{metadata::VehicleId, time::UnixTime};
+use switchback_signing::{
+    metadata::{VehicleId, vehicle::EnrolledSecondary},
+    time::UnixTime,
+};
 
 use super::Problem;
 use crate::{
-    fleet::FleetVehicle,
+    fleet::{FleetVehicle, VehicleState},
     gate::FailureLimit,
     registry::{NewRollout, Token},
     rollout::{Approval, ApprovalId, GaveUp, Release, ReleaseName, Rollout, RolloutState, Selector, Share, Wave, Withheld},
@@ -320,7 +323,20 @@ pub(super) fn vehicle(vehicle: &FleetVehicle) -> Value {
         "confirmed_counter": facts.confirmed_counter,
         "gave_up": facts.gave_up.iter().map(gave_up).collect::<Vec<_>>(),
         "installed": state.installed,
+        "secondaries": vehicle.addressee.secondaries.iter().map(|ecu| secondary(ecu, &state)).collect::<Vec<_>>(),
         "assigned": state.held.as_ref().and_then(|held| held.assigned.as_ref()).map(|assigned| &assigned.path),
+    })
+}
+
+fn secondary(ecu: &EnrolledSecondary, state: &VehicleState) -> Value {
+    let state = state.secondaries.get(&ecu.ecu_serial);
+    json!({
+        "ecu_serial": ecu.ecu_serial.as_str(),
+        "hardware_id": ecu.hardware_id.as_str(),
+        "key_id": ecu.public_key.key_id().as_str(),
+        "report_counter": state.map_or(0, |state| state.report_counter),
+        "installed": state.and_then(|state| state.installed.as_ref()),
+        "trouble": state.and_then(|state| state.trouble.as_ref()),
     })
 }
 

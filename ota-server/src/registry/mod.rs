@@ -7,6 +7,7 @@
 mod metadata;
 mod outcomes;
 mod rollouts;
+mod secondaries;
 mod vehicles;
 
 pub use metadata::{StoredMetadata, StoredRoot};
@@ -192,6 +193,7 @@ mod tests {
                 report_counter: 0,
                 installed: None,
                 confirmed_counter: 0,
+                secondaries: Vec::new(),
                 gave_up: Vec::new(),
                 held: None,
             };

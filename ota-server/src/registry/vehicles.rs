@@ -10,6 +10,7 @@ use switchback_signing::time::UnixTime;
 use super::{Change, Registry, RegistryError, from_sql, to_sql};
 use crate::{
     director::{Held, Installed},
+    fleet::Secondary,
     rollout::{GaveUp, ReleaseName},
 };
 
@@ -44,6 +45,8 @@ pub struct VehicleRow {
     pub installed: Option<Installed>,
     /// Release counter of the release that it last confirmed.
     pub confirmed_counter: u64,
+    /// Its other ECUs, in a table of their own.
+    pub secondaries: Vec<Secondary>,
     /// What it gave up for good, in a table of its own.
     pub gave_up: Vec<GaveUp>,
     /// What the Director last signed for it.
@@ -90,7 +93,9 @@ impl Registry {
         }
         let rows = sqlx::query("SELECT * FROM vehicles ORDER BY vehicle_id").fetch_all(&self.readers).await?;
         let mut vehicles = rows.iter().map(vehicle).collect::<Result<Vec<_>, _>>()?;
+        let mut secondaries = self.secondaries().await?;
         for vehicle in &mut vehicles {
+            vehicle.secondaries = secondaries.remove(&vehicle.vehicle_id).unwrap_or_default();
             vehicle.gave_up = given_up.remove(&vehicle.vehicle_id).unwrap_or_default();
         }
         Ok(vehicles)
@@ -259,7 +264,7 @@ impl Change {
     pub async fn forget_before(&mut self, before: UnixTime, count_max: u32) -> Result<u64, RegistryError> {
         let reports = "DELETE FROM reports WHERE report_id IN (SELECT report_id FROM reports WHERE received_at < ? LIMIT ?)";
         let events = "DELETE FROM events WHERE event_id IN
-                      (SELECT event_id FROM events WHERE kind = 'vehicle_failed' AND at < ? LIMIT ?)";
+                      (SELECT event_id FROM events WHERE kind IN ('vehicle_failed', 'secondary_trouble') AND at < ? LIMIT ?)";
         let mut most = 0;
         for sql in [reports, events] {
             let query = sqlx::query(sql).bind(before.seconds()).bind(count_max);
@@ -311,6 +316,7 @@ fn vehicle(row: &SqliteRow) -> Result<VehicleRow, RegistryError> {
         report_counter: from_sql(row.get("report_counter")),
         installed: installed.map(|text| serde_json::from_str(&text)).transpose().map_err(corrupt)?,
         confirmed_counter: from_sql(row.get("confirmed_counter")),
+        secondaries: Vec::new(),
         gave_up: Vec::new(),
         held: held.map(|text| serde_json::from_str(&text)).transpose().map_err(corrupt)?,
     })

@@ -14,7 +14,7 @@ pub(crate) mod tests;
 
 pub use approval::{Approval, ApprovalId};
 pub use lifecycle::{Act, IllegalMove, PausedBy, RolloutState};
-pub use release::{Content, Release, ReleaseName};
+pub use release::{CompanionImage, Content, Release, ReleaseName};
 pub use selector::Selector;
 pub use wave::{Share, ShareError, Wave, bucket};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use switchback_signing::{
     keys::Sha256Digest,
-    metadata::{MetadataError, TargetMeta, json::canonical},
+    metadata::{Companion, HardwareId, MetadataError, TargetMeta, Targets, json::canonical},
     time::UnixTime,
 };
 
@@ -75,26 +75,41 @@ pub struct Release {
     pub expiring_role: Arc<str>,
     /// The target as the offline keys signed it; the Director repeats it word for word.
     pub target: TargetMeta,
+    /// What vehicles' other ECUs must run beside it.
+    pub companions: Vec<CompanionImage>,
+}
+
+/// An image for the Secondaries of one kind, as the role that lists the release lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompanionImage {
+    /// Which Secondaries.
+    pub hardware_id: HardwareId,
+    /// Path in the Image repository.
+    pub path: String,
+    /// The target as the offline keys signed it.
+    pub target: TargetMeta,
 }
 
 impl Release {
     /// The release that a target of the Image repository is. A target without the block that both repositories must agree on is
     /// none: the bundles' bytes, for instance; so is the image of a Secondary, which comes with a release that needs it. Neither is one
-    /// without SHA-256, by which people and vehicles know its bytes.
-    pub fn from_target(
-        path: &str,
-        target: &TargetMeta,
-        expiring_role: &Arc<str>,
-        expires: UnixTime,
-    ) -> Result<Option<Self>, MetadataError> {
-        let (Some(block), Some(sha256), true) = (target.shall_match(), target.hashes.sha256, target.is_release()) else {
-            return Ok(None);
-        };
+    /// without SHA-256, by which people and vehicles know its bytes; nor one whose companions its role does not list, which was refused
+    /// at the door.
+    pub fn from_target(path: &str, listed: &Targets, expiring_role: &Arc<str>, expires: UnixTime) -> Result<Option<Self>, MetadataError> {
+        let Some(target) = listed.targets.get(path).filter(|target| target.is_release()) else { return Ok(None) };
+        let (Some(block), Some(sha256)) = (target.shall_match(), target.hashes.sha256) else { return Ok(None) };
         let custom = target.release()?;
+        let companion = |companion: &Companion| {
+            let (hardware_id, path) = (companion.hardware_id.clone(), companion.path.clone());
+            Some(CompanionImage { target: listed.targets.get(&path)?.clone(), hardware_id, path })
+        };
+        let Some(companions) = custom.companions.iter().map(companion).collect::<Option<Vec<_>>>() else { return Ok(None) };
         // Everything that the Director repeats goes into the digest: a change of any of it must reach the vehicles.
         let mut described = canonical(block);
         described.extend(target.length.to_le_bytes());
         described.extend(sha256.as_bytes());
+        // Path, length and digest of a companion are in the block above.
+        companions.iter().filter_map(|companion| companion.target.shall_match()).for_each(|block| described.extend(canonical(block)));
         let digest = Sha256Digest::of(&described).to_hex();
         Ok(Some(Self {
             name: ReleaseName { model: custom.model, version: custom.version },
@@ -107,6 +122,7 @@ impl Release {
             expires,
             expiring_role: Arc::clone(expiring_role),
             target: target.clone(),
+            companions,
         }))
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use switchback_signing::{
     keys::Sha256Digest,
-    metadata::{BundleRef, Custom, HardwareId, Region, TargetMeta, Tier, Version},
+    metadata::{BundleRef, Custom, HardwareId, Region, TargetMeta, Targets, Tier, Version},
 };
 
 use super::*;
@@ -33,9 +33,9 @@ fn release_in(model: &str, version: &str, tier: &str, counter: u64, regions: &[&
         extra: BTreeMap::new(),
     };
     let path = format!("{tier}/{model}-{version}.index");
-    Release::from_target(&path, &TargetMeta::of_release(b"index", &custom), &format!("vla-{tier}").into(), START.plus_days(365))
-        .unwrap()
-        .unwrap()
+    let mut listed = Targets::new(1, START.plus_days(365));
+    listed.targets.insert(path.clone(), TargetMeta::of_release(b"index", &custom));
+    Release::from_target(&path, &listed, &format!("vla-{tier}").into(), listed.expires).unwrap().unwrap()
 }
 
 fn vehicle(id: &str) -> Vehicle {

@@ -2,14 +2,14 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use switchback_signing::{
     keys::file::public_to_bytes,
-    metadata::{HardwareId, NameError, Region, Tier, VehicleId, vehicle::EnrollmentRequest},
+    metadata::{EcuSerial, HardwareId, NameError, Region, Tier, VehicleId, vehicle::EnrollmentRequest},
     time::UnixTime,
 };
 
 use super::{Server, fleet_vehicle, random_token, to_the_end, token_sha256, words::unknown};
 use crate::{
     director::Held,
-    fleet::VehicleState,
+    fleet::{Secondary, SecondaryState, VehicleState},
     keys::KeyError,
     registry::{NewEvent, NewToken, RegistryError, Token, VehicleRow},
     rollout::Rules,
@@ -128,6 +128,7 @@ impl Server {
                 enrolled.as_deref() == Some(request.vehicle_id.as_str())
                     && *known.requests.public_key() == request.public_key
                     && known.addressee.ecu_serial == request.ecu_serial
+                    && known.addressee.secondaries == request.secondaries
             });
             return if again { Ok(()) } else { Err(EnrollError::TokenInvalid) };
         };
@@ -141,6 +142,11 @@ impl Server {
         if !change.use_token(&sha256, now).await? {
             return Err(EnrollError::TokenInvalid);
         }
+        let serials: Vec<_> = [&request.ecu_serial].into_iter().chain(request.secondaries.iter().map(|ecu| &ecu.ecu_serial)).collect();
+        let serials: Vec<_> = serials.into_iter().map(EcuSerial::as_str).collect();
+        if let Some(taken) = change.ecu_of_another(&row.vehicle_id, &serials).await? {
+            return Err(EnrollError::EcuTaken(taken));
+        }
         let (bound, kind) = match &before {
             Some(_) => (change.replace_vehicle(&row).await, "vehicle_replaced"),
             None => (change.add_vehicle(&row).await, "vehicle_enrolled"),
@@ -149,11 +155,10 @@ impl Server {
             if !error.is_duplicate() {
                 return Err(error.into());
             }
-            return Err(match self.fleet.find(&row.vehicle_id) {
-                Some(_) if before.is_none() => EnrollError::AlreadyEnrolled(row.vehicle_id),
-                Some(_) | None => EnrollError::EcuTaken(row.ecu_serial),
-            });
+            // The ECUs are free, so it is the vehicle that is there already.
+            return Err(EnrollError::AlreadyEnrolled(row.vehicle_id));
         }
+        change.bind_secondaries(&row.vehicle_id, &request.secondaries).await?;
         change.add_event(&enrolled_event(kind, &row), now).await?;
         change.commit().await?;
         self.fleet.insert(Arc::new(vehicle));
@@ -232,6 +237,7 @@ fn vehicle_row(token: Token, request: &EnrollmentRequest, now: UnixTime) -> Vehi
         report_counter: 0,
         installed: None,
         confirmed_counter: 0,
+        secondaries: request.secondaries.iter().map(|ecu| Secondary { ecu: ecu.clone(), state: SecondaryState::default() }).collect(),
         gave_up: Vec::new(),
         held: None,
     }
@@ -242,6 +248,11 @@ fn enrolled_event(kind: &'static str, row: &VehicleRow) -> NewEvent {
         kind,
         rollout: None,
         vehicle_id: Some(row.vehicle_id.clone()),
-        text: format!("enrolled with tier {}, hardware {}, region {}", row.tier, row.hardware_id, row.region),
+        text: format!("enrolled with tier {}, hardware {}, region {}{}", row.tier, row.hardware_id, row.region, and_ecus(row)),
     }
+}
+
+fn and_ecus(row: &VehicleRow) -> String {
+    let ecus: Vec<_> = row.secondaries.iter().map(|Secondary { ecu, .. }| format!("{} ({})", ecu.ecu_serial, ecu.hardware_id)).collect();
+    if ecus.is_empty() { String::new() } else { format!(", Secondaries {}", ecus.join(", ")) }
 }

@@ -9,6 +9,7 @@ mod polls;
 mod publication;
 mod reports;
 mod rollouts;
+mod secondaries;
 mod words;
 
 pub use enrollment::{EnrollError, IssuedToken};
@@ -344,7 +345,9 @@ fn fleet_vehicle(fleet: &Fleet, row: VehicleRow) -> Result<FleetVehicle, String>
         vehicle_id: VehicleId::new(&row.vehicle_id).map_err(|error| error.to_string())?,
         ecu_serial: EcuSerial::new(&row.ecu_serial).map_err(|error| error.to_string())?,
         hardware_id: HardwareId::new(&row.hardware_id).map_err(|error| error.to_string())?,
+        secondaries: row.secondaries.iter().map(|secondary| secondary.ecu.clone()).collect(),
     };
+    let secondaries = row.secondaries.into_iter().map(|secondary| (secondary.ecu.ecu_serial, secondary.state)).collect();
     let vehicle = Vehicle {
         id: row.vehicle_id.as_str().into(),
         tenant: fleet.word(&row.tenant),
@@ -355,7 +358,7 @@ fn fleet_vehicle(fleet: &Fleet, row: VehicleRow) -> Result<FleetVehicle, String>
         confirmed_counter: row.confirmed_counter,
         gave_up: row.gave_up,
     };
-    let state = VehicleState { vehicle, report_counter: row.report_counter, installed: row.installed, held: row.held };
+    let state = VehicleState { vehicle, report_counter: row.report_counter, installed: row.installed, secondaries, held: row.held };
     Ok(FleetVehicle::new(addressee, public_key, row.sdk_version, row.enrolled_at, row.last_seen, state))
 }
 

@@ -12,10 +12,11 @@ use switchback_signing::{
     keys::SignerError,
     metadata::vehicle::{EcuReport, ReleaseRef, ReportPayload, UpdateState},
     time::UnixTime,
+    trust::report::VerifiedManifest,
 };
 use tokio::sync::oneshot;
 
-use super::{PollError, Server};
+use super::{PollError, Server, secondaries};
 use crate::{
     director::{self, Held, Installed, SignedSet},
     fleet::{FleetVehicle, VehicleState},
@@ -32,8 +33,8 @@ pub enum Work {
     Report {
         /// The vehicle that signed it.
         vehicle: Arc<FleetVehicle>,
-        /// What its Primary says.
-        report: Box<EcuReport>,
+        /// What its ECUs say.
+        manifest: Box<VerifiedManifest>,
         /// The signed manifest, as evidence.
         body: Vec<u8>,
         /// Told when the report is durable.
@@ -88,9 +89,9 @@ struct Batch {
 
 impl Server {
     /// Hands a verified report to the writer and waits until it is durable.
-    pub async fn report(&self, vehicle: Arc<FleetVehicle>, report: EcuReport, body: Vec<u8>) -> Result<(), ReportError> {
+    pub async fn report(&self, vehicle: Arc<FleetVehicle>, manifest: VerifiedManifest, body: Vec<u8>) -> Result<(), ReportError> {
         let (reply, answer) = oneshot::channel();
-        let work = Work::Report { vehicle, report: Box::new(report), body, reply };
+        let work = Work::Report { vehicle, manifest: Box::new(manifest), body, reply };
         self.writer.send(work).await.map_err(|_| ReportError::NotDurable)?;
         answer.await.map_err(|_| ReportError::NotDurable)?
     }
@@ -100,7 +101,7 @@ impl Server {
         let (mut reports, mut renewals) = (Vec::new(), Vec::new());
         for item in work {
             match item {
-                Work::Report { vehicle, report, body, reply } => reports.push((vehicle, report, body, reply)),
+                Work::Report { vehicle, manifest, body, reply } => reports.push((vehicle, manifest, body, reply)),
                 Work::Renew { vehicle, reply } => renewals.push((vehicle, reply)),
             }
         }
@@ -112,7 +113,7 @@ impl Server {
         reports.retain(|(vehicle, ..)| is_known(vehicle));
         renewals.retain(|(vehicle, _)| is_known(vehicle));
         let mut batch = Batch::new(self, Rules::clone(&self.rules.load()));
-        let report_refs = reports.iter().map(|(vehicle, report, body, _)| (vehicle, &**report, body.as_slice()));
+        let report_refs = reports.iter().map(|(vehicle, manifest, body, _)| (vehicle, &**manifest, body.as_slice()));
         let renewal_refs = renewals.iter().map(|(vehicle, _)| vehicle);
         let written = self.write_batch(&mut batch, report_refs, renewal_refs).await;
         if let Err(error) = &written {
@@ -137,13 +138,13 @@ impl Server {
     async fn write_batch<'a>(
         &self,
         batch: &mut Batch,
-        reports: impl Iterator<Item = (&'a Arc<FleetVehicle>, &'a EcuReport, &'a [u8])>,
+        reports: impl Iterator<Item = (&'a Arc<FleetVehicle>, &'a VerifiedManifest, &'a [u8])>,
         renewals: impl Iterator<Item = &'a Arc<FleetVehicle>>,
     ) -> Result<(Vec<Result<(), ReportError>>, Vec<Held>), BatchError> {
         let mut change = self.registry.change().await?;
         let (mut report_results, mut renewal_results) = (Vec::new(), Vec::new());
-        for (vehicle, report, body) in reports {
-            report_results.push(batch.report(&mut change, vehicle, report, body).await?);
+        for (vehicle, manifest, body) in reports {
+            report_results.push(batch.report(&mut change, vehicle, manifest, body).await?);
         }
         batch.run_gates(&mut change).await?;
         for vehicle in renewals {
@@ -184,24 +185,24 @@ impl Batch {
         &mut self,
         change: &mut Change,
         vehicle: &Arc<FleetVehicle>,
-        report: &EcuReport,
+        manifest: &VerifiedManifest,
         body: &[u8],
     ) -> Result<Result<(), ReportError>, BatchError> {
         let now = self.now;
+        // What becomes of a release is the Primary's word, which knows why a Secondary failed it.
+        let report = manifest.primary();
         let gave_up = gave_up(&self.rules, &vehicle.state.load().vehicle, &report.payload);
         let state = self.state(vehicle);
         let (counter, last) = (report.counter, state.report_counter);
         if counter <= last {
             return Ok(Err(ReportError::Replayed { counter, last }));
         }
+        let heard = match secondaries::hear(&mut state.secondaries, manifest) {
+            Ok(heard) => heard,
+            Err(replayed) => return Ok(Err(replayed)),
+        };
         state.report_counter = counter;
-        state.installed = report.installed.as_ref().map(|image| Installed {
-            path: image.path.clone(),
-            length: image.length,
-            sha256: image.sha256.to_hex(),
-            update: report.payload.update.name().to_owned(),
-            release: report.payload.release.as_ref().map(release_name),
-        });
+        state.installed = installed(report);
         state.vehicle.confirmed_counter = state.vehicle.confirmed_counter.max(confirmed_counter(&report.payload));
         if let Some(gave_up) = &gave_up {
             state.vehicle.gave_up.retain(|known| known.sha256 != gave_up.sha256);
@@ -214,6 +215,11 @@ impl Batch {
         change.add_report(&reported.id, counter, body, self.reports_per_vehicle, now).await?;
         let confirmed = reported.confirmed_counter;
         change.save_reported(&reported.id, counter, state.installed.as_ref(), confirmed).await?;
+        for ecu_serial in &heard.changed {
+            let Some(secondary) = state.secondaries.get(ecu_serial) else { continue };
+            change.save_secondary(ecu_serial.as_str(), secondary).await?;
+        }
+        self.events.extend(heard.troubles.into_iter().map(|trouble| trouble.event(&reported.id)));
         let Some(rollout) = self.rollout_of(change, &state, report).await? else { return Ok(Ok(())) };
         let mut outcome = outcome(&reported.id, &report.payload);
         if outcome.counted == Some(Counted::Failed) {
@@ -359,6 +365,17 @@ fn files(signed: SignedSet) -> Vec<(&'static str, u64, Vec<u8>)> {
         files.push(("snapshot", held.version, set.snapshot));
     }
     files
+}
+
+/// The image that an ECU says it runs.
+pub(super) fn installed(report: &EcuReport) -> Option<Installed> {
+    report.installed.as_ref().map(|image| Installed {
+        path: image.path.clone(),
+        length: image.length,
+        sha256: image.sha256.to_hex(),
+        update: report.payload.update.name().to_owned(),
+        release: report.payload.release.as_ref().map(release_name),
+    })
 }
 
 fn release_name(release: &ReleaseRef) -> ReleaseName {

@@ -6,6 +6,7 @@ mod devices;
 mod program;
 mod publication;
 mod rollouts;
+mod secondaries;
 mod support;
 
 use serde_json::json;

@@ -232,7 +232,7 @@ impl State {
             }
             verified => verified.expect("the report is believed"),
         };
-        self.reports.push(verified.report(&identity.ecu_serial).unwrap().clone());
+        self.reports.push(verified.primary().clone());
         answer(Some(format!(r#"{{"poll_after_s":{}}}"#, self.poll_after_s).into_bytes()))
     }
 

@@ -33,7 +33,8 @@ pub struct VehicleInventory {
 #[derive(Debug, PartialEq, Eq)]
 pub struct VerifiedManifest {
     vehicle_id: VehicleId,
-    reports: Vec<EcuReport>,
+    primary: EcuReport,
+    secondaries: Vec<EcuReport>,
     silent: Vec<SilentEcu>,
 }
 
@@ -139,19 +140,19 @@ impl VerifiedManifest {
         &self.vehicle_id
     }
 
-    /// One report for each ECU of the inventory that is not [silent](Self::silent).
-    pub fn reports(&self) -> &[EcuReport] {
-        &self.reports
+    /// What the Primary says of itself.
+    pub fn primary(&self) -> &EcuReport {
+        &self.primary
+    }
+
+    /// One report for each Secondary of the inventory that is not [silent](Self::silent).
+    pub fn secondaries(&self) -> &[EcuReport] {
+        &self.secondaries
     }
 
     /// Secondaries of the inventory that gave no report: nothing that the manifest says is theirs.
     pub fn silent(&self) -> &[SilentEcu] {
         &self.silent
-    }
-
-    /// The report of one ECU.
-    pub fn report(&self, ecu_serial: &EcuSerial) -> Option<&EcuReport> {
-        self.reports.iter().find(|report| report.ecu_serial == *ecu_serial)
     }
 }
 
@@ -172,7 +173,7 @@ pub fn verify_manifest(bytes: &[u8], inventory: &VehicleInventory, now: UnixTime
         return Err(ReportError::OtherPrimary { found, expected });
     }
     signed_by(&manifest, primary_ecu_serial, inventory)?;
-    let mut reports = Vec::new();
+    let (mut primary, mut secondaries) = (None, Vec::new());
     let mut seen = BTreeSet::new();
     for SilentEcu { ecu_serial, .. } in silent_ecus {
         if !inventory.ecu_keys.contains_key(ecu_serial) {
@@ -190,12 +191,17 @@ pub fn verify_manifest(bytes: &[u8], inventory: &VehicleInventory, now: UnixTime
         if !seen.insert(report.ecu_serial.clone()) {
             return Err(ReportError::EcuTwice { ecu_serial: report.ecu_serial });
         }
-        reports.push(report);
+        if report.ecu_serial == *primary_ecu_serial {
+            primary = Some(report);
+        } else {
+            secondaries.push(report);
+        }
     }
-    match inventory.ecu_keys.keys().find(|ecu| !seen.contains(*ecu)) {
-        Some(missing) => Err(ReportError::EcuMissing { ecu_serial: missing.clone() }),
-        None => Ok(VerifiedManifest { vehicle_id: vehicle_id.clone(), reports, silent: silent_ecus.clone() }),
+    if let Some(missing) = inventory.ecu_keys.keys().find(|ecu| !seen.contains(*ecu)) {
+        return Err(ReportError::EcuMissing { ecu_serial: missing.clone() });
     }
+    let primary = primary.ok_or_else(|| ReportError::EcuMissing { ecu_serial: primary_ecu_serial.clone() })?;
+    Ok(VerifiedManifest { vehicle_id: vehicle_id.clone(), primary, secondaries, silent: silent_ecus.clone() })
 }
 
 fn verify_report(report: Signed<EcuReport>, inventory: &VehicleInventory, now: UnixTime) -> Result<EcuReport, ReportError> {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use switchback_signing::{
     keys::{Ed25519Signer, PublicKey, Sha256Digest, Signer, file::parse_public},
-    metadata::{BundleRef, Custom, DelegatedRole, Delegations, HardwareId, Root, RootRole, TargetMeta, Targets, Tier, Version, sign},
+    metadata::{
+        BundleRef, Companion, Custom, DelegatedRole, Delegations, EcuImage, HardwareId, Root, RootRole, TargetMeta, Targets, Tier, Version,
+        sign,
+    },
     time::UnixTime,
 };
 
@@ -20,6 +23,8 @@ pub(crate) struct Ceremony {
     pub(crate) expires: UnixTime,
     /// When the tiers' roles expire.
     pub(crate) release_expires: UnixTime,
+    /// What the releases that are signed next need on other ECUs, with its bytes.
+    pub(crate) companions: Vec<(Companion, Vec<u8>)>,
     role_versions: BTreeMap<String, u64>,
     listed: BTreeMap<String, BTreeMap<String, TargetMeta>>,
 }
@@ -36,6 +41,7 @@ impl Ceremony {
             online: server.ask("GET", "/v1/online-keys", None),
             expires: START.plus_days(3650),
             release_expires: START.plus_days(3650),
+            companions: Vec::new(),
             role_versions: BTreeMap::new(),
             listed: BTreeMap::new(),
         }
@@ -127,7 +133,7 @@ impl Ceremony {
             model: "vla".to_owned(),
             version: version.to_owned(),
             bundle: BundleRef { path: bundle_path.clone(), length: bundle.len() as u64, sha256: Sha256Digest::of(&bundle) },
-            companions: Vec::new(),
+            companions: self.companions.iter().map(|(companion, _)| companion.clone()).collect(),
             extra: BTreeMap::new(),
         };
         let role = format!("vla-{tier}");
@@ -136,6 +142,10 @@ impl Ceremony {
         let listed = self.listed.entry(role.clone()).or_default();
         let target = TargetMeta::of_release(index, &custom);
         listed.insert(format!("{tier}/vla-{version}.index"), target);
+        for (companion, image) in &self.companions {
+            let block = EcuImage { release_counter: companion.release_counter, hardware_ids: vec![companion.hardware_id.clone()] };
+            listed.insert(companion.path.clone(), TargetMeta::of_image(image, &block));
+        }
         listed.insert(bundle_path, TargetMeta::of_digest(bundle.len() as u64, Sha256Digest::of(&bundle)));
         let mut targets = Targets::new(*role_version, self.release_expires);
         targets.targets = listed.clone();

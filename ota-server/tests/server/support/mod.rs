@@ -8,7 +8,7 @@ pub(crate) mod vehicle;
 pub(crate) use ceremony::Ceremony;
 pub(crate) use http::Response;
 pub(crate) use servers::{Program, TestServer};
-pub(crate) use vehicle::TestVehicle;
+pub(crate) use vehicle::{Said, TestVehicle};
 
 use serde_json::{Value, json};
 use switchback_signing::time::UnixTime;

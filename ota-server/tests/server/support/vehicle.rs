@@ -11,8 +11,8 @@ use switchback_signing::{
     metadata::{
         EcuSerial, HardwareId, Region, Tier, VehicleId, Version,
         vehicle::{
-            EcuReport, EnrollmentRequest, Reason, ReleaseRef, ReportPayload, UpdateState, VehicleVersionManifest, sign_manifest,
-            sign_report,
+            EcuReport, EnrolledSecondary, EnrollmentRequest, InstalledImage, Reason, ReleaseRef, ReportPayload, SilentEcu, UpdateState,
+            VehicleVersionManifest, sign_manifest, sign_report,
         },
     },
     time::UnixTime,
@@ -31,6 +31,20 @@ pub(crate) struct TestVehicle {
     pub(crate) region: String,
     pub(crate) counter: u64,
     pub(crate) cache: Option<MetadataCache>,
+    /// Serials of its other ECUs, camera units each.
+    pub(crate) cameras: Vec<String>,
+}
+
+/// What a camera unit says in a manifest.
+pub(crate) enum Said {
+    /// That it runs these bytes; signed with its own key.
+    Runs(&'static [u8]),
+    /// The same, signed by somebody else.
+    Forged,
+    /// Nothing, as the Primary says.
+    Nothing,
+    /// Nothing, and the Primary does not mention it.
+    LeftOut,
 }
 
 impl TestVehicle {
@@ -56,7 +70,12 @@ impl TestVehicle {
             region: region.to_owned(),
             counter: 0,
             cache: None,
+            cameras: Vec::new(),
         }
+    }
+
+    pub(crate) fn camera_key(serial: &str) -> Ed25519Signer {
+        Ed25519Signer::from_seed(*Sha256Digest::of(serial.as_bytes()).as_bytes())
     }
 
     pub(crate) fn token(server: &impl Control, id: &str, tier: &str, model_line: &str, region: &str) -> String {
@@ -80,7 +99,15 @@ impl TestVehicle {
             hardware_id: HardwareId::new("orin").unwrap(),
             public_key: key.clone(),
             sdk_version: Version::new(0, 1, 0),
-            secondaries: Vec::new(),
+            secondaries: self
+                .cameras
+                .iter()
+                .map(|serial| EnrolledSecondary {
+                    ecu_serial: EcuSerial::new(serial).unwrap(),
+                    hardware_id: HardwareId::new("cam-a").unwrap(),
+                    public_key: Self::camera_key(serial).public_key(),
+                })
+                .collect(),
         };
         self.request(server, now, "POST", "/v1/vehicles/enroll", &[], &request.to_bytes())
     }
@@ -188,6 +215,35 @@ impl TestVehicle {
             ecu_reports: vec![sign_report(&report, &self.key).unwrap()],
             silent_ecus: Vec::new(),
         };
+        sign_manifest(&manifest, &self.key).unwrap()
+    }
+
+    /// A manifest of an idle vehicle with a report of its camera under the counter.
+    pub(crate) fn manifest_with_camera(&mut self, now: UnixTime, serial: &str, counter: u64, said: &Said) -> Vec<u8> {
+        self.counter += 1;
+        let report = |ecu_serial: &EcuSerial, counter| EcuReport {
+            ecu_serial: ecu_serial.clone(),
+            installed: None,
+            attack_detected: None,
+            time: now,
+            counter,
+            payload: ReportPayload::idle(),
+        };
+        let (own, camera) = (self.ecu(), EcuSerial::new(serial).unwrap());
+        let runs = |bytes: &[u8]| EcuReport {
+            installed: Some(InstalledImage { path: "ultra/cam.cal".into(), length: bytes.len() as u64, sha256: Sha256Digest::of(bytes) }),
+            ..report(&camera, counter)
+        };
+        let mut ecu_reports = vec![sign_report(&report(&own, self.counter), &self.key).unwrap()];
+        let mut silent_ecus = Vec::new();
+        match said {
+            Said::Runs(bytes) => ecu_reports.push(sign_report(&runs(bytes), &Self::camera_key(serial)).unwrap()),
+            Said::Forged => ecu_reports.push(sign_report(&runs(b"forged"), &self.key).unwrap()),
+            Said::Nothing => silent_ecus.push(SilentEcu { ecu_serial: camera, reason: reason(614, "secondary_silent") }),
+            Said::LeftOut => {}
+        }
+        let vehicle_id = VehicleId::new(&self.id).unwrap();
+        let manifest = VehicleVersionManifest { vehicle_id, primary_ecu_serial: own, ecu_reports, silent_ecus };
         sign_manifest(&manifest, &self.key).unwrap()
     }
 

@@ -153,8 +153,19 @@ fn show(client: &Client, id: &VehicleId, output: &Output) -> anyhow::Result<()> 
         };
         let rows: Vec<Vec<String>> = rollouts.map(row).collect();
         let rollouts = if rows.is_empty() { String::new() } else { format!("\n{}", table(&["ID", "ROLLOUT", "RELEASE", ""], &rows)) };
-        pairs(&fields) + &rollouts
+        pairs(&fields) + &secondaries(vehicle) + &rollouts
     })
+}
+
+/// The vehicle's other ECUs, with what each runs and what is wrong with it.
+fn secondaries(vehicle: &Value) -> String {
+    let row = |ecu: &Value| {
+        let image = ecu.get("installed").map_or_else(|| "-".to_owned(), |image| text(image, "path"));
+        vec![text(ecu, "ecu_serial"), text(ecu, "hardware_id"), image, text(ecu, "trouble")]
+    };
+    let ecus = vehicle.get("secondaries").and_then(Value::as_array).into_iter().flatten();
+    let rows: Vec<Vec<String>> = ecus.map(row).collect();
+    if rows.is_empty() { String::new() } else { format!("\n{}", table(&["SECONDARY", "HARDWARE", "INSTALLED", "TROUBLE"], &rows)) }
 }
 
 /// An image that a vehicle reported: its release, and how far its update has come.
