@@ -10,7 +10,7 @@ use alloc::{
 
 use super::{
     Repository, TrustError,
-    image::VerifiedImage,
+    image::{Listed, VerifiedImage},
     uptane::{Ecu, OtherEcus, VehicleEcus},
     verify::Fresh,
 };
@@ -23,12 +23,14 @@ pub(super) struct Wanted {
     pub(super) meta: TargetMeta,
     /// Those that do not run it yet.
     pub(super) ecus: Vec<Ecu>,
+    /// Those that do.
+    pub(super) running: Vec<Ecu>,
 }
 
 impl Wanted {
     /// The kinds of computer that the image must fit.
     pub(super) fn hardware_ids(&self) -> Vec<HardwareId> {
-        self.ecus.iter().map(|ecu| ecu.hardware_id.clone()).collect()
+        self.ecus.iter().chain(&self.running).map(|ecu| ecu.hardware_id.clone()).collect()
     }
 }
 
@@ -36,7 +38,7 @@ impl Wanted {
 #[derive(Debug)]
 pub(super) struct Assignments {
     pub(super) vehicle_id: Option<VehicleId>,
-    /// In the order of the target paths; without what every ECU concerned runs already.
+    /// In the order of the target paths, also what every ECU concerned runs already.
     pub(super) wanted: Vec<Wanted>,
 }
 
@@ -50,7 +52,7 @@ pub(super) fn assignments(targets: &Fresh<Targets>, vehicle: &VehicleEcus) -> Re
     let mut assigned = BTreeMap::new();
     let mut wanted = Vec::new();
     for (path, meta) in &targets.targets {
-        let mut ecus = Vec::new();
+        let (mut ecus, mut running) = (Vec::new(), Vec::new());
         for listed in meta.ecus().map_err(|problem| malformed(path, problem))? {
             if let Some(first) = assigned.insert(listed.ecu_serial.clone(), path) {
                 let (first, second) = (first.clone(), path.clone());
@@ -68,13 +70,10 @@ pub(super) fn assignments(targets: &Fresh<Targets>, vehicle: &VehicleEcus) -> Re
             }
             // The Standard stops already when the Director's snapshot has not changed. We go on when the image that it wants is not
             // installed, because an installation may have been interrupted after its metadata was persisted.
-            if meta.hashes.sha256.is_none() || meta.hashes.sha256 != ecu.installed.image_sha256 {
-                ecus.push(ecu.clone());
-            }
+            let is_new = meta.hashes.sha256.is_none() || meta.hashes.sha256 != ecu.installed.image_sha256;
+            if is_new { ecus.push(ecu.clone()) } else { running.push(ecu.clone()) }
         }
-        if !ecus.is_empty() {
-            wanted.push(Wanted { path: path.clone(), meta: meta.clone(), ecus });
-        }
+        wanted.push(Wanted { path: path.clone(), meta: meta.clone(), ecus, running });
     }
     Ok(Assignments { vehicle_id, wanted })
 }
@@ -98,7 +97,7 @@ fn this_vehicle(targets: &Targets, expected: Option<&VehicleId>) -> Result<Optio
 
 /// Compares the Director's target with the Image repository's and both with the ECUs (Uptane, 5.4.4.2, step 10 and 5.4.4.7).
 pub(super) fn agree(wanted: Wanted, image: TargetMeta, consistent_snapshot: bool) -> Result<VerifiedImage, TrustError> {
-    let Wanted { path, meta: director, ecus } = wanted;
+    let Wanted { path, meta: director, ecus, running } = wanted;
     let hashes = same_bytes(&path, &director, &image)?;
     same_description(&path, &director, &image)?;
     let problem = |problem| malformed(&path, problem);
@@ -108,7 +107,7 @@ pub(super) fn agree(wanted: Wanted, image: TargetMeta, consistent_snapshot: bool
         Some(counter) => Some(counter),
         None => director.release_counter().map_err(problem)?,
     };
-    for ecu in &ecus {
+    for ecu in ecus.iter().chain(&running) {
         if let Some(wanted) = hardware_ids.as_ref().filter(|ids| !ids.contains(&ecu.hardware_id)) {
             let (wanted, hardware_id) = (list(wanted), ecu.hardware_id.clone());
             return Err(TrustError::WrongHardware { path, wanted, hardware_id });
@@ -118,8 +117,8 @@ pub(super) fn agree(wanted: Wanted, image: TargetMeta, consistent_snapshot: bool
             return Err(TrustError::ReleaseBelowFloor { path, found, floor });
         }
     }
-    let ecus = ecus.into_iter().map(|ecu| ecu.ecu_serial).collect();
-    VerifiedImage::new(path, TargetMeta { hashes, ..image }, ecus, release_counter, consistent_snapshot)
+    let [ecus, running] = [ecus, running].map(|ecus| ecus.into_iter().map(|ecu| ecu.ecu_serial).collect());
+    VerifiedImage::new(path, TargetMeta { hashes, ..image }, Listed { ecus, running }, release_counter, consistent_snapshot)
 }
 
 /// The same length, and the same digest by every algorithm that both list. What only one of them lists is checked on the bytes as well.

@@ -4,12 +4,12 @@ use core::mem;
 use super::{
     MetadataCache, Repository, TrustError,
     image::VerifiedImage,
-    release::release,
+    release::{belong_together, release},
     target::VerifiedTarget,
     uptane::{AskImages, Ecu, Installed, OtherEcus, UptaneCheck, UptaneOutcome, VehicleEcus},
 };
 use crate::{
-    metadata::{EcuSerial, HardwareId, Region, Tier, VehicleId, Version},
+    metadata::{EcuAssignment, EcuSerial, HardwareId, Region, Tier, VehicleId, Version},
     time::UnixTime,
 };
 
@@ -64,6 +64,7 @@ pub struct VehicleIdentity {
 pub struct MetadataCheck {
     identity: VehicleIdentity,
     check: UptaneCheck,
+    secondaries: Vec<EcuAssignment>,
     secondary_images: Vec<VerifiedImage>,
 }
 
@@ -143,11 +144,13 @@ impl MetadataCheck {
         secondaries: Vec<Ecu>,
         now: UnixTime,
     ) -> Self {
+        let known = |ecu: &Ecu| EcuAssignment { ecu_serial: ecu.ecu_serial.clone(), hardware_id: ecu.hardware_id.clone() };
+        let others = secondaries.iter().map(known).collect();
         let primary = Ecu { ecu_serial: identity.ecu_serial.clone(), hardware_id: identity.hardware_id.clone(), installed };
         let ecus = [primary].into_iter().chain(secondaries).collect();
         let vehicle = VehicleEcus { vehicle_id: Some(identity.vehicle_id.clone()), ecus, others: OtherEcus::Refused };
-        let check = UptaneCheck::start(cache, vehicle, AskImages::WhenNew, now);
-        Self { identity, check, secondary_images: Vec::new() }
+        let check = UptaneCheck::start(cache, vehicle, AskImages::AllWhenNew, now);
+        Self { identity, check, secondaries: others, secondary_images: Vec::new() }
     }
 
     /// What to do now; the same again until it is answered.
@@ -188,11 +191,18 @@ impl MetadataCheck {
             UptaneOutcome::Verified(verified) => verified.images,
             UptaneOutcome::Refused(error) => return Outcome::Refused(error),
         };
-        let primary = &self.identity.ecu_serial;
-        let outcome = match images.iter().find(|image| image.ecus().contains(primary)).map(|image| release(image, &self.identity)) {
-            Some(Ok(target)) => Outcome::Install(target),
-            Some(Err(error)) => return Outcome::Refused(error),
-            None => Outcome::NothingNew,
+        let (primary, is_new) = (&self.identity.ecu_serial, |image: &VerifiedImage| image.ecus().contains(&self.identity.ecu_serial));
+        let own = images.iter().find(|image| is_new(image) || image.running().contains(primary));
+        let target = match own.map(|image| release(image, &self.identity)).transpose() {
+            Ok(target) => target,
+            Err(error) => return Outcome::Refused(error),
+        };
+        if let Err(error) = belong_together(target.as_ref(), &images, &self.secondaries) {
+            return Outcome::Refused(error);
+        }
+        let outcome = match target {
+            Some(target) if own.is_some_and(is_new) => Outcome::Install(target),
+            _ => Outcome::NothingNew,
         };
         self.secondary_images = images.into_iter().filter(|image| image.ecus().iter().any(|ecu| ecu != primary)).collect();
         outcome

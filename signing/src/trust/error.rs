@@ -465,6 +465,39 @@ pub enum TrustError {
         problem: &'static str,
     },
 
+    /// A Secondary is to run something else than the release needs there.
+    #[error("{release} needs {needed} on ECU {ecu_serial}, but the Director assigns {path}, or other bytes under that name")]
+    CompanionDiffers {
+        /// Target path of the release.
+        release: String,
+        /// The Secondary.
+        ecu_serial: EcuSerial,
+        /// Target path of the image that the release needs.
+        needed: String,
+        /// Target path of the image that the Director assigns.
+        path: String,
+    },
+    /// A Secondary is assigned nothing where the release needs something.
+    #[error("{release} needs {needed} on ECU {ecu_serial}, but the Director assigns nothing to it")]
+    CompanionMissing {
+        /// Target path of the release.
+        release: String,
+        /// The Secondary.
+        ecu_serial: EcuSerial,
+        /// Target path of the image that the release needs.
+        needed: String,
+    },
+    /// A Secondary is to run what no release needs there: nobody has said that it goes with what drives.
+    #[error("the Director assigns {path} to ECU {ecu_serial} with {release}, which does not name it")]
+    CompanionUnneeded {
+        /// Target path of the release, or that there is none.
+        release: String,
+        /// The Secondary.
+        ecu_serial: EcuSerial,
+        /// Target path of the image that the Director assigns.
+        path: String,
+    },
+
     /// The caller answered an action that was not asked for.
     #[error("the caller answered an action that the check had not asked for")]
     OutOfOrder,
@@ -583,6 +616,9 @@ impl TrustError {
             Self::RoleUnknown { .. } => (171, "role_unknown", Some(ArbitrarySoftware)),
             Self::ThresholdUnreachable { .. } => (172, "threshold_unreachable", None),
             Self::CompanionUnlisted { .. } => (180, "companion_unlisted", Some(MixAndMatch)),
+            Self::CompanionDiffers { .. } => (181, "companion_differs", Some(MixAndMatch)),
+            Self::CompanionMissing { .. } => (182, "companion_missing", Some(MixAndMatch)),
+            Self::CompanionUnneeded { .. } => (183, "companion_unneeded", Some(MixAndMatch)),
             Self::OutOfOrder => (199, "out_of_order", None),
         }
     }

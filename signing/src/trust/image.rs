@@ -16,9 +16,18 @@ pub struct VerifiedImage {
     path: String,
     /// The Image repository's word, with the digests of both repositories.
     meta: TargetMeta,
-    ecus: Vec<EcuSerial>,
+    ecus: Listed,
     release_counter: Option<u64>,
     consistent_snapshot: bool,
+}
+
+/// The ECUs that an image is for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// Those that do not run it yet.
+    pub(super) ecus: Vec<EcuSerial>,
+    /// Those that do.
+    pub(super) running: Vec<EcuSerial>,
 }
 
 /// Checks a target that arrives piece by piece.
@@ -34,7 +43,7 @@ impl VerifiedImage {
     pub(super) fn new(
         path: String,
         meta: TargetMeta,
-        ecus: Vec<EcuSerial>,
+        ecus: Listed,
         release_counter: Option<u64>,
         consistent_snapshot: bool,
     ) -> Result<Self, TrustError> {
@@ -59,7 +68,12 @@ impl VerifiedImage {
 
     /// The ECUs that it is for and that do not run it yet.
     pub fn ecus(&self) -> &[EcuSerial] {
-        &self.ecus
+        &self.ecus.ecus
+    }
+
+    /// The ECUs that it is for and that run it already.
+    pub fn running(&self) -> &[EcuSerial] {
+        &self.ecus.running
     }
 
     /// Its release counter, where one is listed.

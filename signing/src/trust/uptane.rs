@@ -80,6 +80,9 @@ pub struct UptaneCheck {
 pub enum AskImages {
     /// When the Director has something new for an ECU: otherwise a check "SHOULD stop" (Uptane, 5.4.4.2, step 6).
     WhenNew,
+    /// When the Director has something new for an ECU, and then for all of the vehicle's images, also those that run already: what
+    /// belongs together is judged together.
+    AllWhenNew,
     /// Always, so that an attack on the Image repository is noticed even while there is nothing to install.
     Always,
 }
@@ -98,7 +101,7 @@ pub enum UptaneOutcome {
 pub struct VerifiedAssignments {
     /// The vehicle that the Director's targets name, if they name one.
     pub vehicle_id: Option<VehicleId>,
-    /// What ECUs should install and do not run yet, in the order of the target paths.
+    /// What ECUs should install and do not run yet, in the order of the target paths; with [`AskImages::AllWhenNew`] also what they run.
     pub images: Vec<VerifiedImage>,
 }
 
@@ -174,10 +177,13 @@ impl UptaneCheck {
 
     /// Uptane, 5.4.4.2, step 6: without a new image for this vehicle, the Image repository need not be asked.
     fn after_director(&self, director: &Refreshed) -> Result<Stage, TrustError> {
-        let Assignments { vehicle_id, wanted } = assignments(&director.targets, &self.vehicle)?;
+        let Assignments { vehicle_id, mut wanted } = assignments(&director.targets, &self.vehicle)?;
         let verified = VerifiedAssignments { vehicle_id, images: Vec::new() };
-        if wanted.is_empty() && self.ask == AskImages::WhenNew {
-            return Ok(Stage::verified(verified));
+        let is_new = wanted.iter().any(|wanted| !wanted.ecus.is_empty());
+        match self.ask {
+            AskImages::WhenNew | AskImages::AllWhenNew if !is_new => return Ok(Stage::verified(verified)),
+            AskImages::WhenNew | AskImages::Always => wanted.retain(|wanted| !wanted.ecus.is_empty()),
+            AskImages::AllWhenNew => wanted.retain(|wanted| !(wanted.ecus.is_empty() && wanted.running.is_empty())),
         }
         let lookup = Lookup { now: None, next: wanted.into(), verified };
         Ok(Stage::Image(Client::start(Repository::Image, &self.held)?, Box::new(lookup)))

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    metadata::{EcuAssignment, EcuSerial, HardwareId, Hashes, TargetMeta, VehicleId, json},
+    metadata::{Companion, Custom, EcuAssignment, EcuSerial, HardwareId, Hashes, TargetMeta, VehicleId, json},
     testing::{custom, identity},
 };
 
@@ -257,22 +257,138 @@ fn every_digest_of_either_repository_is_checked_on_the_bytes() {
     assert!(sha256.starts_with("ultra/") && sha256.len() == 6 + 64 + 11 && sha512.len() == 6 + 128 + 11);
 }
 
+/// One check of a Primary with these Secondaries: how it ended, and what is to be installed on the others.
+fn run(installed: Installed, secondaries: Vec<Ecu>, repositories: &TestRepositories) -> (Outcome, Vec<VerifiedImage>) {
+    let cache = MetadataCache::provision(&repositories.anchors());
+    let mut check = MetadataCheck::with_secondaries(cache, identity(), installed, secondaries, NOW);
+    loop {
+        match check.next() {
+            Action::Fetch(request) => check.fetched(repositories.fetch(&request)),
+            Action::Finished(outcome) => break (outcome, check.take_secondary_images()),
+            Action::Persist { .. } | Action::Remove { .. } => check.persisted(),
+        }
+    }
+}
+
+/// The firmware as a release names it.
+fn firmware_for(hardware: &str) -> Companion {
+    let sha256 = crate::digest::Sha256Digest::of(b"firmware");
+    let hardware_id = HardwareId::new(hardware).unwrap();
+    Companion { hardware_id, path: CAMERA.into(), length: 8, sha256, release_counter: 3 }
+}
+
+/// The release of the Primary needs these, in both repositories.
+fn release(repositories: &mut TestRepositories, companions: &[Companion]) {
+    let release = TargetMeta::of_release(b"index", &Custom { companions: companions.to_vec(), ..custom(5) });
+    repositories.publish_target(INDEX, release.clone());
+    repositories.director.targets.targets.insert(INDEX.into(), assigned(release, &primary()));
+    repositories.director.publish();
+}
+
+/// Mix-and-match: each file is signed by the right people, and they do not belong together.
 #[test]
-fn a_primary_that_drives_hears_what_its_secondaries_should_install() {
-    let repositories = repositories();
-    let installed = |image_sha256| Installed { floor: ReleaseFloor(5), image_sha256 };
+fn a_secondary_is_assigned_what_the_release_needs_there_and_nothing_else() {
     let cameras = || Vec::from([ecu("cam-1", "imx"), ecu("cam-2", "imx")]);
-    let run = |installed: Installed, secondaries: Vec<Ecu>, repositories: &TestRepositories| {
-        let cache = MetadataCache::provision(&repositories.anchors());
-        let mut check = MetadataCheck::with_secondaries(cache, identity(), installed, secondaries, NOW);
-        loop {
-            match check.next() {
-                Action::Fetch(request) => check.fetched(repositories.fetch(&request)),
-                Action::Finished(outcome) => break (outcome, check.take_secondary_images()),
-                Action::Persist { .. } | Action::Remove { .. } => check.persisted(),
-            }
+    let both = |change: &dyn Fn(&mut TestRepositories), installed: Installed, secondaries: Vec<Ecu>| {
+        let mut repositories = repositories();
+        release(&mut repositories, &[firmware_for("imx"), firmware_for("ar0820")]);
+        change(&mut repositories);
+        run(installed, secondaries, &repositories)
+    };
+    let refused = |change: &dyn Fn(&mut TestRepositories), expected: &str| {
+        // Also while the release runs already: nothing of a set is taken before all of it has been looked at.
+        let index = Some(crate::digest::Sha256Digest::of(b"index"));
+        for installed in [Installed::default(), Installed { image_sha256: index, ..Installed::default() }] {
+            let (outcome, images) = both(change, installed, cameras());
+            let Outcome::Refused(error) = outcome else { panic!("expected a refusal, found {outcome:?}") };
+            assert_error(&error, expected);
+            assert!(images.is_empty());
         }
     };
+    let (outcome, images) = both(&|_| {}, Installed::default(), cameras());
+    assert_eq!((assert_installs(outcome).release().companions.len(), images.len()), (2, 1));
+    refused(
+        &|repositories| {
+            // Firmware 2 is signed as well, and its counter is not below what the cameras have.
+            let older = image(b"firmware 2", r#"{"shallMatch":{"hardwareIds":["imx"],"releaseCounter":2}}"#);
+            repositories.publish_target("ultra/camera-2.bin", older.clone());
+            repositories.director.targets.targets.remove(CAMERA);
+            let listed = cameras().iter().fold(older, assigned);
+            repositories.director.targets.targets.insert("ultra/camera-2.bin".into(), listed);
+            repositories.director.publish();
+        },
+        "181 companion_differs (mix-and-match attack): ultra/vla-2-2.0.0.index needs ultra/camera.bin on ECU cam-1, but the Director assigns ultra/camera-2.bin, or other bytes under that name",
+    );
+    refused(
+        &|repositories| publish(repositories, firmware(4)),
+        "181 companion_differs (mix-and-match attack): ultra/vla-2-2.0.0.index needs ultra/camera.bin on ECU cam-1, but the Director assigns ultra/camera.bin, or other bytes under that name",
+    );
+    refused(
+        &|repositories| {
+            let listed = assigned(firmware(3), &ecu("cam-1", "imx"));
+            repositories.director.targets.targets.insert(CAMERA.into(), listed);
+            repositories.director.publish();
+        },
+        "182 companion_missing (mix-and-match attack): ultra/vla-2-2.0.0.index needs ultra/camera.bin on ECU cam-2, but the Director assigns nothing to it",
+    );
+    refused(
+        &|repositories| release(repositories, &[]),
+        "183 companion_unneeded (mix-and-match attack): the Director assigns ultra/camera.bin to ECU cam-1 with ultra/vla-2-2.0.0.index, which does not name it",
+    );
+    refused(
+        &|repositories| {
+            repositories.director.targets.targets.remove(INDEX);
+            repositories.director.publish();
+        },
+        "183 companion_unneeded (mix-and-match attack): the Director assigns ultra/camera.bin to ECU cam-1 with no release, which does not name it",
+    );
+    // A Director cannot make a release forget what it needs: both repositories must say it.
+    refused(
+        &|repositories| {
+            let stripped = TargetMeta::of_release(b"index", &custom(5));
+            repositories.director.targets.targets.insert(INDEX.into(), assigned(stripped, &primary()));
+            repositories.director.publish();
+        },
+        &{
+            let (without, with) = (custom(5), Custom { companions: [firmware_for("imx"), firmware_for("ar0820")].into(), ..custom(5) });
+            alloc::format!(
+                "145 custom_differs (mix-and-match attack): {INDEX} is described by the Director with {} and by the Image repository with {}",
+                without.to_json(),
+                with.to_json()
+            )
+        },
+    );
+    // What a vehicle does not have does not count: this one has no camera at all.
+    let alone = |repositories: &mut TestRepositories| {
+        repositories.director.targets.targets.remove(CAMERA);
+        repositories.director.publish();
+    };
+    let (outcome, images) = both(&alone, Installed::default(), Vec::new());
+    assert_installs(outcome);
+    assert!(images.is_empty());
+}
+
+/// A camera that was exchanged needs its image although the release is there; one that has it is not asked again.
+#[test]
+fn a_secondary_that_lost_its_image_is_given_it_again_while_the_release_stays() {
+    let mut repositories = repositories();
+    release(&mut repositories, &[firmware_for("imx")]);
+    let index = Installed { floor: ReleaseFloor(5), image_sha256: Some(crate::digest::Sha256Digest::of(b"index")) };
+    let has_it = Installed { floor: ReleaseFloor(3), image_sha256: firmware(3).hashes.sha256 };
+    let camera = |serial: &str, installed| Ecu { installed, ..ecu(serial, "imx") };
+    let (outcome, images) = run(index, Vec::from([camera("cam-1", has_it), camera("cam-2", Installed::default())]), &repositories);
+    assert_eq!((outcome, images.len()), (Outcome::NothingNew, 1));
+    assert_eq!((images[0].ecus()[0].as_str(), images[0].running()[0].as_str()), ("cam-2", "cam-1"));
+    let (outcome, images) = run(index, Vec::from([camera("cam-1", has_it), camera("cam-2", has_it)]), &repositories);
+    assert_eq!((outcome, images), (Outcome::NothingNew, Vec::new()));
+}
+
+#[test]
+fn a_primary_that_drives_hears_what_its_secondaries_should_install() {
+    let mut repositories = repositories();
+    release(&mut repositories, &[firmware_for("imx")]);
+    let installed = |image_sha256| Installed { floor: ReleaseFloor(5), image_sha256 };
+    let cameras = || Vec::from([ecu("cam-1", "imx"), ecu("cam-2", "imx")]);
     let (outcome, images) = run(installed(None), cameras(), &repositories);
     assert_installs(outcome);
     assert_eq!(images.iter().map(VerifiedImage::path).collect::<Vec<_>>(), [CAMERA]);
@@ -281,7 +397,7 @@ fn a_primary_that_drives_hears_what_its_secondaries_should_install() {
     assert_eq!((outcome, images.len()), (Outcome::NothingNew, 1));
     // A release that this vehicle may not have stops everything: the two may belong together.
     let mut other_tier = repositories.clone();
-    let release = crate::metadata::Custom { tier: crate::metadata::Tier::new("ultra-se").unwrap(), ..custom(5) };
+    let release = Custom { tier: crate::metadata::Tier::new("ultra-se").unwrap(), ..custom(5) };
     other_tier.publish_target(INDEX, TargetMeta::of_release(b"index", &release));
     let target = TargetMeta::of_release(b"index", &release);
     other_tier.director.targets.targets.insert(INDEX.into(), assigned(target, &primary()));
