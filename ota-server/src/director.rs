@@ -1,7 +1,7 @@
 //! What the Director tells one vehicle (Uptane 5.3.2). Pure: it decides what must be signed anew and makes the documents.
 //!
-//! Targets and Snapshot are made only when the assignment changes or they grow old; the Timestamp is renewed when less than half of
-//! its life remains. Versions only rise. Nothing in here reads a clock or stores anything; the caller persists [`Held`] and the
+//! Targets and Snapshot are made only when the assignment changes, when other keys sign or when they grow old; the Timestamp is renewed
+//! when less than half of its life remains. Versions only rise. Nothing in here reads a clock or stores anything; the caller persists [`Held`] and the
 //! signed bytes before a vehicle sees them.
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,23 @@ pub struct Held {
     pub timestamp_version: u64,
     /// When the Timestamp expires.
     pub timestamp_expires: i64,
+    /// The keys that signed all three. Absent, and so those of nobody, in what was signed before this was noted.
+    #[serde(default)]
+    pub signers: SignersId,
+}
+
+/// Which keys signed: a digest of their ids, short because every vehicle in memory has one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SignersId(u64);
+
+impl SignersId {
+    /// From a digest of the key ids.
+    #[must_use]
+    pub fn of(digest: &Sha256Digest) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = *digest.as_bytes();
+        Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    }
 }
 
 /// The image that a vehicle reported as installed.
@@ -88,7 +105,7 @@ pub enum Work {
     Attribute,
     /// The Timestamp, because it grows old.
     Timestamp,
-    /// Everything, because the assignment changed or the metadata grows old.
+    /// Everything, because the assignment or the keys changed, or the metadata grows old.
     All,
 }
 
@@ -108,11 +125,24 @@ pub struct Addressee {
 /// The Director's online keys.
 pub struct Signers<'a> {
     /// Signs Targets.
-    pub targets: &'a dyn Signer,
+    pub targets: &'a (dyn Signer + Sync),
     /// Signs Snapshots.
-    pub snapshot: &'a dyn Signer,
+    pub snapshot: &'a (dyn Signer + Sync),
     /// Signs Timestamps.
-    pub timestamp: &'a dyn Signer,
+    pub timestamp: &'a (dyn Signer + Sync),
+    /// Which keys these are.
+    pub id: SignersId,
+}
+
+/// Under what terms metadata is good now.
+#[derive(Clone, Copy)]
+pub struct Terms<'a> {
+    /// How long it lives.
+    pub lifetimes: Lifetimes,
+    /// Who signs it.
+    pub signers: &'a Signers<'a>,
+    /// What time it is.
+    pub now: UnixTime,
 }
 
 /// Signed documents for one vehicle.
@@ -137,10 +167,12 @@ pub struct TargetsAndSnapshot {
 
 /// What has to be done so that a vehicle which holds `held` learns of `assignment`.
 #[must_use]
-pub fn work(held: Option<&Held>, assignment: Option<&Assignment>, lifetimes: Lifetimes, now: UnixTime) -> Work {
+pub fn work(held: Option<&Held>, assignment: Option<&Assignment>, terms: &Terms<'_>) -> Work {
     let Some(held) = held else { return Work::All };
+    let Terms { lifetimes, signers, now } = *terms;
     let assigned = assignment.map(|assignment| &assignment.release.assigned);
-    if held.assigned.as_ref() != assigned || ages(held.expires, lifetimes.targets_s, now) {
+    // What the keys of an older root signed no vehicle believes any more.
+    if held.assigned.as_ref() != assigned || held.signers != signers.id || ages(held.expires, lifetimes.targets_s, now) {
         return Work::All;
     }
     if ages(held.timestamp_expires, lifetimes.timestamp_s, now) {
@@ -161,10 +193,9 @@ pub fn sign_all(
     addressee: &Addressee,
     assignment: Option<&Assignment>,
     held: Option<&Held>,
-    lifetimes: Lifetimes,
-    now: UnixTime,
-    signers: &Signers<'_>,
+    terms: &Terms<'_>,
 ) -> Result<SignedSet, SignerError> {
+    let Terms { lifetimes, signers, now } = *terms;
     let release = assignment.map(|assignment| &*assignment.release);
     let version = held.map_or(0, |held| held.version) + 1;
     let expires = now.plus_seconds(lifetimes.targets_s);
@@ -181,14 +212,16 @@ pub fn sign_all(
         snapshot_sha256: Sha256Digest::of(&snapshot).to_hex(),
         timestamp_version: held.map_or(0, |held| held.timestamp_version),
         timestamp_expires: 0,
+        signers: signers.id,
     };
-    let mut signed = sign_timestamp(&next, lifetimes, now, signers)?;
+    let mut signed = sign_timestamp(&next, terms)?;
     signed.set = Some(TargetsAndSnapshot { targets, snapshot });
     Ok(signed)
 }
 
 /// Makes and signs a new Timestamp of the Snapshot that `held` describes.
-pub fn sign_timestamp(held: &Held, lifetimes: Lifetimes, now: UnixTime, signers: &Signers<'_>) -> Result<SignedSet, SignerError> {
+pub fn sign_timestamp(held: &Held, terms: &Terms<'_>) -> Result<SignedSet, SignerError> {
+    let Terms { lifetimes, signers, now } = *terms;
     let version = held.timestamp_version + 1;
     let expires = now.plus_seconds(lifetimes.timestamp_s);
     let snapshot = MetaFile {
@@ -244,9 +277,11 @@ mod tests {
             Self([1, 2, 3].map(|byte| Ed25519Signer::from_seed([byte; 32])))
         }
 
-        fn signers(&self) -> Signers<'_> {
+        /// What `act` makes of these keys at this time.
+        fn at<T>(&self, now: UnixTime, act: impl FnOnce(&Terms<'_>) -> T) -> T {
             let [targets, snapshot, timestamp] = &self.0;
-            Signers { targets, snapshot, timestamp }
+            let signers = Signers { targets, snapshot, timestamp, id: SignersId::of(&Sha256Digest::of(b"these keys")) };
+            act(&Terms { lifetimes: LIFETIMES, signers: &signers, now })
         }
     }
 
@@ -265,7 +300,7 @@ mod tests {
     }
 
     fn signed(assignment: Option<&Assignment>, held: Option<&Held>, now: UnixTime) -> SignedSet {
-        sign_all(&addressee(), assignment, held, LIFETIMES, now, &Keys::new().signers()).unwrap()
+        Keys::new().at(now, |terms| sign_all(&addressee(), assignment, held, terms)).unwrap()
     }
 
     #[test]
@@ -330,23 +365,26 @@ mod tests {
         let assignment = assignment();
         let held = signed(Some(&assignment), None, START).held;
         let assigned = Some(&assignment);
-        let work_at = |seconds| work(Some(&held), assigned, LIFETIMES, START.plus_seconds(seconds));
-        assert_eq!(work(None, assigned, LIFETIMES, START), Work::All);
+        let keys = Keys::new();
+        let work = |held: Option<&Held>, assigned, seconds| keys.at(START.plus_seconds(seconds), |terms| work(held, assigned, terms));
+        let work_at = |seconds| work(Some(&held), assigned, seconds);
+        assert_eq!(work(None, assigned, 0), Work::All);
+        let of_other_keys = Held { signers: SignersId::default(), ..held.clone() };
+        assert_eq!(work(Some(&of_other_keys), assigned, 0), Work::All);
         let of_another_rollout = Assignment { rollout: RolloutId(8), ..assignment.clone() };
-        assert_eq!(work(Some(&held), Some(&of_another_rollout), LIFETIMES, START), Work::Attribute);
+        assert_eq!(work(Some(&held), Some(&of_another_rollout), 0), Work::Attribute);
         assert_eq!(work_at(0), Work::Keep);
         assert_eq!(work_at(50), Work::Keep);
         assert_eq!(work_at(51), Work::Timestamp);
         assert_eq!(work_at(501), Work::All);
         assert_eq!(work_at(-10_000), Work::All);
-        assert_eq!(work(Some(&held), None, LIFETIMES, START), Work::All);
+        assert_eq!(work(Some(&held), None, 0), Work::All);
     }
 
     #[test]
     fn versions_only_rise() {
         let first = signed(None, None, START).held;
-        let keys = Keys::new();
-        let renewed = sign_timestamp(&first, LIFETIMES, START.plus_seconds(60), &keys.signers()).unwrap();
+        let renewed = Keys::new().at(START.plus_seconds(60), |terms| sign_timestamp(&first, terms)).unwrap();
         assert!(renewed.set.is_none());
         assert_eq!((renewed.held.version, renewed.held.timestamp_version), (1, 2));
         let changed = signed(None, Some(&renewed.held), START.plus_seconds(61)).held;

@@ -12,8 +12,8 @@ use clap::{Args, Parser, Subcommand};
 use switchback_ota_server::{
     api::{self, CONNECTIONS_MAX, ConnectionLimits},
     jobs,
-    keys::OnlineKeys,
-    server::{Config, OpenError, Server},
+    keys::{KeyError, OnlineKeys, Pending},
+    server::{Config, OpenError, Server, lock_folder},
 };
 use tokio::{net::TcpListener, sync::watch};
 use tracing_subscriber::EnvFilter;
@@ -34,6 +34,12 @@ enum Command {
     OnlineKeys {
         #[command(flatten)]
         data: Data,
+        /// Make new keys for the next roots to name; until a root does, the old ones sign. The server must not be running
+        #[arg(long)]
+        new: bool,
+        /// Drop new keys that no root names yet, and make others
+        #[arg(long, requires = "new")]
+        replace: bool,
     },
 }
 
@@ -106,6 +112,15 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
             _ => None,
         };
     }
+    match error.downcast_ref::<NewKeys>() {
+        Some(NewKeys::InUse(OpenError::InUse { .. })) => {
+            return Some("ask the running server for new keys, from the desk of the ceremony: `switchback root online-keys --new`");
+        }
+        Some(NewKeys::Keys(KeyError::Pending { .. })) => {
+            return Some("have the roots name those; if they may be stolen too, make others in their place with --replace");
+        }
+        _ => {}
+    }
     let listening = error.downcast_ref::<Listening>()?;
     match listening.source.kind() {
         ErrorKind::AddrInUse => {
@@ -115,6 +130,15 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         ErrorKind::PermissionDenied => Some("ports below 1024 need privileges: choose another one with --listen"),
         _ => None,
     }
+}
+
+/// No new keys were made.
+#[derive(Debug, thiserror::Error)]
+enum NewKeys {
+    #[error(transparent)]
+    InUse(OpenError),
+    #[error(transparent)]
+    Keys(KeyError),
 }
 
 /// The address cannot be listened on.
@@ -128,8 +152,13 @@ struct Listening {
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(options) => serve(options).await,
-        Command::OnlineKeys { data } => {
-            let keys = OnlineKeys::open(&data.data_dir.join("keys"))?;
+        Command::OnlineKeys { data, new, replace } => {
+            // A running server would not hear of keys that are made behind its back.
+            let _lock = new.then(|| lock_folder(&data.data_dir)).transpose().map_err(NewKeys::InUse)?;
+            let mut keys = OnlineKeys::open(&data.data_dir.join("keys"))?;
+            if new {
+                keys.make_next(if replace { Pending::Replace } else { Pending::Keep }).map_err(NewKeys::Keys)?;
+            }
             let mut out = std::io::stdout().lock();
             serde_json::to_writer_pretty(&mut out, &keys.public_json())?;
             writeln!(out)?;

@@ -13,13 +13,26 @@ use serde_json::{Value, json};
 
 use super::{Problem, read, wire};
 use crate::{
+    keys::KeyError,
     rollout::{Act, ApprovalId, PausedBy, RolloutId},
-    server::{RolloutError, Server, random_token},
+    server::{NewKeysError, RolloutError, Server, random_token},
 };
 
 /// `GET /v1/online-keys`.
 pub(super) async fn online_keys(State(server): State<Arc<Server>>) -> Json<Value> {
-    Json(server.keys.public_json())
+    Json(server.online_keys())
+}
+
+/// `POST /v1/online-keys`: new ones, for the next roots.
+pub(super) async fn make_online_keys(State(server): State<Arc<Server>>, body: Body) -> Result<Response, Problem> {
+    let request: wire::NewKeysRequest = wire::parse(&read(body, wire::REQUEST_BYTES_MAX).await?)?;
+    let keys = server.make_online_keys(request.into_pending()).await?;
+    Ok((StatusCode::CREATED, Json(keys)).into_response())
+}
+
+/// `GET /v1/keys`.
+pub(super) async fn keys(State(server): State<Arc<Server>>) -> Json<Value> {
+    Json(wire::keys(&server.keys_view()))
 }
 
 /// `POST /v1/enrollment-tokens`.
@@ -140,6 +153,18 @@ pub(super) async fn act(
 
 fn number(id: &str) -> Result<i64, Problem> {
     id.parse().map_err(|_| Problem::not_found(format!("{id} is not a number")))
+}
+
+impl From<NewKeysError> for Problem {
+    fn from(error: NewKeysError) -> Self {
+        match &error {
+            NewKeysError::Keys(KeyError::Pending { .. }) => Self::conflict("online_keys_pending", error).hint(
+                "have the roots name those with `switchback root online-keys`; if they may be stolen too, make others in their place: \
+                 `switchback root online-keys --new --replace`",
+            ),
+            NewKeysError::Keys(_) | NewKeysError::Registry(_) => Self::internal(&error),
+        }
+    }
 }
 
 impl From<RolloutError> for Problem {

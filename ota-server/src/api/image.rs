@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json,
     body::Body,
-    extract::{Path, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
         header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG},
@@ -21,7 +21,7 @@ use super::{
     read, wire,
 };
 use crate::{
-    server::{METADATA_BYTES_MAX, PublishError, Server},
+    server::{METADATA_BYTES_MAX, PublishError, Server, Uncertified},
     storage::{Incoming, TargetFile},
 };
 
@@ -110,22 +110,35 @@ async fn pass_on(mut body: Body, incoming: &mut Incoming) -> Result<(), Problem>
     }
 }
 
-/// `PUT /v1/image/metadata/{file}`.
-pub(super) async fn put_metadata(State(server): State<Arc<Server>>, Path(file): Path<String>, body: Body) -> Result<Response, Problem> {
+/// `PUT /v1/image/metadata/{file}?uncertified=accept`.
+pub(super) async fn put_metadata(
+    State(server): State<Arc<Server>>,
+    Path(file): Path<String>,
+    query: Result<Query<wire::RootQuery>, QueryRejection>,
+    body: Body,
+) -> Result<Response, Problem> {
+    let uncertified = uncertified(query)?;
     let bytes = read(body, METADATA_BYTES_MAX).await?;
-    let published = server.publish_image_metadata(&file, bytes.to_vec()).await?;
+    let published = server.publish_image_metadata(&file, bytes.to_vec(), uncertified).await?;
     Ok(Json(wire::published(&published)).into_response())
 }
 
-/// `PUT /v1/director/root/{file}`.
+/// `PUT /v1/director/root/{file}?uncertified=accept`.
 pub(super) async fn put_director_root(
     State(server): State<Arc<Server>>,
     Path(file): Path<String>,
+    query: Result<Query<wire::RootQuery>, QueryRejection>,
     body: Body,
 ) -> Result<Response, Problem> {
+    let uncertified = uncertified(query)?;
     let bytes = read(body, METADATA_BYTES_MAX).await?;
-    let published = server.publish_director_root(&file, bytes.to_vec()).await?;
+    let published = server.publish_director_root(&file, bytes.to_vec(), uncertified).await?;
     Ok(Json(wire::published(&published)).into_response())
+}
+
+fn uncertified(query: Result<Query<wire::RootQuery>, QueryRejection>) -> Result<Uncertified, Problem> {
+    let Query(wire::RootQuery { uncertified }) = query.map_err(|error| Problem::bad_request("query_malformed", error.body_text()))?;
+    Ok(uncertified.into())
 }
 
 pub(super) fn not_modified(etag: &str, cache: &'static str) -> Response {
@@ -170,8 +183,11 @@ impl From<PublishError> for Problem {
             PublishError::NotTrusted(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "metadata_refused", error)
                 .hint("`switchback verify` says what a vehicle would say about these files"),
             PublishError::Metadata(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "metadata_malformed", error),
-            PublishError::KeysNotCertified { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "online_keys_not_certified", error)
-                .hint("list the keys of `switchback-server online-keys` in that root, with threshold 1"),
+            PublishError::KeysNotCertified(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "online_keys_not_certified", error)
+                .hint(
+                    "have the root name the keys of this server with `switchback root online-keys`; a root that must revoke keys at once \
+                     goes out with `switchback publish --without-online-keys`, and nothing new is signed until the server has its keys",
+                ),
             PublishError::RootMissing(_) => Self::conflict("root_missing", error).hint("publish the root metadata first"),
             PublishError::TargetMissing { .. } => {
                 Self::conflict("target_missing", error).hint("upload the bytes of all targets before the metadata that lists them")

@@ -57,7 +57,8 @@ pub fn router(server: &Arc<Server>) -> Router {
 /// What only the owner of the control plane's token may do.
 fn control(server: &Arc<Server>) -> Router<Arc<Server>> {
     Router::new()
-        .route("/v1/online-keys", get(control::online_keys))
+        .route("/v1/online-keys", get(control::online_keys).post(control::make_online_keys))
+        .route("/v1/keys", get(control::keys))
         .route("/v1/image/metadata/{file}", put(image::put_metadata))
         .route("/v1/director/root/{file}", put(image::put_director_root))
         .route("/v1/enrollment-tokens", post(control::issue_token))

@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use switchback_signing::{
+    keys::KeyId,
     metadata::{VehicleId, vehicle::EnrolledSecondary},
     time::UnixTime,
 };
@@ -12,9 +13,10 @@ use super::Problem;
 use crate::{
     fleet::{FleetVehicle, VehicleState},
     gate::FailureLimit,
+    keys::Pending,
     registry::{NewRollout, Token},
     rollout::{Approval, ApprovalId, GaveUp, Release, ReleaseName, Rollout, RolloutState, Selector, Share, Wave, Withheld},
-    server::{Published, RolloutView, VehicleView, WaveProgress},
+    server::{KeysView, Published, RepositoryKeysView, RoleKeysView, RolloutView, SetsView, Uncertified, VehicleView, WaveProgress},
 };
 
 /// Media type of JSON.
@@ -59,6 +61,47 @@ pub(super) struct TokenRequest {
     region: String,
     #[serde(default)]
     replace: bool,
+}
+
+/// Body of `POST /v1/online-keys`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewKeysRequest {
+    /// Whether new keys that no root names yet are dropped for others.
+    #[serde(default)]
+    replace: bool,
+}
+
+impl NewKeysRequest {
+    pub(super) fn into_pending(self) -> Pending {
+        if self.replace { Pending::Replace } else { Pending::Keep }
+    }
+}
+
+/// What a root is published with.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RootQuery {
+    #[serde(default)]
+    pub(super) uncertified: UncertifiedWord,
+}
+
+/// Whether a root is published although the server can sign nothing under it.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum UncertifiedWord {
+    #[default]
+    Refuse,
+    Accept,
+}
+
+impl From<UncertifiedWord> for Uncertified {
+    fn from(word: UncertifiedWord) -> Self {
+        match word {
+            UncertifiedWord::Refuse => Self::Refuse,
+            UncertifiedWord::Accept => Self::Accept,
+        }
+    }
 }
 
 /// Body of `POST /v1/approvals`.
@@ -227,6 +270,41 @@ pub(super) fn published(published: &Published) -> Value {
         "snapshot_version": published.snapshot_version,
         "timestamp_version": published.timestamp_version,
         "warnings": published.warnings,
+    })
+}
+
+/// Answer of `GET /v1/keys`:
+///
+/// `{"image": {"root": {"version", "expires"} or null, "problem": text or null, "roles": {ROLE: {"named": [KEY_ID], "held": [{"key_id",
+/// "use": "signs" | "waits" | "not_named"}], "version", "expires"}}}, "director": the same, without version and expiry of its roles, "sets":
+/// {"vehicles", "signed", "by_other_keys", "expired", "targets_expire", "timestamp_expires"}}`. A time that does not exist is null.
+pub(super) fn keys(view: &KeysView) -> Value {
+    let [image, director] = view.repositories.each_ref().map(repository_keys);
+    let SetsView { vehicles, signed, by_other_keys, expired, targets_expire, timestamp_expires } = view.sets;
+    let sets = json!({
+        "vehicles": vehicles,
+        "signed": signed,
+        "by_other_keys": by_other_keys,
+        "expired": expired,
+        "targets_expire": targets_expire.map(Time),
+        "timestamp_expires": timestamp_expires.map(Time),
+    });
+    json!({"image": image, "director": director, "sets": sets})
+}
+
+fn repository_keys(view: &RepositoryKeysView) -> Value {
+    let role = |view: &RoleKeysView| {
+        let held: Vec<Value> = view.held.iter().map(|(id, key_use)| json!({"key_id": id.as_str(), "use": key_use.name()})).collect();
+        let mut role = json!({"named": view.named.iter().map(KeyId::as_str).collect::<Vec<_>>(), "held": held});
+        if let Some((version, expires)) = view.published {
+            (role["version"], role["expires"]) = (json!(version), json!(Time(expires)));
+        }
+        (view.role.to_owned(), role)
+    };
+    json!({
+        "root": view.root.map(|(version, expires)| json!({"version": version, "expires": Time(expires)})),
+        "problem": view.problem,
+        "roles": view.roles.iter().map(role).collect::<serde_json::Map<_, _>>(),
     })
 }
 

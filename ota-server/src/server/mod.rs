@@ -5,6 +5,7 @@
 //! operator was told survives a power cut, and a pause holds for every poll after it was acknowledged.
 
 mod enrollment;
+mod online;
 mod polls;
 mod publication;
 mod reports;
@@ -13,8 +14,9 @@ mod secondaries;
 mod words;
 
 pub use enrollment::{EnrollError, IssuedToken};
+pub use online::{KeyUse, KeysView, NewKeysError, RepositoryKeysView, RoleKeysView, SetsView};
 pub use polls::{DirectorFile, PollError};
-pub use publication::{METADATA_BYTES_MAX, PublishError, Published};
+pub use publication::{METADATA_BYTES_MAX, PublishError, Published, Uncertified};
 pub use reports::{ReportError, Work as WriterWork};
 pub use rollouts::{RolloutError, RolloutView, VehicleView, WaveProgress};
 
@@ -28,10 +30,12 @@ use std::{
 use arc_swap::ArcSwap;
 use switchback_signing::{
     keys::{Sha256Digest, file::parse_public},
-    metadata::{EcuSerial, HardwareId, VehicleId},
+    metadata::{EcuSerial, HardwareId, MetadataError, VehicleId},
     time::UnixTime,
 };
 use tokio::sync::{Mutex, mpsc};
+
+use online::{Signing, parse_root};
 
 use crate::{
     director::{Addressee, Lifetimes},
@@ -165,8 +169,6 @@ pub enum OpenError {
 pub struct Server {
     /// How it is set up.
     pub config: Config,
-    /// The online keys.
-    pub keys: OnlineKeys,
     /// SHA-256 of the control plane's token.
     pub admin_token_sha256: [u8; 32],
     /// The bytes of targets.
@@ -176,6 +178,7 @@ pub struct Server {
     pub(crate) registry: Registry,
     pub(crate) rules: ArcSwap<Rules>,
     pub(crate) image: ArcSwap<ImageRepository>,
+    pub(crate) signing: ArcSwap<Signing>,
     pub(crate) director_roots: ArcSwap<Vec<StoredRoot>>,
     pub(crate) director_cache: MetadataCache,
     pub(crate) writer: mpsc::Sender<WriterWork>,
@@ -197,6 +200,12 @@ impl Server {
         let image = ImageRepository::load(registry.image_metadata_newest().await?)
             .map_err(|(what, error)| OpenError::Corrupt { what, detail: error.to_string() })?;
         let director_roots = registry.director_roots().await?;
+        let newest = |bytes: Option<&[u8]>, what: &str| {
+            let corrupt = |error: MetadataError| OpenError::Corrupt { what: what.to_owned(), detail: error.to_string() };
+            bytes.map(|bytes| parse_root(bytes).map_err(corrupt)).transpose()
+        };
+        let image_root = newest(image.newest("root").map(|file| &*file.bytes), "the Image repository's root")?;
+        let director_root = newest(director_roots.last().map(|root| root.bytes.as_slice()), "the Director's root")?;
         let fleet = Fleet::default();
         for row in registry.vehicles().await? {
             let id = row.vehicle_id.clone();
@@ -208,7 +217,7 @@ impl Server {
         let (writer, work) = mpsc::channel(WRITER_QUEUE);
         let server = Self {
             config,
-            keys,
+            signing: ArcSwap::from_pointee(Signing::new(keys, image_root, director_root).settled()),
             admin_token_sha256,
             storage,
             fleet,
@@ -298,8 +307,8 @@ fn create_private(folder: &Path) -> std::io::Result<()> {
     builder.create(folder)
 }
 
-/// Two servers on one folder would each believe their own memory.
-fn lock_folder(data: &Path) -> Result<std::fs::File, OpenError> {
+/// Takes a data folder until the file is dropped. Two servers on one folder would each believe their own memory.
+pub fn lock_folder(data: &Path) -> Result<std::fs::File, OpenError> {
     let path = data.join("lock");
     let wrong = |source| OpenError::Folder { path: path.clone(), source };
     let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(wrong)?;

@@ -4,8 +4,9 @@ use tokio::sync::oneshot;
 
 use super::{Server, WriterWork};
 use crate::{
-    director::{self, Held},
+    director::{self, Terms},
     fleet::FleetVehicle,
+    keys::NotCertified,
     metadata_cache::CacheKey,
     registry::RegistryError,
     rollout::assignment,
@@ -54,6 +55,9 @@ pub enum PollError {
     /// No root certifies the Director's online keys yet.
     #[error("the Director has no root metadata yet")]
     NoRoot,
+    /// The newest root names other online keys.
+    #[error(transparent)]
+    NotCertified(NotCertified),
     /// There is no such version.
     #[error("there is no such version")]
     NotFound,
@@ -71,10 +75,13 @@ impl Server {
     pub async fn timestamp_version(&self, vehicle: &Arc<FleetVehicle>) -> Result<u64, PollError> {
         let now = self.now();
         self.fleet.note_seen(vehicle, now);
+        let signing = self.signing.load();
+        let signers = signing.director_signers()?.signers();
         let state = vehicle.state.load();
         let rules = self.rules.load();
         let assignment = assignment(&state.vehicle, &rules, now);
-        let work = director::work(state.held.as_ref(), assignment.as_ref(), self.config.lifetimes, now);
+        let terms = Terms { lifetimes: self.config.lifetimes, signers: &signers, now };
+        let work = director::work(state.held.as_ref(), assignment.as_ref(), &terms);
         match (work, &state.held) {
             (director::Work::Keep, Some(held)) => Ok(held.timestamp_version),
             (director::Work::Keep | director::Work::Attribute | director::Work::Timestamp | director::Work::All, _) => {
@@ -103,13 +110,10 @@ impl Server {
     }
 
     async fn renew(&self, vehicle: &Arc<FleetVehicle>) -> Result<u64, PollError> {
-        if self.director_roots.load().is_empty() {
-            return Err(PollError::NoRoot);
-        }
         let (reply, answer) = oneshot::channel();
         let work = WriterWork::Renew { vehicle: Arc::clone(vehicle), reply };
         self.writer.send(work).await.map_err(|_| PollError::NotDurable)?;
-        let held: Held = answer.await.map_err(|_| PollError::NotDurable)??;
+        let held = answer.await.map_err(|_| PollError::NotDurable)??;
         Ok(held.timestamp_version)
     }
 }

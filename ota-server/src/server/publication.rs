@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use switchback_signing::{
-    keys::{Ed25519Signer, SignerError},
+    keys::{Ed25519Signer, Signer, SignerError},
     metadata::{Document, MetadataError, Role, RootRole, Signed, Snapshot, TargetMeta, Targets, Timestamp, sign},
     time::UnixTime,
     trust::{
@@ -13,11 +13,11 @@ use switchback_signing::{
     },
 };
 
-use super::{Server, polls::versioned, to_the_end};
+use super::{PollError, Server, online::Signing, polls::versioned, to_the_end};
 use crate::{
     director::ages,
     image::{ImageFile, ImageRepository, TARGETS},
-    keys::role_not_certified,
+    keys::{ImageSigners, NotCertified},
     registry::{NewEvent, RegistryError, StoredMetadata, StoredRoot},
     rollout::Content,
     storage::{StorageError, TargetFile},
@@ -50,13 +50,8 @@ pub enum PublishError {
     #[error(transparent)]
     Metadata(#[from] MetadataError),
     /// The root names other keys for a role that this server signs.
-    #[error("the {repository} root does not name this server's key, with threshold 1, for the role {role}")]
-    KeysNotCertified {
-        /// Which root.
-        repository: Repository,
-        /// The role.
-        role: &'static str,
-    },
+    #[error(transparent)]
+    KeysNotCertified(NotCertified),
     /// There is nothing to check it against.
     #[error("{0} must be published first")]
     RootMissing(&'static str),
@@ -104,6 +99,17 @@ pub enum PublishError {
     Signer(#[from] SignerError),
 }
 
+/// What to do with a root under which this server can sign nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Uncertified {
+    /// Refuse it: most likely nobody meant to stop all updates.
+    #[default]
+    Refuse,
+    /// Publish it. What it revokes must be revoked although the server with the new keys is not there yet, or it is a link of the chain
+    /// to a newer root.
+    Accept,
+}
+
 /// What an upload led to.
 #[derive(Clone, Debug)]
 pub struct Published {
@@ -137,12 +143,17 @@ impl Server {
     }
 
     /// Checks metadata of the Image repository, publishes it, and makes the Snapshot and Timestamp that go with it.
-    pub async fn publish_image_metadata(self: &Arc<Self>, file: &str, bytes: Vec<u8>) -> Result<Published, PublishError> {
+    pub async fn publish_image_metadata(
+        self: &Arc<Self>,
+        file: &str,
+        bytes: Vec<u8>,
+        uncertified: Uncertified,
+    ) -> Result<Published, PublishError> {
         let (server, file) = (Arc::clone(self), file.to_owned());
-        to_the_end(async move { server.publish_image(&file, bytes).await }).await
+        to_the_end(async move { server.publish_image(&file, bytes, uncertified).await }).await
     }
 
-    async fn publish_image(&self, file: &str, bytes: Vec<u8>) -> Result<Published, PublishError> {
+    async fn publish_image(&self, file: &str, bytes: Vec<u8>, uncertified: Uncertified) -> Result<Published, PublishError> {
         let malformed = || PublishError::NameMalformed(file.to_owned());
         let (role, named) = versioned(file).ok_or_else(malformed)?;
         let _control = self.control.lock().await;
@@ -151,40 +162,59 @@ impl Server {
         if image.newest(role).is_some_and(|newest| newest.version == named && *newest.bytes == *bytes) {
             return published(&image, role, now);
         }
-        let found = match role {
-            "root" => self.check_image_root(&image, &bytes, now)?,
+        let signing = match role {
+            "root" => {
+                let trusted = image.newest("root").map(|file| &*file.bytes);
+                let root = check_root_step(Repository::Image, trusted, &bytes, now)?;
+                same_version(role, root.version, named)?;
+                self.signing.load().under(Repository::Image, root)
+            }
             "snapshot" | "timestamp" => return Err(malformed()),
             _ => {
                 let targets = check_listing(&image, role, &bytes, now)?;
+                same_version(role, targets.version, named)?;
                 self.check_bytes(&targets).await?;
-                targets.version
+                Signing::clone(&self.signing.load())
             }
         };
-        same_version(role, found, named)?;
-        let mut files = vec![StoredMetadata { role: role.to_owned(), version: found, bytes }];
+        let signers = signing.image_signers();
+        let mut files = vec![StoredMetadata { role: role.to_owned(), version: named, bytes }];
         let staged = image.with(&files).map_err(|(_, error)| error)?;
         self.check_contents(&image, &staged).await?;
-        if role != "root" {
-            let online = self.online_roles(&staged, Some(role), now)?;
-            files.extend(online);
+        let mut warning = None;
+        match (signers, role) {
+            // Before the first listing there is nothing to sign.
+            (Ok(_), "root") if image.newest(RootRole::Snapshot.name()).is_none() => {}
+            // Also after a root: what the keys of the one before have signed may be worth nothing from now on.
+            (Ok(signers), _) => files.extend(self.online_roles(&staged, Some(role), signers, now)?),
+            (Err(error), "root") if uncertified == Uncertified::Accept => warning = Some(cannot_sign(&error)),
+            (Err(error), _) => return Err(error),
         }
-        self.store_image(&image, files, Some(format!("published {role} version {found}")), now).await?;
-        tracing::info!(role, version = found, "image metadata published");
-        published(&self.image.load(), role, now)
+        self.store_image(&image, files, Some(format!("published {role} version {named}")), now).await?;
+        self.signing.store(Arc::new(signing.settled()));
+        tracing::info!(role, version = named, "image metadata published");
+        let mut published = published(&self.image.load(), role, now)?;
+        published.warnings.extend(warning);
+        Ok(published)
     }
 
     /// Checks the Director's next root and publishes it.
-    pub async fn publish_director_root(self: &Arc<Self>, file: &str, bytes: Vec<u8>) -> Result<Published, PublishError> {
+    pub async fn publish_director_root(
+        self: &Arc<Self>,
+        file: &str,
+        bytes: Vec<u8>,
+        uncertified: Uncertified,
+    ) -> Result<Published, PublishError> {
         let (server, file) = (Arc::clone(self), file.to_owned());
-        to_the_end(async move { server.publish_director(&file, bytes).await }).await
+        to_the_end(async move { server.publish_director(&file, bytes, uncertified).await }).await
     }
 
-    async fn publish_director(&self, file: &str, bytes: Vec<u8>) -> Result<Published, PublishError> {
+    async fn publish_director(&self, file: &str, bytes: Vec<u8>, uncertified: Uncertified) -> Result<Published, PublishError> {
         let malformed = || PublishError::NameMalformed(file.to_owned());
         let (_, named) = versioned(file).filter(|(role, _)| *role == "root").ok_or_else(malformed)?;
         let _control = self.control.lock().await;
         let (roots, now) = (self.director_roots.load_full(), self.now());
-        let result =
+        let mut result =
             Published { role: "root".to_owned(), version: named, snapshot_version: None, timestamp_version: None, warnings: Vec::new() };
         if roots.iter().any(|root| root.version == named && root.bytes == bytes) {
             return Ok(result);
@@ -192,8 +222,11 @@ impl Server {
         let trusted = roots.last().map(|root| root.bytes.as_slice());
         let root = check_root_step(Repository::Director, trusted, &bytes, now)?;
         same_version("root", root.version, named)?;
-        if let Some(role) = role_not_certified(&root, &self.keys.director_roles()) {
-            return Err(PublishError::KeysNotCertified { repository: Repository::Director, role: role.name() });
+        let signing = self.signing.load().under(Repository::Director, root.clone());
+        match (signing.director_signers(), uncertified) {
+            (Err(PollError::NotCertified(error)), Uncertified::Refuse) => return Err(PublishError::KeysNotCertified(error)),
+            (Err(error), _) => result.warnings.push(cannot_sign(&error)),
+            (Ok(_), _) => {}
         }
         let new = StoredRoot { version: root.version, bytes };
         let mut change = self.registry.change().await?;
@@ -202,36 +235,51 @@ impl Server {
         change.commit().await?;
         let mut roots = Vec::clone(&roots);
         roots.push(new);
+        // From here on what the old keys signed for a vehicle is signed anew when it asks.
+        self.signing.store(Arc::new(signing.settled()));
         self.director_roots.store(Arc::new(roots));
         tracing::info!(version = named, "Director root published");
         Ok(result)
     }
 
-    /// Signs Snapshot and Timestamp of the Image repository anew when less than half of their life remains.
+    /// Signs Snapshot and Timestamp of the Image repository anew when less than half of their life remains, or when other keys signed
+    /// them than those of now: the server may have got its keys after the root that names them.
     pub async fn refresh_image_metadata(&self) -> Result<(), PublishError> {
         let _control = self.control.lock().await;
         let (image, now) = (self.image.load_full(), self.now());
         let Some(snapshot) = newest_of::<Snapshot>(&image, RootRole::Snapshot, SNAPSHOT_BYTES_MAX)? else { return Ok(()) };
         let Some(timestamp) = newest_of::<Timestamp>(&image, RootRole::Timestamp, TIMESTAMP_BYTES_MAX)? else { return Ok(()) };
-        let lifetimes = self.config.lifetimes;
-        let files = if ages(snapshot.expires.seconds(), lifetimes.targets_s, now) {
-            self.online_roles(&image, None, now)?
+        let (lifetimes, signing) = (self.config.lifetimes, self.signing.load_full());
+        // That the server cannot sign was told when it came to be so.
+        let Ok(signers) = signing.image_signers() else { return Ok(()) };
+        let by_other_keys = !is_signed_by(&snapshot, &signers.snapshot) || !is_signed_by(&timestamp, &signers.timestamp);
+        let (snapshot, timestamp) = (snapshot.signed, timestamp.signed);
+        let files = if by_other_keys || ages(snapshot.expires.seconds(), lifetimes.targets_s, now) {
+            self.online_roles(&image, None, signers, now)?
         } else if ages(timestamp.expires.seconds(), lifetimes.timestamp_s, now) {
             let bytes = image.newest(RootRole::Snapshot.name()).map(|file| Arc::clone(&file.bytes)).unwrap_or_default();
-            vec![self.next_timestamp(Some(&timestamp), &snapshot, &bytes, now)?]
+            vec![self.next_timestamp(Some(&timestamp), &snapshot, &bytes, &signers.timestamp, now)?]
         } else {
             return Ok(());
         };
         self.store_image(&image, files, None, now).await
     }
 
-    fn check_image_root(&self, image: &ImageRepository, bytes: &[u8], now: UnixTime) -> Result<u64, PublishError> {
-        let trusted = image.newest("root").map(|file| &*file.bytes);
-        let root = check_root_step(Repository::Image, trusted, bytes, now)?;
-        match role_not_certified(&root, &self.keys.image_roles()) {
-            Some(role) => Err(PublishError::KeysNotCertified { repository: Repository::Image, role: role.name() }),
-            None => Ok(root.version),
-        }
+    /// Version and expiry of the newest Snapshot or Timestamp.
+    pub(super) fn image_expiry(&self, role: RootRole) -> Option<(u64, UnixTime)> {
+        let image = self.image.load();
+        let version_and_expiry = match role {
+            RootRole::Snapshot => {
+                let snapshot = newest_of::<Snapshot>(&image, role, SNAPSHOT_BYTES_MAX).ok()??.signed;
+                (snapshot.version, snapshot.expires)
+            }
+            RootRole::Timestamp => {
+                let timestamp = newest_of::<Timestamp>(&image, role, TIMESTAMP_BYTES_MAX).ok()??.signed;
+                (timestamp.version, timestamp.expires)
+            }
+            RootRole::Root | RootRole::Targets => return None,
+        };
+        Some(version_and_expiry)
     }
 
     /// Every target that is listed, and every bundle behind an index, must be there before a vehicle can hear of it.
@@ -280,9 +328,15 @@ impl Server {
     }
 
     /// The next Snapshot and Timestamp, with the newest file of `changed`, or of all listings when there is no Snapshot yet.
-    fn online_roles(&self, image: &ImageRepository, changed: Option<&str>, now: UnixTime) -> Result<Vec<StoredMetadata>, PublishError> {
-        let previous = newest_of::<Snapshot>(image, RootRole::Snapshot, SNAPSHOT_BYTES_MAX)?;
-        let timestamp = newest_of::<Timestamp>(image, RootRole::Timestamp, TIMESTAMP_BYTES_MAX)?;
+    fn online_roles(
+        &self,
+        image: &ImageRepository,
+        changed: Option<&str>,
+        signers: &ImageSigners,
+        now: UnixTime,
+    ) -> Result<Vec<StoredMetadata>, PublishError> {
+        let previous = newest_of::<Snapshot>(image, RootRole::Snapshot, SNAPSHOT_BYTES_MAX)?.map(|file| file.signed);
+        let timestamp = newest_of::<Timestamp>(image, RootRole::Timestamp, TIMESTAMP_BYTES_MAX)?.map(|file| file.signed);
         let entries: Vec<SnapshotEntry<'_>> = image
             .listings()
             .filter(|file| previous.is_none() || changed == Some(file.role.as_str()))
@@ -290,8 +344,8 @@ impl Server {
             .collect();
         let expires = now.plus_seconds(self.config.lifetimes.targets_s);
         let snapshot = next_snapshot(Repository::Image, previous.as_ref(), &entries, expires)?;
-        let file = signed(&snapshot, RootRole::Snapshot, &self.keys.image_snapshot)?;
-        let timestamp = self.next_timestamp(timestamp.as_ref(), &snapshot, &file.bytes, now)?;
+        let file = signed(&snapshot, RootRole::Snapshot, &signers.snapshot)?;
+        let timestamp = self.next_timestamp(timestamp.as_ref(), &snapshot, &file.bytes, &signers.timestamp, now)?;
         Ok(vec![file, timestamp])
     }
 
@@ -300,11 +354,12 @@ impl Server {
         previous: Option<&Timestamp>,
         snapshot: &Snapshot,
         snapshot_bytes: &[u8],
+        signer: &Ed25519Signer,
         now: UnixTime,
     ) -> Result<StoredMetadata, PublishError> {
         let expires = now.plus_seconds(self.config.lifetimes.timestamp_s);
         let timestamp = next_timestamp(previous, snapshot, snapshot_bytes, expires);
-        signed(&timestamp, RootRole::Timestamp, &self.keys.image_timestamp)
+        signed(&timestamp, RootRole::Timestamp, signer)
     }
 
     /// Makes files durable, then visible: to downloads and to the rules at once.
@@ -355,9 +410,18 @@ fn signed<T: Role + Document>(role: &T, kind: RootRole, key: &Ed25519Signer) -> 
     Ok(StoredMetadata { role: kind.name().to_owned(), version: role.version(), bytes: sign(role, &[key])? })
 }
 
-fn newest_of<T: Document>(image: &ImageRepository, role: RootRole, bytes_max: u64) -> Result<Option<T>, MetadataError> {
+fn newest_of<T: Document>(image: &ImageRepository, role: RootRole, bytes_max: u64) -> Result<Option<Signed<T>>, MetadataError> {
     let Some(file) = image.newest(role.name()) else { return Ok(None) };
-    Ok(Some(Signed::<T>::parse(&file.bytes, bytes_max as usize)?.signed))
+    Ok(Some(Signed::<T>::parse(&file.bytes, bytes_max as usize)?))
+}
+
+fn is_signed_by<T: Document>(file: &Signed<T>, key: &Ed25519Signer) -> bool {
+    let key = key.public_key();
+    file.verify(&key.key_id(), &key).is_ok()
+}
+
+fn cannot_sign(error: &impl std::fmt::Display) -> String {
+    format!("vehicles take this root and then get nothing new until the server has the keys that it names: {error}")
 }
 
 fn published(image: &ImageRepository, role: &str, now: UnixTime) -> Result<Published, PublishError> {

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::{PollError, Server, secondaries};
 use crate::{
-    director::{self, Held, Installed, SignedSet},
+    director::{self, Held, Installed, SignedSet, Terms},
     fleet::{FleetVehicle, VehicleState},
     gate::{self, Blame, Said},
     metadata_cache::CacheKey,
@@ -131,7 +131,7 @@ impl Server {
         }
         let mut results = renewal_results.into_iter();
         for (_, reply) in renewals {
-            let _ = reply.send(results.next().ok_or(PollError::NotDurable));
+            let _ = reply.send(results.next().unwrap_or(Err(PollError::NotDurable)));
         }
     }
 
@@ -140,7 +140,7 @@ impl Server {
         batch: &mut Batch,
         reports: impl Iterator<Item = (&'a Arc<FleetVehicle>, &'a VerifiedManifest, &'a [u8])>,
         renewals: impl Iterator<Item = &'a Arc<FleetVehicle>>,
-    ) -> Result<(Vec<Result<(), ReportError>>, Vec<Held>), BatchError> {
+    ) -> Result<(Vec<Result<(), ReportError>>, Vec<Result<Held, PollError>>), BatchError> {
         let mut change = self.registry.change().await?;
         let (mut report_results, mut renewal_results) = (Vec::new(), Vec::new());
         for (vehicle, manifest, body) in reports {
@@ -290,15 +290,26 @@ impl Batch {
         Ok(())
     }
 
-    async fn renew(&mut self, server: &Server, change: &mut Change, vehicle: &Arc<FleetVehicle>) -> Result<Held, BatchError> {
+    async fn renew(
+        &mut self,
+        server: &Server,
+        change: &mut Change,
+        vehicle: &Arc<FleetVehicle>,
+    ) -> Result<Result<Held, PollError>, BatchError> {
         let now = self.now;
+        let signing = server.signing.load_full();
+        let signers = match signing.director_signers() {
+            Ok(signers) => signers.signers(),
+            Err(error) => return Ok(Err(error)),
+        };
+        let terms = Terms { lifetimes: server.config.lifetimes, signers: &signers, now };
         let state = self.state(vehicle).clone();
         let assignment = assignment(&state.vehicle, &self.rules, now);
-        let (mut held, files) = match sign_due(server, vehicle, assignment.as_ref(), state.held.as_ref(), now)? {
+        let (mut held, files) = match sign_due(vehicle, assignment.as_ref(), state.held.as_ref(), &terms)? {
             Due::Signed(signed) => (signed.held.clone(), files(signed)),
             Due::Attributed(held) => (held, Vec::new()),
             // Another request of the same vehicle was faster.
-            Due::Held(held) => return Ok(held),
+            Due::Held(held) => return Ok(Ok(held)),
         };
         let id = &state.vehicle.id;
         let before = state.held.as_ref().and_then(|held| held.rollout);
@@ -313,7 +324,7 @@ impl Batch {
             self.files.push((CacheKey { vehicle_id: Arc::clone(id), role, version }, file.bytes.into()));
         }
         self.state(vehicle).held = Some(held.clone());
-        Ok(held)
+        Ok(Ok(held))
     }
 
     /// Makes visible what is durable.
@@ -339,20 +350,18 @@ enum Due {
 }
 
 fn sign_due(
-    server: &Server,
     vehicle: &FleetVehicle,
     assignment: Option<&Assignment>,
     held: Option<&Held>,
-    now: UnixTime,
+    terms: &Terms<'_>,
 ) -> Result<Due, SignerError> {
-    let (lifetimes, signers) = (server.config.lifetimes, server.keys.director());
-    let work = director::work(held, assignment, lifetimes, now);
+    let work = director::work(held, assignment, terms);
     match (work, held) {
         (director::Work::Keep, Some(held)) => Ok(Due::Held(held.clone())),
         (director::Work::Attribute, Some(held)) => Ok(Due::Attributed(held.clone())),
-        (director::Work::Timestamp, Some(held)) => director::sign_timestamp(held, lifetimes, now, &signers).map(Due::Signed),
+        (director::Work::Timestamp, Some(held)) => director::sign_timestamp(held, terms).map(Due::Signed),
         (director::Work::All, held) | (director::Work::Keep | director::Work::Attribute | director::Work::Timestamp, held @ None) => {
-            director::sign_all(&vehicle.addressee, assignment, held, lifetimes, now, &signers).map(Due::Signed)
+            director::sign_all(&vehicle.addressee, assignment, held, terms).map(Due::Signed)
         }
     }
 }

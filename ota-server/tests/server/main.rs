@@ -3,6 +3,7 @@
 
 mod connections;
 mod devices;
+mod keys;
 mod program;
 mod publication;
 mod rollouts;
@@ -62,6 +63,8 @@ fn the_control_plane_needs_its_token_on_every_route() {
     let server = TestServer::start(data.path());
     let routes = [
         ("GET", "/v1/online-keys"),
+        ("POST", "/v1/online-keys"),
+        ("GET", "/v1/keys"),
         ("PUT", "/v1/image/metadata/1.root.json"),
         ("PUT", "/v1/image/targets/a/b"),
         ("PUT", "/v1/director/root/1.root.json"),

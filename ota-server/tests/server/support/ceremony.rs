@@ -66,9 +66,18 @@ impl Ceremony {
         parse_public(self.online[repository][role].to_string().as_bytes()).unwrap()
     }
 
+    /// The online keys that the next roots name are those that the server has now.
+    pub(crate) fn learn_online_keys(&mut self, server: &impl Control) {
+        self.online = server.ask("GET", "/v1/online-keys", None);
+    }
+
     pub(crate) fn image_root(&self) -> Vec<u8> {
+        self.image_root_at(1)
+    }
+
+    pub(crate) fn image_root_at(&self, version: u64) -> Vec<u8> {
         let online = |role: &str| self.online_key("image", role);
-        self.signed_image_root(1, &online("snapshot"), &online("timestamp"), self.expires)
+        self.signed_image_root(version, &online("snapshot"), &online("timestamp"), self.expires)
     }
 
     pub(crate) fn signed_image_root(&self, version: u64, snapshot: &PublicKey, timestamp: &PublicKey, expires: UnixTime) -> Vec<u8> {
@@ -81,7 +90,11 @@ impl Ceremony {
     }
 
     pub(crate) fn director_root(&self) -> Vec<u8> {
-        let mut root = Root::new(1, self.expires);
+        self.director_root_at(1)
+    }
+
+    pub(crate) fn director_root_at(&self, version: u64) -> Vec<u8> {
+        let mut root = Root::new(version, self.expires);
         root.set_role(RootRole::Root, 1, &[self.director_root.public_key()]);
         for role in [RootRole::Targets, RootRole::Snapshot, RootRole::Timestamp] {
             root.set_role(role, 1, &[self.online_key("director", role.name())]);
