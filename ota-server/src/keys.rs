@@ -154,7 +154,7 @@ impl RoleKeys {
             root_version: root.version,
             role: self.role.role.name(),
             threshold: named.map_or(0, |named| named.threshold),
-            named: named.map(|named| named.key_ids.iter().cloned().collect()).unwrap_or_default(),
+            named: named.map(|named| named.key_ids.to_vec()).unwrap_or_default(),
             held: self.held().map(|key| id(key)).collect(),
         })
     }

@@ -138,8 +138,9 @@ impl From<PollError> for Problem {
             PollError::NoRoot => {
                 Self::unavailable("no_director_root", error).hint("the operator has to publish the Director's root metadata first")
             }
-            PollError::NotCertified(_) => Self::unavailable("online_keys_not_certified", error)
-                .hint("vehicles ask again by themselves; the operator sees with GET /v1/keys which keys the roots name and the server holds"),
+            PollError::NotCertified(_) => Self::unavailable("online_keys_not_certified", error).hint(
+                "vehicles ask again by themselves; the operator sees with GET /v1/keys which keys the roots name and the server holds",
+            ),
             PollError::NotFound => Self::not_found(error),
             PollError::NotDurable => Self::unavailable("not_durable", error),
             PollError::Registry(_) => Self::internal(&error),

@@ -183,11 +183,10 @@ impl From<PublishError> for Problem {
             PublishError::NotTrusted(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "metadata_refused", error)
                 .hint("`switchback verify` says what a vehicle would say about these files"),
             PublishError::Metadata(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "metadata_malformed", error),
-            PublishError::KeysNotCertified(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "online_keys_not_certified", error)
-                .hint(
-                    "have the root name the keys of this server with `switchback root online-keys`; a root that must revoke keys at once \
+            PublishError::KeysNotCertified(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "online_keys_not_certified", error).hint(
+                "have the root name the keys of this server with `switchback root online-keys`; a root that must revoke keys at once \
                      goes out with `switchback publish --without-online-keys`, and nothing new is signed until the server has its keys",
-                ),
+            ),
             PublishError::RootMissing(_) => Self::conflict("root_missing", error).hint("publish the root metadata first"),
             PublishError::TargetMissing { .. } => {
                 Self::conflict("target_missing", error).hint("upload the bytes of all targets before the metadata that lists them")

@@ -241,7 +241,7 @@ impl Server {
 
     fn role_keys(&self, keys: &RoleKeys, root: Option<&Root>) -> RoleKeysView {
         let role = keys.role.role;
-        let named = root.and_then(|root| root.roles.get(&role)).map(|named| named.key_ids.iter().cloned().collect());
+        let named = root.and_then(|root| root.roles.get(&role)).map(|named| named.key_ids.to_vec());
         let held = |key: &Arc<_>, waits| {
             let key_use = match root {
                 Some(root) if keys.is_certified(key, root) => KeyUse::Signs,

@@ -349,12 +349,7 @@ enum Due {
     Signed(SignedSet),
 }
 
-fn sign_due(
-    vehicle: &FleetVehicle,
-    assignment: Option<&Assignment>,
-    held: Option<&Held>,
-    terms: &Terms<'_>,
-) -> Result<Due, SignerError> {
+fn sign_due(vehicle: &FleetVehicle, assignment: Option<&Assignment>, held: Option<&Held>, terms: &Terms<'_>) -> Result<Due, SignerError> {
     let work = director::work(held, assignment, terms);
     match (work, held) {
         (director::Work::Keep, Some(held)) => Ok(Due::Held(held.clone())),

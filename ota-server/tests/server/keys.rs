@@ -18,6 +18,15 @@ fn new_keys(server: &impl Control, replace: bool) -> Response {
     server.control("POST", "/v1/online-keys", Some(&json!({ "replace": replace })))
 }
 
+/// Version 1.0.0 is rolled out to a vehicle.
+fn driving(server: &impl Control) -> (Ceremony, TestVehicle) {
+    let (ceremony, mut vehicle) = (published(server), TestVehicle::enroll(server, "v-1"));
+    server.approve("1.0.0");
+    server.roll_out("1.0.0", 1);
+    assert_eq!(vehicle.offered(server, &ceremony, START).as_deref(), Some("1.0.0"));
+    (ceremony, vehicle)
+}
+
 /// The ceremony's next roots name the new online keys of the server.
 fn rotate(server: &impl Control, ceremony: &mut Ceremony) {
     assert_eq!(new_keys(server, false).status, 201);
@@ -46,11 +55,7 @@ fn timestamp(server: &impl Control) -> Value {
 fn vehicles_go_on_when_the_online_keys_are_replaced() {
     let data = folder();
     let server = TestServer::start(data.path());
-    let mut ceremony = published(&server);
-    let mut vehicle = TestVehicle::enroll(&server, "v-1");
-    server.approve("1.0.0");
-    server.roll_out("1.0.0", 1);
-    assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+    let (mut ceremony, mut vehicle) = driving(&server);
     let before = timestamp(&server);
 
     rotate(&server, &mut ceremony);
@@ -71,10 +76,7 @@ fn vehicles_go_on_when_the_online_keys_are_replaced() {
 fn one_repository_after_the_other_can_get_new_keys() {
     let data = folder();
     let server = TestServer::start(data.path());
-    let mut ceremony = published(&server);
-    let mut vehicle = TestVehicle::enroll(&server, "v-1");
-    server.approve("1.0.0");
-    server.roll_out("1.0.0", 1);
+    let (mut ceremony, mut vehicle) = driving(&server);
     assert_eq!(new_keys(&server, false).status, 201);
     assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"), "the old keys sign until a root names others");
     ceremony.learn_online_keys(&server);
@@ -179,11 +181,7 @@ fn a_root_that_names_keys_which_the_server_does_not_hold_is_refused_with_both() 
 fn an_emergency_does_not_wait_for_the_server_with_the_new_keys() {
     let (data, elsewhere) = (folder(), folder());
     let server = TestServer::start(data.path());
-    let mut ceremony = published(&server);
-    let mut vehicle = TestVehicle::enroll(&server, "v-1");
-    server.approve("1.0.0");
-    server.roll_out("1.0.0", 1);
-    assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+    let (mut ceremony, mut vehicle) = driving(&server);
     ceremony.learn_online_keys(&TestServer::start(elsewhere.path()));
 
     for (path, bytes) in [(IMAGE_ROOT, ceremony.image_root_at(2)), (DIRECTOR_ROOT, ceremony.director_root_at(2))] {
@@ -229,7 +227,10 @@ fn the_chain_of_a_dead_server_is_published_on_a_new_one() {
         assert_eq!(server.control_bytes("PUT", path, &bytes).problem(), "online_keys_not_certified");
         assert_eq!(server.control_bytes("PUT", &format!("{path}?uncertified=accept"), &bytes).status, 200);
     }
-    assert_eq!(server.control_bytes("PUT", "/v1/image/metadata/1.targets.json", &ceremony.targets(1)).problem(), "online_keys_not_certified");
+    assert_eq!(
+        server.control_bytes("PUT", "/v1/image/metadata/1.targets.json", &ceremony.targets(1)).problem(),
+        "online_keys_not_certified"
+    );
     ceremony.learn_online_keys(&server);
     publish_roots(&server, &ceremony);
     assert_eq!(server.control_bytes("PUT", "/v1/image/metadata/1.targets.json", &ceremony.targets(1)).status, 200);

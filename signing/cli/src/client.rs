@@ -44,6 +44,13 @@ pub(crate) struct ServerArguments {
     token_file: Option<PathBuf>,
 }
 
+impl ServerArguments {
+    /// Whether there is a server to ask.
+    pub(crate) fn is_named(&self) -> bool {
+        self.server.is_some()
+    }
+}
+
 /// A client of one server's control plane.
 pub(crate) struct Client {
     http: blocking::Client,

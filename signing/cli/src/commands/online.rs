@@ -1,9 +1,10 @@
 //! The server's online keys, which the roots certify.
 
-use std::{path::Path, slice};
+use std::{collections::BTreeMap, path::Path, slice};
 
 use anyhow::Context;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use switchback_signing::{
     keys::{PublicKey, file::parse_public},
     metadata::{Root, RootRole},
@@ -13,7 +14,11 @@ use crate::{
     client::{Client, ServerArguments},
     failure::Hint,
     files,
+    output::table,
 };
+
+/// As much of a key id as tells keys apart, and as `root remove-key` takes.
+const KEY_ID_CHARS: usize = 12;
 
 /// Longest file of online keys, bytes.
 const ONLINE_KEYS_BYTES_MAX: usize = 64 << 10;
@@ -28,6 +33,12 @@ pub(crate) struct OnlineKeys {
 }
 
 impl OnlineKeys {
+    /// New ones of the running server.
+    pub(crate) fn make(server: &ServerArguments, replace: bool) -> anyhow::Result<Self> {
+        let client = Client::new(server)?;
+        Self::parse(&client.post("/v1/online-keys", &json!({ "replace": replace }))?, &client.url("/v1/online-keys"))
+    }
+
     /// From a file that the server's operator handed over, or else from the running server.
     pub(crate) fn read(file: Option<&Path>, server: &ServerArguments) -> anyhow::Result<Self> {
         let (json, origin): (Value, String) = match file {
@@ -42,6 +53,10 @@ impl OnlineKeys {
                 (client.get("/v1/online-keys")?, client.url("/v1/online-keys"))
             }
         };
+        Self::parse(&json, &origin)
+    }
+
+    fn parse(json: &Value, origin: &str) -> anyhow::Result<Self> {
         let key = |repository: &str, role: &str| {
             let place = || format!("{origin}: the key of {repository}.{role}");
             let object =
@@ -68,5 +83,97 @@ impl OnlineKeys {
         root.set_role(RootRole::Targets, 1, slice::from_ref(&self.director_targets));
         root.set_role(RootRole::Snapshot, 1, slice::from_ref(&self.director_snapshot));
         root.set_role(RootRole::Timestamp, 1, slice::from_ref(&self.director_timestamp));
+    }
+}
+
+/// The online keys that a server holds and what they have signed, as `GET /v1/keys` gives it.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct ServerKeys {
+    image: RepositoryKeys,
+    director: RepositoryKeys,
+    sets: Sets,
+}
+
+#[derive(Deserialize, Serialize)]
+struct RepositoryKeys {
+    root: Option<RootVersion>,
+    problem: Option<String>,
+    roles: BTreeMap<String, RoleKeys>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct RootVersion {
+    version: u64,
+    expires: String,
+}
+
+#[derive(Deserialize, Serialize)]
+struct RoleKeys {
+    named: Vec<String>,
+    held: Vec<HeldKey>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct HeldKey {
+    key_id: String,
+    r#use: String,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Sets {
+    vehicles: u64,
+    signed: u64,
+    by_other_keys: u64,
+    expired: u64,
+    targets_expire: Option<String>,
+    timestamp_expires: Option<String>,
+}
+
+impl ServerKeys {
+    pub(crate) fn ask(server: &ServerArguments) -> anyhow::Result<Self> {
+        Client::new(server)?.get("/v1/keys")
+    }
+
+    /// Why the server cannot sign, if it cannot.
+    pub(crate) fn problem(&self) -> Option<&str> {
+        self.image.problem.as_deref().or(self.director.problem.as_deref())
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        let repositories = [("image", &self.image), ("director", &self.director)];
+        let rows = repositories.iter().flat_map(|(name, repository)| repository.roles.iter().map(move |(role, keys)| keys.row(name, role)));
+        let mut text = format!("\nthe server's online keys\n{}", table(&["ROLE", "EXPIRES", "KEYS"], &rows.collect::<Vec<_>>()));
+        let Sets { vehicles, signed, by_other_keys, expired, targets_expire, .. } = &self.sets;
+        text.push_str(&format!("metadata of the Director for {signed} of {vehicles} vehicles"));
+        text.extend(targets_expire.iter().map(|time| format!(", the first expires at {time}")));
+        if *by_other_keys + *expired > 0 {
+            text.push_str(&format!("; of {by_other_keys} by older keys and of {expired} expired, to be renewed when they ask"));
+        }
+        text.push('\n');
+        text
+    }
+}
+
+impl RoleKeys {
+    fn row(&self, repository: &str, role: &str) -> Vec<String> {
+        let version = self.version.map_or_else(String::new, |version| format!(" {version}"));
+        let keys: Vec<String> = self.held.iter().map(HeldKey::describe).collect();
+        vec![format!("{repository} {role}{version}"), self.expires.clone().unwrap_or_default(), keys.join(", ")]
+    }
+}
+
+impl HeldKey {
+    fn describe(&self) -> String {
+        let short: String = self.key_id.chars().take(KEY_ID_CHARS).collect();
+        let word = match self.r#use.as_str() {
+            "waits" => "waits for its root",
+            "not_named" => "named by no root",
+            used => used,
+        };
+        format!("{short} {word}")
     }
 }

@@ -52,6 +52,11 @@ pub(crate) struct Arguments {
     /// Publish what is complete and leave drafts that lack signatures where they are
     #[arg(long)]
     leave_incomplete: bool,
+    /// Publish roots although the server holds none of the online keys that they name
+    ///
+    /// What they revoke is revoked at once; vehicles get nothing new until the server has the keys that they name.
+    #[arg(long)]
+    without_online_keys: bool,
     /// Bundles of the drafts, where they are no longer where they were when they were signed
     bundles: Vec<PathBuf>,
 }
@@ -81,13 +86,13 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     let drafts = ready.releases(&bundles)?;
 
     let published = Published { warnings: ready.left, ..Published::default() };
-    let mut publisher = Publisher { client: Client::new(&arguments.server)?, output, published };
-    publisher.metadata_versions(&base, "root")?;
-    publisher.director_roots(&base)?;
-    for (subject, draft) in [(Subject::Root(Repository::Image), image_root), (Subject::Root(Repository::Director), director_root)] {
-        publisher.promote(&base, &subject, draft)?;
+    let (client, without_online_keys) = (Client::new(&arguments.server)?, arguments.without_online_keys);
+    let mut publisher = Publisher { client, output, without_online_keys, published };
+    for (repository, draft) in [(Repository::Image, image_root), (Repository::Director, director_root)] {
+        publisher.roots(&base, repository, draft.is_some())?;
+        publisher.promote(&base, &Subject::Root(repository), draft)?;
     }
-    publisher.metadata_versions(&base, "targets")?;
+    publisher.targets_versions(&base)?;
     publisher.promote(&base, &Subject::Targets, targets)?;
     for role in signed_roles(&base, now)? {
         publisher.newest_metadata(&base, &role)?;
@@ -225,41 +230,67 @@ impl Draft {
 struct Publisher<'a> {
     client: Client,
     output: &'a Output,
+    without_online_keys: bool,
     published: Published,
 }
 
+/// Where a root is in its chain.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InChain {
+    Link,
+    End,
+}
+
+/// Has the server take a root under which it can sign nothing.
+const UNCERTIFIED: &str = "?uncertified=accept";
+
 impl Publisher<'_> {
-    fn director_roots(&mut self, base: &Base) -> anyhow::Result<()> {
-        for (version, path) in base.versions(&base.director(), "root")? {
-            self.director_root(version, files::read(&path, ROOT_BYTES_MAX as usize)?)?;
+    /// The whole chain, oldest first. Only its end must name the online keys of this server: the chain may be that of another one, which
+    /// is no more.
+    fn roots(&mut self, base: &Base, repository: Repository, followed: bool) -> anyhow::Result<()> {
+        let versions = base.versions(&base.folder_of(repository), "root")?;
+        let last = versions.len().saturating_sub(1);
+        for (place, (version, path)) in versions.into_iter().enumerate() {
+            let place = if followed || place < last { InChain::Link } else { InChain::End };
+            self.root(repository, version, files::read(&path, ROOT_BYTES_MAX as usize)?, place)?;
         }
         Ok(())
     }
 
-    /// The Director's roots are private: the server says whether it knows one only by accepting it again.
-    fn director_root(&mut self, version: u64, bytes: Vec<u8>) -> anyhow::Result<()> {
-        let (name, length) = (format!("director/{version}.root.json"), bytes.len() as u64);
-        let answer = self.client.put(&format!("/v1/director/root/{version}.root.json"), bytes);
-        answer.with_context(|| format!("{name} was not accepted"))?;
-        self.note(name, length, true);
+    fn root(&mut self, repository: Repository, version: u64, bytes: Vec<u8>, place: InChain) -> anyhow::Result<()> {
+        let query = if place == InChain::Link || self.without_online_keys { UNCERTIFIED } else { "" };
+        let warnings = self.published.warnings.len();
+        match repository {
+            Repository::Image => self.metadata("root", version, bytes, query)?,
+            // The Director's roots are private: the server says whether it knows one only by accepting it again.
+            Repository::Director => {
+                let (name, length) = (format!("director/{version}.root.json"), bytes.len() as u64);
+                self.put(&format!("/v1/director/root/{version}.root.json{query}"), bytes, &name)?;
+                self.note(name, length, true);
+            }
+        }
+        if place == InChain::Link {
+            // What the server says of it is over with the root that follows.
+            self.published.warnings.truncate(warnings);
+        }
         Ok(())
     }
 
     /// Sends what a ceremony has completed; with the server's acceptance it becomes the newest version.
     fn promote(&mut self, base: &Base, subject: &Subject, completed: Option<Completed>) -> anyhow::Result<()> {
         let Some((version, bytes)) = completed else { return Ok(()) };
-        match subject.repository() {
-            Repository::Image => self.metadata(subject.role(), version, bytes)?,
-            Repository::Director => self.director_root(version, bytes)?,
+        match subject {
+            Subject::Root(repository) => self.root(*repository, version, bytes, InChain::End)?,
+            Subject::Targets | Subject::Release(_) => self.metadata(subject.role(), version, bytes, "")?,
         }
         let to = base.folder_of(subject.repository()).join(format!("{version}.{}.json", subject.role()));
         files::rename(&base.draft(subject.draft_name()), &to)
     }
 
-    /// Every version of a role of which the chain matters, oldest first.
-    fn metadata_versions(&mut self, base: &Base, role: &str) -> anyhow::Result<()> {
-        for (version, path) in base.versions(&base.image(), role)? {
-            self.metadata(role, version, files::read(&path, ROOT_BYTES_MAX.max(TARGETS_BYTES_MAX) as usize)?)?;
+    /// Every version of the top-level targets, oldest first.
+    fn targets_versions(&mut self, base: &Base) -> anyhow::Result<()> {
+        for (version, path) in base.versions(&base.image(), "targets")? {
+            self.metadata("targets", version, files::read(&path, TARGETS_BYTES_MAX as usize)?, "")?;
         }
         Ok(())
     }
@@ -267,12 +298,12 @@ impl Publisher<'_> {
     /// A role's newest version: when the last `publish` was interrupted between signing off and sending.
     fn newest_metadata(&mut self, base: &Base, role: &str) -> anyhow::Result<()> {
         match base.newest(role)? {
-            Some(stored) => self.metadata(role, stored.version, stored.bytes),
+            Some(stored) => self.metadata(role, stored.version, stored.bytes, ""),
             None => Ok(()),
         }
     }
 
-    fn metadata(&mut self, role: &str, version: u64, bytes: Vec<u8>) -> anyhow::Result<()> {
+    fn metadata(&mut self, role: &str, version: u64, bytes: Vec<u8>, query: &str) -> anyhow::Result<()> {
         let (name, length) = (format!("{version}.{role}.json"), bytes.len() as u64);
         let url = format!("/v1/image/metadata/{name}");
         let sent = match self.client.find(&url)? {
@@ -284,13 +315,18 @@ impl Publisher<'_> {
                 ));
             }
             None => {
-                let answer = self.client.put(&url, bytes).with_context(|| format!("{name} was not accepted"))?;
-                let warnings = answer.get("warnings").and_then(|warnings| warnings.as_array()).into_iter().flatten();
-                self.published.warnings.extend(warnings.filter_map(|warning| warning.as_str().map(ToOwned::to_owned)));
+                self.put(&format!("{url}{query}"), bytes, &name)?;
                 true
             }
         };
         self.note(format!("image/{name}"), length, sent);
+        Ok(())
+    }
+
+    fn put(&mut self, url: &str, bytes: Vec<u8>, name: &str) -> anyhow::Result<()> {
+        let answer = self.client.put(url, bytes).with_context(|| format!("{name} was not accepted"))?;
+        let warnings = answer.get("warnings").and_then(|warnings| warnings.as_array()).into_iter().flatten();
+        self.published.warnings.extend(warnings.filter_map(|warning| warning.as_str().map(ToOwned::to_owned)));
         Ok(())
     }
 
@@ -299,7 +335,7 @@ impl Publisher<'_> {
         for file in &draft.files {
             self.target(file)?;
         }
-        self.metadata(&draft.role, draft.version, draft.bytes.clone())?;
+        self.metadata(&draft.role, draft.version, draft.bytes.clone(), "")?;
         files::rename(&base.draft(&draft.role), &base.image().join(format!("{}.{}.json", draft.version, draft.role)))
     }
 

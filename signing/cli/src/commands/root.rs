@@ -78,15 +78,23 @@ pub(crate) enum Command {
     },
     /// Replace the server's online keys by those that it has now
     ///
-    /// After a theft: stop the server, move the files in its DATA/keys away, start it (it makes new keys), then this, the signatures, and
-    /// `publish`. From the next refresh on vehicles refuse what the old keys sign. What the server signed before, it signs anew when it
-    /// renews it; to have the Image repository signed anew at once, publish a renewed listing as well (`switchback targets expire`).
+    /// With --new it makes new ones first. Until the root that names them is published the old ones sign; with it the server signs
+    /// everything anew, forgets the old ones, and vehicles refuse what those sign. `switchback status --server` shows which keys it has.
+    ///
+    /// After a theft: --new --replace for the first repository, this without --new for the other one, the signatures, and `publish`. If
+    /// the server itself cannot be trusted any more, set up another one on a copy of its data without DATA/keys: it makes its own keys.
     OnlineKeys {
         #[command(flatten)]
         place: Place,
         /// File with the server's online keys, as `GET /v1/online-keys` gives them; goes before --server
         #[arg(long, value_name = "FILE")]
         online_keys: Option<PathBuf>,
+        /// Have the server make new keys first
+        #[arg(long, conflicts_with = "online_keys")]
+        new: bool,
+        /// Have it drop new keys that no root names yet, and make others
+        #[arg(long, requires = "new")]
+        replace: bool,
         #[command(flatten)]
         server: ServerArguments,
     },
@@ -192,8 +200,10 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
         Command::SetThreshold { place, role, threshold } => {
             edit(&place, now, output, |root, base| set_threshold(root, base, role.into(), threshold))
         }
-        Command::OnlineKeys { place, online_keys, server } => {
-            let keys = OnlineKeys::read(online_keys.as_deref(), &server)?;
+        Command::OnlineKeys { place, online_keys, new, replace, server } => {
+            // Before the server is asked for anything that stays.
+            Base::open(&place.base)?;
+            let keys = if new { OnlineKeys::make(&server, replace)? } else { OnlineKeys::read(online_keys.as_deref(), &server)? };
             edit(&place, now, output, |root, _| {
                 match place.repository {
                     RepositoryName::Image => keys.certify_in_image(root),

@@ -14,7 +14,9 @@ use crate::{
     base::{Base, parse, tier_of},
     ceremony::{Ceremony, Deliberate, Report, Subject},
     changes::Names,
+    client::ServerArguments,
     clock,
+    commands::online::ServerKeys,
     failure::failure,
     keyholders::Keyholders,
     output::{Output, table},
@@ -25,7 +27,8 @@ const DAY_S: i64 = 24 * 60 * 60;
 /// Show what expires when and who must sign, soonest first
 ///
 /// Exit status 0 when nothing that people sign expires within --days, 1 otherwise. What the server signs, snapshots and timestamps, it
-/// renews by itself, and is not listed.
+/// renews by itself: with --server its online keys and what they have signed are listed too, and a server that cannot sign, because the
+/// roots name other keys than it holds, is exit status 1.
 #[derive(Args)]
 #[command(after_help = "Example, for a daily job that mails when it fails:\n  switchback --json status --base release --days 14")]
 pub(crate) struct Arguments {
@@ -35,6 +38,8 @@ pub(crate) struct Arguments {
     /// Days before an expiry from which on it is urgent
     #[arg(long, value_name = "DAYS", default_value_t = 14)]
     days: u16,
+    #[command(flatten)]
+    server: ServerArguments,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
@@ -50,6 +55,8 @@ struct Status {
     urgent: usize,
     roles: Vec<RoleStatus>,
     drafts: Vec<Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<ServerKeys>,
 }
 
 #[derive(Serialize)]
@@ -74,8 +81,15 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     roles.extend(calendar.targets()?);
     roles.sort_by_key(|role| role.at);
     let urgent = roles.iter().filter(|role| role.urgency != Urgency::Valid).count();
-    let status = Status { urgent, drafts: calendar.drafts()?, roles };
+    let server = if arguments.server.is_named() { Some(ServerKeys::ask(&arguments.server)?) } else { None };
+    let status = Status { urgent, drafts: calendar.drafts()?, roles, server };
     output.show(&status, describe)?;
+    if let Some(problem) = status.server.as_ref().and_then(ServerKeys::problem) {
+        return Err(failure(
+            format!("the server cannot sign: {problem}"),
+            "have the root name the server's keys (`switchback root online-keys`, the signatures, `switchback publish`)",
+        ));
+    }
     match status.roles.first().filter(|_| urgent > 0) {
         Some(first) => Err(failure(
             format!(
@@ -177,6 +191,7 @@ fn describe(status: &Status) -> String {
         let state = if draft.complete { "complete, `switchback publish` sends it".to_owned() } else { draft.waiting() };
         text.push_str(&format!("draft of {} version {}: {state}\n", draft.document, draft.version));
     }
+    text.extend(status.server.as_ref().map(ServerKeys::describe));
     text
 }
 

@@ -137,6 +137,54 @@ fn the_roots_certify_the_keys_of_a_running_server() {
     let root = String::from_utf8(desk.read("base/director/1.root.json")).unwrap();
     assert!(root.contains(key["keyval"]["public"].as_str().unwrap()));
     assert_eq!(server.seen()[0].token.as_deref(), Some("Bearer secret-token"));
+
+    desk.succeed("key new --out operator next");
+    let next: Value = serde_json::from_slice(&desk.read("operator/next.pub.json")).unwrap();
+    let new = json!({"image": {"snapshot": next, "timestamp": next}, "director": {"targets": next, "snapshot": next, "timestamp": next}});
+    server.answer("POST /v1/online-keys", 201, &new.to_string());
+    desk.succeed("root online-keys --base base --repository director --new --replace");
+    let draft = String::from_utf8(desk.read("base/drafts/director.root.json")).unwrap();
+    assert!(draft.contains(next["keyval"]["public"].as_str().unwrap()));
+    let asked = server.seen().into_iter().find(|request| request.path == "/v1/online-keys" && request.method == "POST").unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&asked.body).unwrap(), json!({"replace": true}));
+}
+
+/// What the server holds and has signed is part of the calendar; that it cannot sign is a failure.
+#[test]
+fn the_status_tells_of_the_servers_online_keys() {
+    let server = Server::start();
+    let desk = Desk::with_server(&server.url);
+    desk.init();
+    let id = "ab12".repeat(16);
+    let role = |held: Value| json!({"named": [id], "held": held});
+    let signs = json!([{"key_id": id, "use": "signs"}]);
+    let mut image = role(signs.clone());
+    (image["version"], image["expires"]) = (json!(7), json!("2027-01-20T08:00:00Z"));
+    let waits = json!([{"key_id": id, "use": "signs"}, {"key_id": "cd34".repeat(16), "use": "waits"}]);
+    let root = json!({"version": 1, "expires": "2028-01-15T08:00:00Z"});
+    let mut keys = json!({
+        "image": {"root": root, "problem": null, "roles": {"timestamp": image}},
+        "director": {"root": root, "problem": null, "roles": {"targets": role(waits)}},
+        "sets": {"vehicles": 3, "signed": 2, "by_other_keys": 1, "expired": 0, "targets_expire": "2027-02-14T08:00:00Z",
+            "timestamp_expires": null},
+    });
+    server.answer("GET /v1/keys", 200, &keys.to_string());
+    let told = desk.succeed("status --base base");
+    for expected in [
+        "image timestamp 7",
+        "2027-01-20T08:00:00Z",
+        "ab12ab12ab12 signs, cd34cd34cd34 waits for its root",
+        "metadata of the Director for 2 of 3 vehicles, the first expires at 2027-02-14T08:00:00Z",
+    ] {
+        assert!(told.contains(expected), "{expected:?} is not in\n{told}");
+    }
+    assert_eq!(desk.ask("status --base base")["server"]["sets"]["by_other_keys"], 1);
+    keys["director"]["problem"] = json!("the Director root version 2 names others");
+    server.answer("GET /v1/keys", 200, &keys.to_string());
+    let refused = desk.run("status --base base");
+    assert_eq!(refused.status, 1);
+    assert!(refused.stderr.contains("the server cannot sign: the Director root version 2 names others"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("root online-keys"), "{}", refused.stderr);
 }
 
 #[test]

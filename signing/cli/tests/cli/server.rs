@@ -132,7 +132,8 @@ fn respond(state: &mut State, method: &str, path: &str, body: &[u8]) -> (u16, Ve
             (500, Vec::new())
         }
         "PUT" => {
-            state.files.insert(path.into(), body.to_vec());
+            let file = path.split_once('?').map_or(path, |(file, _)| file);
+            state.files.insert(file.into(), body.to_vec());
             (200, b"{}".to_vec())
         }
         "GET" | "HEAD" => match state.files.get(path) {
