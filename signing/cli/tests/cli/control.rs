@@ -138,7 +138,7 @@ fn the_roots_certify_the_keys_of_a_running_server() {
     assert!(root.contains(key["keyval"]["public"].as_str().unwrap()));
     assert_eq!(server.seen()[0].token.as_deref(), Some("Bearer secret-token"));
 
-    desk.succeed("key new --out operator next");
+    desk.succeed("key new --unencrypted --out operator next");
     let next: Value = serde_json::from_slice(&desk.read("operator/next.pub.json")).unwrap();
     let new = json!({"image": {"snapshot": next, "timestamp": next}, "director": {"targets": next, "snapshot": next, "timestamp": next}});
     server.answer("POST /v1/online-keys", 201, &new.to_string());
