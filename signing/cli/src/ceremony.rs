@@ -345,10 +345,10 @@ impl<'a, T: Deliberate> Ceremony<'a, T> {
         let (Some(leaving), Some(keeping)) = (quorums.first(), quorums.last()) else { bail!("nobody is to sign {}", self.subject.title()) };
         let signer = self.base.signer(key, &keeping.holders.union(&leaving.holders))?;
         let public = signer.public_key();
-        self.check_part(key.name(), &public, part, leaving, keeping)?;
+        self.check_part(&key.name(), &public, part, leaving, keeping)?;
         let bytes = add_signature(&draft.bytes, draft.bytes.len(), &*signer)?;
         self.store(bytes)?;
-        Ok(key::title(key.name(), &public))
+        Ok(key::title(&key.name(), &public))
     }
 
     fn check_part(&self, name: &str, key: &PublicKey, part: Part, leaving: &Quorum, keeping: &Quorum) -> anyhow::Result<()> {

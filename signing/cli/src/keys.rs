@@ -5,42 +5,129 @@
 
 pub(crate) mod file;
 pub(crate) mod passphrase;
+mod program;
+pub(crate) mod token;
+mod uri;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
+use anyhow::Context;
 use clap::Args;
 use switchback_signing::keys::{PublicKey, Signature, Signer, SignerError};
 
-use self::passphrase::PassphraseArguments;
+use self::{file::REFERENCE_EXTENSION, passphrase::PassphraseArguments, program::ProgramSigner, token::TokenSigner, uri::TokenUri};
+use crate::{
+    failure::failure,
+    files::{self, Access},
+};
+
+/// Longest file that says where a key is, bytes.
+const REFERENCE_BYTES_MAX: usize = 4096;
 
 /// The key that a command signs with.
 #[derive(Args)]
 pub(crate) struct SigningKey {
-    /// Keyholder, key name, or path of a secret key's file
+    /// Keyholder, key name, path of a secret key's file, pkcs11:URI of a key in a token, or exec:PROGRAM that signs
     #[arg(long = "key", value_name = "KEY")]
-    name: String,
+    // Taken apart later: clap would print a URI that it cannot read, with the PIN in it.
+    reference: String,
     #[command(flatten)]
     passphrase: PassphraseArguments,
 }
 
+/// Where a secret key is.
+#[derive(Clone)]
+pub(crate) enum KeyReference {
+    /// In a file; or the name of a key, which the base finds.
+    File(String),
+    /// In a token or a hardware module.
+    Token(Box<TokenUri>),
+    /// Behind a program.
+    Program(String),
+}
+
+impl FromStr for KeyReference {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        Ok(match (text.strip_prefix("pkcs11:"), text.strip_prefix("exec:")) {
+            (Some(uri), _) => Self::Token(Box::new(TokenUri::parse(uri)?)),
+            (_, Some(command_line)) => Self::Program(command_line.to_owned()),
+            _ => Self::File(text.to_owned()),
+        })
+    }
+}
+
+/// As it was written, without a PIN.
+impl fmt::Display for KeyReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(name) => f.write_str(name),
+            Self::Token(uri) => uri.fmt(f),
+            Self::Program(command_line) => write!(f, "exec:{command_line}"),
+        }
+    }
+}
+
+impl KeyReference {
+    /// Opens the key.
+    pub(crate) fn open(&self, passphrase: &PassphraseArguments) -> anyhow::Result<Box<dyn Signer>> {
+        let signer: Box<dyn Signer> = match self {
+            Self::File(path) if Path::new(path).extension().is_some_and(|extension| extension == REFERENCE_EXTENSION) => {
+                return read_reference(Path::new(path))?.open(passphrase);
+            }
+            Self::File(path) => Box::new(file::read_secret(Path::new(path), passphrase)?),
+            Self::Token(uri) => Box::new(TokenSigner::open(uri, passphrase)?),
+            Self::Program(command_line) => Box::new(ProgramSigner::open(command_line)?),
+        };
+        Ok(Box::new(Checked(signer)))
+    }
+
+    /// Writes down where a key is that is in no file, for those who call it by its name.
+    pub(crate) fn remember(&self, folder: &Path, name: &str) -> anyhow::Result<()> {
+        match self {
+            Self::File(_) => Ok(()),
+            reference => {
+                files::write(&folder.join(format!("{name}.{REFERENCE_EXTENSION}")), format!("{reference}\n").as_bytes(), Access::Public)
+            }
+        }
+    }
+}
+
+/// Reads where a key is. It does not lead to another such file, so that there is no circle.
+fn read_reference(path: &Path) -> anyhow::Result<KeyReference> {
+    let bytes = files::read(path, REFERENCE_BYTES_MAX)?;
+    let text = std::str::from_utf8(&bytes).with_context(|| format!("{} is not UTF-8", path.display()))?;
+    match text.trim().parse().with_context(|| path.display().to_string())? {
+        KeyReference::File(found) => {
+            let what = format!("{} says that the key is {found:?}", path.display());
+            Err(failure(what, "it holds one line, pkcs11:URI or exec:PROGRAM"))
+        }
+        reference => Ok(reference),
+    }
+}
+
 impl SigningKey {
     /// What the key is called in messages.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    pub(crate) fn name(&self) -> String {
+        self.reference.parse().map_or_else(|_| "the key".to_owned(), |reference: KeyReference| reference.to_string())
     }
 
     /// Opens the key that is meant outside of any base.
     pub(crate) fn open(&self) -> anyhow::Result<Box<dyn Signer>> {
-        self.open_file(Path::new(&self.name))
+        self.reference.parse::<KeyReference>()?.open(&self.passphrase)
     }
 
     /// Opens the key; `find` looks up what is the name of a key or a keyholder.
     pub(crate) fn open_or_find(&self, find: impl FnOnce(&str) -> anyhow::Result<PathBuf>) -> anyhow::Result<Box<dyn Signer>> {
-        if is_path(&self.name) { self.open() } else { self.open_file(&find(&self.name)?) }
-    }
-
-    fn open_file(&self, path: &Path) -> anyhow::Result<Box<dyn Signer>> {
-        Ok(Box::new(Checked(Box::new(file::read_secret(path, &self.passphrase)?))))
+        match self.reference.parse()? {
+            KeyReference::File(name) if !is_path(&name) => KeyReference::File(find(&name)?.display().to_string()).open(&self.passphrase),
+            reference => reference.open(&self.passphrase),
+        }
     }
 }
 

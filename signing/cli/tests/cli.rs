@@ -19,3 +19,5 @@ mod rotation;
 mod server;
 #[path = "cli/status.rs"]
 mod status;
+#[path = "cli/tokens.rs"]
+mod tokens;

@@ -31,6 +31,17 @@ impl P256PublicKey {
         Self { key, point }
     }
 
+    /// Takes the point (SEC 1, compressed or not), which is how hardware modules tell it; nothing when it is not on the curve.
+    pub fn from_point(sec1: &[u8]) -> Option<Self> {
+        VerifyingKey::from_sec1_bytes(sec1).ok().map(Self::new)
+    }
+
+    /// The signature that is made of both numbers, 32 bytes each, which is how hardware modules tell it; nothing when one is out of range.
+    pub fn signature_of_numbers(r_and_s: &[u8]) -> Option<super::Signature> {
+        let signature = Signature::from_slice(r_and_s).ok()?;
+        Some(super::Signature::from_bytes(signature.to_der().as_bytes()))
+    }
+
     pub(super) fn from_pem(pem: &str) -> Option<Self> {
         VerifyingKey::from_public_key_pem(pem.trim()).ok().map(Self::new)
     }

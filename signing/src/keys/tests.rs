@@ -134,6 +134,18 @@ fn what_a_p256_key_signs_verifies_under_its_public_half_and_no_other() {
     assert_eq!(signature, one.sign(b"message").unwrap(), "RFC 6979 takes no random number");
     assert_eq!(one.public_key().verify(b"message", signature.as_bytes()), Ok(()));
     assert_eq!(other.public_key().verify(b"message", signature.as_bytes()), Err(SignatureError));
+    let PublicKey::P256(public) = one.public_key() else { panic!("a P-256 key") };
+    assert!(P256PublicKey::from_point(public.as_bytes()) == Some(public));
+    assert!(P256PublicKey::from_point(&[4; 65]).is_none());
+    // RFC 6979, appendix A.2.5, of "sample" with SHA-256.
+    let numbers = encoding::from_hex(
+        "efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8",
+    );
+    let scalar = array_from_hex("c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721").unwrap();
+    let key = P256Signer::from_scalar(&scalar).unwrap();
+    let signature = P256PublicKey::signature_of_numbers(&numbers.unwrap()).unwrap();
+    assert_eq!(key.public_key().verify(b"sample", signature.as_bytes()), Ok(()));
+    assert_eq!(P256PublicKey::signature_of_numbers(&[0; 64]), None);
     assert!(P256Signer::from_scalar(&[0; 32]).is_none() && P256Signer::from_scalar(&[0xff; 32]).is_none());
 }
 

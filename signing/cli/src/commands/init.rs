@@ -1,15 +1,12 @@
 //! `switchback init`: the first ceremony.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 use switchback_signing::{
-    keys::{
-        PublicKey, Signer,
-        pem::{Scheme, SecretKey},
-    },
+    keys::{PublicKey, Signer, pem::Scheme},
     metadata::{DelegatedRole, Delegations, Role, Root, RootRole, Targets, Tier, sign},
     time::UnixTime,
     trust::{
@@ -27,7 +24,8 @@ use crate::{
     failure::failure,
     files::{self, Access},
     keys::{
-        file::{generate, write},
+        KeyReference,
+        file::{generate, write, write_public},
         passphrase::Protection,
     },
     output::{Output, pairs},
@@ -60,6 +58,10 @@ pub(crate) struct Arguments {
     scheme: Scheme,
     #[command(flatten)]
     protection: Protection,
+    /// A key that exists already, instead of a new one: NAME is PURPOSE-SIGNER (image-root-, director-root-, targets- or release-), KEY a
+    /// file, pkcs11:URI or exec:PROGRAM. May be repeated
+    #[arg(long, value_name = "NAME=KEY")]
+    existing_key: Vec<String>,
     /// Tiers of vehicles, each with a delegated role of its own
     #[arg(long, value_name = "TIERS", value_delimiter = ',', required = true)]
     tiers: Vec<Tier>,
@@ -90,13 +92,12 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     check(&arguments)?;
     // Before anything is made: a server that does not answer should leave no half base behind.
     let online = OnlineKeys::read(arguments.online_keys.as_deref(), &arguments.server)?;
-    let passphrases = arguments.signers.iter().map(|signer| arguments.protection.choose(signer)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut keyholders = Keyholders::gather(&arguments)?;
     let base = Base::create(&arguments.base)?;
-    let keyholders = Keyholders { names: &arguments.signers, passphrases: &passphrases, scheme: arguments.scheme };
-    let image_root = keyholders.make(&base, "image-root")?;
-    let director_root = keyholders.make(&base, "director-root")?;
-    let targets = keyholders.make(&base, "targets")?;
-    let releases = keyholders.make(&base, "release")?;
+    let image_root = keyholders.set(&base, "image-root")?;
+    let director_root = keyholders.set(&base, "director-root")?;
+    let targets = keyholders.set(&base, "targets")?;
+    let releases = keyholders.set(&base, "release")?;
     let (threshold, now) = (arguments.threshold, clock::now());
 
     let mut root = Root::new(1, now.plus_days(arguments.root_days.into()));
@@ -176,37 +177,80 @@ fn delegating_targets(arguments: &Arguments, keys: &[PublicKey], expires: UnixTi
     Targets { delegations: Some(delegations), ..Targets::new(1, expires) }
 }
 
-/// For whom keys are made.
+/// What the keys of one signer are for.
+const PURPOSES: [&str; 4] = ["image-root", "director-root", "targets", "release"];
+
+/// Everybody's keys, or what it takes to make them.
 struct Keyholders<'a> {
     names: &'a [String],
-    passphrases: &'a [Option<Zeroizing<String>>],
     scheme: Scheme,
+    /// By signer, of those who get new keys.
+    passphrases: BTreeMap<&'a str, Option<Zeroizing<String>>>,
+    /// By name of the key.
+    existing: BTreeMap<String, (KeyReference, Box<dyn Signer>)>,
 }
 
-impl Keyholders<'_> {
-    /// Makes a set of keys, one per signer.
-    fn make(&self, base: &Base, purpose: &str) -> anyhow::Result<Ceremony> {
-        let made = |(signer, passphrase): (&String, &Option<Zeroizing<String>>)| {
-            let key = generate(self.scheme)?;
-            write(&base.keys(), &format!("{purpose}-{signer}"), &key, passphrase.as_ref().map(|passphrase| passphrase.as_str()))?;
-            Ok(key)
-        };
-        Ok(Ceremony { signers: self.names.iter().zip(self.passphrases).map(made).collect::<anyhow::Result<_>>()? })
+impl<'a> Keyholders<'a> {
+    /// Opens the keys that exist and asks for the passphrases of those that do not.
+    fn gather(arguments: &'a Arguments) -> anyhow::Result<Self> {
+        let names = arguments.signers.iter().flat_map(|signer| PURPOSES.map(|purpose| format!("{purpose}-{signer}")));
+        let names: Vec<String> = names.collect();
+        let mut existing = BTreeMap::new();
+        for text in &arguments.existing_key {
+            let (name, key) = text.split_once('=').context("--existing-key takes NAME=KEY")?;
+            if !names.iter().any(|known| known == name) {
+                return Err(failure(format!("{name} is none of the keys of this base"), format!("its keys are {}", names.join(", "))));
+            }
+            let reference: KeyReference = key.parse()?;
+            let signer = reference.open(&arguments.protection.passphrase).with_context(|| format!("the existing key {name}"))?;
+            if existing.insert(name.to_owned(), (reference, signer)).is_some() {
+                bail!("{name} is named twice");
+            }
+        }
+        let mut passphrases = BTreeMap::new();
+        for signer in &arguments.signers {
+            if PURPOSES.iter().any(|purpose| !existing.contains_key(&format!("{purpose}-{signer}"))) {
+                passphrases.insert(signer.as_str(), arguments.protection.choose(signer)?);
+            }
+        }
+        Ok(Self { names: &arguments.signers, scheme: arguments.scheme, passphrases, existing })
+    }
+
+    /// The set of keys for a purpose, one per signer.
+    fn set(&mut self, base: &Base, purpose: &str) -> anyhow::Result<Ceremony> {
+        let mut signers = Vec::with_capacity(self.names.len());
+        for signer in self.names {
+            let name = format!("{purpose}-{signer}");
+            signers.push(match self.existing.remove(&name) {
+                Some((reference, key)) => {
+                    write_public(&base.keys().join(format!("{name}.pub.json")), &key.public_key())?;
+                    reference.remember(&base.keys(), &name)?;
+                    key
+                }
+                None => {
+                    let key = generate(self.scheme)?;
+                    let passphrase = self.passphrases.get(signer.as_str()).and_then(Option::as_ref);
+                    write(&base.keys(), &name, &key, passphrase.map(|passphrase| passphrase.as_str()))?;
+                    Box::new(key)
+                }
+            });
+        }
+        Ok(Ceremony { signers })
     }
 }
 
 /// One set of keys.
 struct Ceremony {
-    signers: Vec<SecretKey>,
+    signers: Vec<Box<dyn Signer>>,
 }
 
 impl Ceremony {
     fn public(&self) -> Vec<PublicKey> {
-        self.signers.iter().map(Signer::public_key).collect()
+        self.signers.iter().map(|signer| signer.public_key()).collect()
     }
 
     fn sign<T: Role>(&self, role: &T) -> anyhow::Result<Vec<u8>> {
-        let signers: Vec<&dyn Signer> = self.signers.iter().map(|signer| signer as &dyn Signer).collect();
+        let signers: Vec<&dyn Signer> = self.signers.iter().map(|signer| &**signer).collect();
         Ok(sign(role, &signers)?)
     }
 }

@@ -21,6 +21,7 @@ use crate::{
         SigningKey,
         file::{KeyPaths, generate, read_secret, write},
         passphrase::{PassphraseArguments, Protection},
+        token::{Module, TokenKey},
     },
     output::{Output, pairs, table},
 };
@@ -73,12 +74,23 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value = "tuf")]
         format: Format,
     },
-    /// List the keys that a base knows, and what each may sign
+    /// List the keys that a base knows and what each may sign, or the keys of tokens with the URIs that --key takes
     List {
-        /// Base directory
-        #[arg(long, value_name = "DIR")]
-        base: PathBuf,
+        #[command(flatten)]
+        what: Listed,
     },
+}
+
+/// Which keys.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Listed {
+    /// Base directory
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
+    /// PKCS#11 library of the tokens, such as /usr/lib/softhsm/libsofthsm2.so
+    #[arg(long, value_name = "MODULE")]
+    pkcs11: Option<PathBuf>,
 }
 
 /// Where a new key goes, and who may read it.
@@ -108,7 +120,8 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
             put(&name, &place, output, || read_secret(&file, &passphrase))
         }
         Command::ExportPublic { key, out, format } => export_public(&key, &out, format, output),
-        Command::List { base } => list(&Base::open(&base)?, output),
+        Command::List { what: Listed { base: Some(base), .. } } => list(&Base::open(&base)?, output),
+        Command::List { what: Listed { pkcs11, .. } } => list_tokens(pkcs11.as_deref(), output),
     }
 }
 
@@ -193,6 +206,35 @@ fn list(base: &Base, output: &Output) -> anyhow::Result<()> {
             vec![key.name.clone(), id, secret.to_owned(), key.signs.join(", ")]
         };
         table(&["NAME", "KEY ID", "SECRET", "SIGNS"], &keys.iter().map(row).collect::<Vec<_>>())
+    })
+}
+
+#[derive(Serialize)]
+struct ListedTokenKey {
+    token: String,
+    uri: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheme: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<String>,
+}
+
+fn list_tokens(module: Option<&Path>, output: &Output) -> anyhow::Result<()> {
+    let mut listed = Vec::new();
+    for (token, keys) in Module::open(module)?.keys()? {
+        listed.extend(keys.into_iter().map(|TokenKey { uri, key }| ListedTokenKey {
+            token: token.clone(),
+            uri: uri.to_string(),
+            scheme: key.as_ref().map(PublicKey::scheme),
+            key_id: key.map(|key| key.key_id().to_string()),
+        }));
+    }
+    output.show(&listed, |listed| {
+        let row = |key: &ListedTokenKey| {
+            let id = key.key_id.as_deref().unwrap_or("-").chars().take(12).collect();
+            vec![id, key.scheme.unwrap_or("of no use here").to_owned(), key.uri.clone()]
+        };
+        table(&["KEY ID", "SCHEME", "--key"], &listed.iter().map(row).collect::<Vec<_>>())
     })
 }
 

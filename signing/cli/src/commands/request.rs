@@ -199,7 +199,7 @@ fn sign<T: Deliberate>(request: SigningRequest, path: &Path, key: &SigningKey, y
     let opened = request.open::<T>()?;
     let signer = key.open()?;
     let public = signer.public_key();
-    let title = key::title(key.name(), &public);
+    let title = key::title(&key.name(), &public);
     if !opened.quorums.iter().any(|quorum| quorum.holders.holds(&public)) {
         let may: Vec<&str> = opened.quorums.iter().flat_map(|quorum| quorum.holders.names()).collect();
         return Err(failure(format!("the key {title} may not sign {}", request.document), format!("these may: {}", may.join(", "))));

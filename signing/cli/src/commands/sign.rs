@@ -132,10 +132,10 @@ impl Ceremony<'_> {
         let signer = self.base.signer(&self.arguments.key, &holders)?;
         let public = signer.public_key();
         if !holders.holds(&public) {
-            let what = format!("the key {} may not sign {}", key::title(self.arguments.key.name(), &public), self.role);
+            let what = format!("the key {} may not sign {}", key::title(&self.arguments.key.name(), &public), self.role);
             return Err(failure(what, format!("these may: {}", holders.names().join(", "))));
         }
-        Ok(Holder { title: key::title(self.arguments.key.name(), &public), signer })
+        Ok(Holder { title: key::title(&self.arguments.key.name(), &public), signer })
     }
 
     /// Metadata that lists the bundle, with this keyholder's signature.

@@ -20,8 +20,11 @@ use crate::{
 /// What a PEM file begins with.
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 
-/// Extensions of secret keys' files: PEM, and the JSON in which servers and vehicles keep theirs.
-const SECRET_EXTENSIONS: [&str; 2] = ["pem", "json"];
+/// Extensions of secret keys' files: PEM, the JSON in which servers and vehicles keep theirs, and what leads to a key.
+const SECRET_EXTENSIONS: [&str; 3] = ["pem", "json", REFERENCE_EXTENSION];
+
+/// Extension of a file that says in one line where the key is: in a token, or behind a program.
+pub(crate) const REFERENCE_EXTENSION: &str = "uri";
 
 /// Where the two halves of a key lie.
 pub(crate) struct KeyPaths {
@@ -93,7 +96,9 @@ pub(crate) fn read_secret(path: &Path, passphrase: &PassphraseArguments) -> anyh
     }
     let text = std::str::from_utf8(&bytes).with_context(|| format!("{} is not UTF-8", path.display()))?;
     let key = match SecretKey::from_pem(text, None) {
-        Err(PemError::PassphraseMissing) => SecretKey::from_pem(text, Some(passphrase.existing(&place())?.as_bytes())),
+        Err(PemError::PassphraseMissing) => {
+            SecretKey::from_pem(text, Some(passphrase.existing(&format!("the passphrase of {}", place()))?.as_bytes()))
+        }
         read => read,
     };
     let key = key.with_context(place).hint("--key takes a secret key of Ed25519 or P-256 (`switchback key new`, `openssl genpkey`)")?;

@@ -15,7 +15,7 @@ const PASSPHRASE_BYTES_MAX: usize = 4096;
 /// Shortest passphrase for a new key. Whoever has the file can try as many as there are: each costs some 0.2 seconds of a core.
 const NEW_CHARACTERS_MIN: usize = 12;
 
-const HINT: &str = "name a file with the passphrase (--passphrase-file, or the environment variable SWITCHBACK_PASSPHRASE_FILE), or set \
+const HINT: &str = "name a file whose first line it is (--passphrase-file, or the environment variable SWITCHBACK_PASSPHRASE_FILE), or set \
                     SWITCHBACK_PASSPHRASE";
 
 /// Where a passphrase comes from when it is not asked for.
@@ -30,7 +30,7 @@ pub(crate) struct PassphraseArguments {
 #[derive(Args, Clone)]
 pub(crate) struct Protection {
     #[command(flatten)]
-    passphrase: PassphraseArguments,
+    pub(crate) passphrase: PassphraseArguments,
     /// Write secret keys without a passphrase: whoever reads the file can sign
     #[arg(long)]
     pub(crate) unencrypted: bool,
@@ -62,11 +62,11 @@ impl PassphraseArguments {
         Self { passphrase_file }
     }
 
-    /// The passphrase of an existing secret.
-    pub(crate) fn existing(&self, of: &str) -> anyhow::Result<Zeroizing<String>> {
+    /// What opens an existing secret: `what` is its passphrase or its PIN.
+    pub(crate) fn existing(&self, what: &str) -> anyhow::Result<Zeroizing<String>> {
         match self.given()? {
             Some(given) => Ok(given),
-            None => ask(&format!("Passphrase of {of}: "), &format!("{of} needs a passphrase, and there is no terminal to ask for it")),
+            None => ask(&format!("{what}: "), &format!("{what} is needed, and there is no terminal to ask for it")),
         }
     }
 

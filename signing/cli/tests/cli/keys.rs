@@ -48,7 +48,7 @@ fn a_passphrase_that_is_missing_wrong_or_short_is_named() {
 
     desk.succeed("key new --passphrase-file passphrase dora");
     let export = "key export-public --key dora.pem --out public.json";
-    assert!(desk.refuse(export).contains("dora.pem needs a passphrase, and there is no terminal to ask for it"));
+    assert!(desk.refuse(export).contains("the passphrase of dora.pem is needed, and there is no terminal to ask for it"));
     desk.write("wrong", "correct horse bakery");
     let error = desk.refuse(&format!("{export} --passphrase-file wrong"));
     assert!(error.contains("dora.pem: the passphrase does not open the key: it is another one, or the file was damaged"), "{error}");
