@@ -106,6 +106,7 @@ fn crates_know_only_those_below_them() {
         ("switchback-road-sim", &[]),
         ("switchback-rust-vehicle", &["switchback-sdk", "switchback-road-sim"]),
         ("switchback-demo", &["switchback-road-sim"]),
+        ("switchback-fuzz", &["switchback-signing"]),
     ]
     .into();
     for (package, names) in dependencies() {

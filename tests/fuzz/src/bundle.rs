@@ -1,0 +1,164 @@
+//! Decoder, archive reader, manifest and contract, behind an index whose hashes are right whatever the input is.
+//!
+//! Parts: `manifest` is what the index says that `manifest.json` is. `raw` is a chunk that is stored uncompressed. `stored`, with the
+//! `plain` after it, is a chunk whose stored bytes are the input's own.
+
+use switchback_signing::{
+    bundle::{BundleError, ChunkDecoder, ChunkIndex, Event, Manifest, TarReader},
+    digest::Sha256Digest,
+};
+
+use crate::{Verdict, parts};
+
+pub(crate) fn run(input: &[u8]) -> Verdict {
+    let parts = parts::split(input);
+    if parts.is_empty() {
+        return manifest(input);
+    }
+    let listed = parts::named(&parts, "manifest").unwrap_or_default();
+    manifest(listed);
+    let mut bundle = Crafted::default();
+    for (at, (name, content)) in parts.iter().enumerate() {
+        match name.as_str() {
+            "raw" => bundle.push(raw_frame(content), content),
+            "stored" => {
+                bundle.push(content.to_vec(), parts.get(at + 1).filter(|(next, _)| next == "plain").map_or(&[], |(_, plain)| plain));
+            }
+            _ => {}
+        }
+    }
+    let Ok(index) = ChunkIndex::parse(&bundle.index(listed)) else { return Verdict::Refused };
+    let Ok(whole) = read(&index, &bundle.chunks, Start::Begin) else { return Verdict::Refused };
+    resumes_anywhere(&index, &bundle.chunks, listed, &whole);
+    Verdict::Accepted
+}
+
+/// A manifest that is read and written is the same.
+fn manifest(bytes: &[u8]) -> Verdict {
+    let Ok(read) = Manifest::parse(bytes) else { return Verdict::Refused };
+    let written = read.to_bytes().expect("what was read can be written");
+    assert_eq!(Manifest::parse(&written).expect("what we write we read"), read);
+    Verdict::Accepted
+}
+
+/// A bundle that nobody's writer made.
+#[derive(Default)]
+struct Crafted {
+    chunks: Vec<Vec<u8>>,
+    rows: Vec<u8>,
+    tar_length: u64,
+}
+
+impl Crafted {
+    fn push(&mut self, stored: Vec<u8>, raw: &[u8]) {
+        self.rows.extend_from_slice(&(stored.len() as u32).to_le_bytes());
+        self.rows.extend_from_slice(&(raw.len() as u32).to_le_bytes());
+        self.rows.push(0);
+        self.rows.extend_from_slice(Sha256Digest::of(&stored).as_bytes());
+        self.rows.extend_from_slice(Sha256Digest::of(raw).as_bytes());
+        self.tar_length += raw.len() as u64;
+        self.chunks.push(stored);
+    }
+
+    fn index(&self, manifest: &[u8]) -> Vec<u8> {
+        let bundle = self.chunks.concat();
+        let mut bytes = b"SWBX\x01\x00\x00\x00".to_vec();
+        bytes.extend_from_slice(&(self.chunks.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&(manifest.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&self.tar_length.to_le_bytes());
+        bytes.extend_from_slice(&(bundle.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(Sha256Digest::of(&bundle).as_bytes());
+        bytes.extend_from_slice(Sha256Digest::of(manifest).as_bytes());
+        bytes.extend_from_slice(&self.rows);
+        bytes
+    }
+}
+
+/// A zstd frame of one uncompressed block; of a block type that does not exist when there is more than a block can hold.
+fn raw_frame(raw: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0xa0];
+    frame.extend_from_slice(&(raw.len() as u32).to_le_bytes());
+    frame.extend_from_slice(&((raw.len() as u32) << 3 | 1).to_le_bytes()[..3]);
+    frame.extend_from_slice(raw);
+    frame
+}
+
+/// What was read of each chunk: paths as they begin and end, and contents.
+type Read = Vec<Vec<Piece>>;
+
+#[derive(Debug, PartialEq)]
+enum Piece {
+    Manifest,
+    Start(String),
+    Data(Vec<u8>),
+    End(String),
+    Finished,
+}
+
+enum Start<'a> {
+    Begin,
+    /// After this chunk, with the manifest's bytes.
+    After(usize, &'a [u8]),
+}
+
+/// Reads as a vehicle does.
+fn read(index: &ChunkIndex, chunks: &[Vec<u8>], start: Start<'_>) -> Result<Read, BundleError> {
+    let mut decoder = ChunkDecoder::new()?;
+    let (mut reader, first) = match start {
+        Start::Begin => (TarReader::new(index), 0),
+        Start::After(chunk, manifest) => {
+            let row = index.row(chunk)?;
+            (TarReader::resume(index, manifest, row.raw_offset() + u64::from(row.raw_length()))?, chunk + 1)
+        }
+    };
+    let mut found = Vec::new();
+    for (number, stored) in chunks.iter().enumerate().skip(first) {
+        let mut chunk = decoder.decode(index.verify_stored(number, stored)?)?;
+        let mut pieces = Vec::new();
+        while let Some(event) = reader.next(&mut chunk)? {
+            pieces.push(match event {
+                Event::Manifest { manifest, bytes } => {
+                    assert_eq!(&Manifest::parse(bytes)?, manifest);
+                    Piece::Manifest
+                }
+                Event::FileStart(file) => Piece::Start(file.path.clone()),
+                Event::Data(bytes) => Piece::Data(bytes.to_vec()),
+                Event::FileEnd(file) => Piece::End(file.path.clone()),
+                Event::End => Piece::Finished,
+            });
+        }
+        found.push(pieces);
+    }
+    let manifest = reader.finish()?;
+    if first == 0 {
+        contents_are_listed(&manifest, &found);
+    }
+    Ok(found)
+}
+
+/// Every file of the manifest once, in its order, with its length and digest, below no other folder than its own.
+fn contents_are_listed(manifest: &Manifest, found: &Read) {
+    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+    for piece in found.iter().flatten() {
+        match piece {
+            Piece::Start(path) => files.push((path.clone(), Vec::new())),
+            Piece::Data(bytes) => files.last_mut().expect("content after a start").1.extend_from_slice(bytes),
+            _ => {}
+        }
+    }
+    assert_eq!(found.iter().flatten().last(), Some(&Piece::Finished));
+    assert_eq!(files.len(), manifest.files.len());
+    for ((path, content), listed) in files.iter().zip(&manifest.files) {
+        assert_eq!((path, content.len() as u64, Sha256Digest::of(content)), (&listed.path, listed.length, listed.sha256));
+        assert!(!path.starts_with('/') && path.split('/').all(|name| !matches!(name, "" | "." | "..")), "{path} leaves its folder");
+    }
+}
+
+/// A reader that goes on after any chunk behind the manifest's finds what the first one found.
+fn resumes_anywhere(index: &ChunkIndex, chunks: &[Vec<u8>], manifest: &[u8], whole: &Read) {
+    let begun = whole.iter().position(|pieces| pieces.contains(&Piece::Manifest)).expect("there is a manifest");
+    for chunk in begun..chunks.len() {
+        let rest = read(index, chunks, Start::After(chunk, manifest)).expect("what was read once can be resumed");
+        assert_eq!(rest, whole[chunk + 1..], "resumed after chunk {chunk}");
+    }
+}

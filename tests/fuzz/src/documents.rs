@@ -1,0 +1,62 @@
+//! Signed files one by one: TUF's four roles and the envelope around everything.
+
+use core::fmt::Debug;
+
+use switchback_signing::metadata::{
+    Document, Root, Signed, Snapshot, Targets, Timestamp, add_signature,
+    json::{self, canonical},
+    merge_signatures, sign,
+};
+
+use crate::{Verdict, seeds};
+
+/// Longest file that is read.
+pub(crate) const BYTES_MAX: usize = 128 << 10;
+
+pub(crate) fn run(input: &[u8]) -> Verdict {
+    one_value_one_text(input);
+    envelope(input);
+    let read = [kept::<Root>(input), kept::<Timestamp>(input), kept::<Snapshot>(input), kept::<Targets>(input)];
+    let roles = read.iter().filter(|read| **read == Verdict::Accepted).count();
+    assert!(roles <= 1, "one file is metadata of two roles");
+    (roles == 1).into()
+}
+
+fn one_value_one_text(input: &[u8]) {
+    let Ok(json) = json::parse(input, BYTES_MAX) else { return };
+    let written = json::to_bytes(&json);
+    let again = json::parse(&written, usize::MAX).expect("what we write we read");
+    assert_eq!(again, json);
+    assert_eq!(canonical(&again), canonical(&json));
+}
+
+/// A signature that is added signs what was signed before, and two copies with a signature each make one with both.
+fn envelope(input: &[u8]) {
+    let [one, other] = [seeds::key(1), seeds::key(2)];
+    let Ok(first) = add_signature(input, BYTES_MAX, &one) else { return };
+    let second = add_signature(input, BYTES_MAX, &other).expect("the first could sign it");
+    let again = add_signature(&first, usize::MAX, &one).expect("a signature can be made anew");
+    assert_eq!(again, first, "an Ed25519 signature is the same each time");
+    let both = merge_signatures(&first, &second, usize::MAX, |_| true).expect("both sign the same");
+    let count = |bytes: &[u8]| match json::parse(bytes, usize::MAX).expect("what we write we read").member("signatures") {
+        Some(json::Json::Array(entries)) => entries.len(),
+        other => panic!("signatures are {other:?}"),
+    };
+    assert!(count(&both) <= count(&first) + 1 && count(&both) >= count(&first));
+    assert_eq!(merge_signatures(&both, &second, usize::MAX, |_| true).expect("both sign the same"), both, "nothing is added twice");
+}
+
+fn kept<T: Document + PartialEq + Debug>(input: &[u8]) -> Verdict {
+    let Ok(read) = Signed::<T>::parse(input, BYTES_MAX) else { return Verdict::Refused };
+    written(&read);
+    Verdict::Accepted
+}
+
+/// What is read and written is the same, unknown fields included, and from then on it is the same bytes. (What was read may have said
+/// the same in other words: an older `spec_version`, an empty list in the place of none.)
+pub(crate) fn written<T: Document + PartialEq + Debug>(read: &Signed<T>) {
+    let written = sign(&read.signed, &[]).expect("nobody signs");
+    let again = Signed::<T>::parse(&written, usize::MAX).expect("what we write we read");
+    assert_eq!(again.signed, read.signed);
+    assert_eq!(sign(&again.signed, &[]).expect("nobody signs"), written);
+}
