@@ -7,6 +7,7 @@ use switchback_signing::{
     keys::{
         PublicKey, Signer, file,
         http::{BorrowedHeaders, Request, RequestVerifier},
+        pem::{SecretKey, parse_public, public_to_pem},
     },
     metadata::{EcuSerial, HardwareId, Region, Tier, VehicleId, Version},
     time::UnixTime,
@@ -21,6 +22,7 @@ pub(crate) fn run(input: &[u8]) -> Verdict {
     }
     let mut accepted = key_file(input);
     if let Ok(text) = std::str::from_utf8(input) {
+        accepted |= pem_file(text);
         accepted |= version(text) | same::<UnixTime>(text) | same::<VehicleId>(text) | same::<EcuSerial>(text);
         accepted |= same::<HardwareId>(text) | same::<Tier>(text) | same::<Region>(text);
     }
@@ -43,6 +45,23 @@ fn key_file(input: &[u8]) -> bool {
         assert_eq!(PublicKey::ed25519(bytes).as_ref(), Ok(&key));
     }
     true
+}
+
+/// Not encrypted files: how much work a passphrase is, is for the owner of a key to say.
+fn pem_file(text: &str) -> bool {
+    let secret = SecretKey::from_pem(text, None);
+    if let Ok(secret) = &secret {
+        let signature = secret.sign(b"message").expect("a key in memory signs");
+        assert!(secret.public_key().verify(b"message", signature.as_bytes()).is_ok());
+        let again = SecretKey::from_pem(&secret.to_plain_pem().expect("what was read can be written"), None);
+        assert_eq!(again.expect("what we write we read").public_key(), secret.public_key());
+    }
+    let public = parse_public(text);
+    if let Some(key) = &public {
+        let written = public_to_pem(key).expect("what was read can be written");
+        assert_eq!(parse_public(&written).as_ref(), Some(key));
+    }
+    secret.is_ok() || public.is_some()
 }
 
 /// A request whose headers are the input's; only the ones that our own signer makes for this very request pass.

@@ -32,10 +32,13 @@ pub(crate) fn run(input: &[u8]) -> Verdict {
     let inventory = inventory();
     let Ok(verified) = verify_manifest(&bytes, &inventory, seeds::NOW) else { return Verdict::Refused };
     assert_eq!(verified.vehicle_id(), &inventory.vehicle_id);
-    let mut reporting: Vec<&EcuSerial> = verified.reports().iter().map(|report| &report.ecu_serial).collect();
-    reporting.sort();
-    assert_eq!(reporting, inventory.ecu_keys.keys().collect::<Vec<_>>(), "every ECU exactly once");
-    assert!(verified.reports().iter().all(|report| report.counter > inventory.counters[&report.ecu_serial]), "a replay passed");
+    let reports = || [verified.primary()].into_iter().chain(verified.secondaries());
+    let silent = verified.silent().iter().map(|silent| &silent.ecu_serial);
+    let mut heard_of: Vec<&EcuSerial> = reports().map(|report| &report.ecu_serial).chain(silent).collect();
+    heard_of.sort();
+    assert_eq!(heard_of, inventory.ecu_keys.keys().collect::<Vec<_>>(), "every ECU exactly once");
+    assert_eq!(verified.primary().ecu_serial, inventory.primary_ecu_serial);
+    assert!(reports().all(|report| report.counter > inventory.counters[&report.ecu_serial]), "a replay passed");
     Verdict::Accepted
 }
 

@@ -8,19 +8,20 @@ use switchback_signing::{
     keys::{
         Ed25519Signer, P256Signer, PublicKey, Signer, file,
         http::{Request, sign_request},
+        pem::{Scheme, SecretKey, public_to_pem},
     },
     metadata::{
-        BundleRef, Custom, DelegatedRole, Delegations, Document, EcuAssignment, EcuSerial, HardwareId, MetaFile, Region, Root, RootRole,
-        Snapshot, SuccinctRoles, TargetMeta, Targets, Tier, Timestamp, VehicleId, Version,
+        BundleRef, Companion, Custom, DelegatedRole, Delegations, Document, EcuAssignment, EcuImage, EcuSerial, HardwareId, MetaFile,
+        Region, Root, RootRole, Snapshot, SuccinctRoles, TargetMeta, Targets, Tier, Timestamp, VehicleId, Version,
         json::{self, Json},
         sign,
         vehicle::{
-            EcuReport, EnrollmentRequest, EnrollmentResponse, InstalledImage, Reason, ReleaseRef, ReportPayload, UpdateState,
-            VehicleVersionManifest,
+            EcuReport, EnrolledSecondary, EnrollmentRequest, EnrollmentResponse, InstalledImage, Reason, ReleaseRef, ReportPayload,
+            SilentEcu, UpdateState, VehicleVersionManifest,
         },
     },
     time::UnixTime,
-    trust::{TrustAnchors, VehicleIdentity},
+    trust::{Ecu, Installed, TrustAnchors, VehicleIdentity},
 };
 
 use crate::parts;
@@ -37,6 +38,9 @@ pub(crate) const BODY: &[u8] = b"{}";
 
 /// Path of the release in the seeds.
 const RELEASE: &str = "ultra/vla-2.index";
+
+/// Path of the camera's image.
+const FIRMWARE: &str = "ultra/camera.bin";
 
 /// The contract that the tests of the bundle use.
 const CONTRACT: &str = include_str!("../../../signing/src/bundle/tests/contract.json");
@@ -69,6 +73,12 @@ pub(crate) fn identity() -> VehicleIdentity {
     }
 }
 
+/// The vehicle's camera, an ECU of its own.
+pub(crate) fn camera() -> Ecu {
+    let (ecu_serial, hardware_id) = (EcuSerial::new("cam-1").unwrap(), HardwareId::new("imx").unwrap());
+    Ecu { ecu_serial, hardware_id, installed: Installed::default() }
+}
+
 fn root(version: u64) -> Root {
     let mut root = Root::new(version, NOW.plus_days(365));
     for role in RootRole::ALL {
@@ -89,9 +99,23 @@ fn release() -> TargetMeta {
         model: "vla-2".into(),
         version: "5.0.0".into(),
         bundle: BundleRef { path: "ultra/vla-2.tar.zst".into(), length: 6, sha256: Sha256Digest::of(b"bundle") },
+        companions: vec![Companion {
+            hardware_id: HardwareId::new("imx").unwrap(),
+            path: FIRMWARE.into(),
+            length: 8,
+            sha256: Sha256Digest::of(b"firmware"),
+            release_counter: 3,
+        }],
         extra: BTreeMap::from([("note".into(), Json::string("x"))]),
     };
     TargetMeta::of_release(b"index", &custom)
+}
+
+/// The image of the camera beside the release.
+fn firmware() -> TargetMeta {
+    let block = EcuImage { release_counter: 3, hardware_ids: vec![HardwareId::new("imx").unwrap()] };
+    let custom = BTreeMap::from([("shallMatch".into(), block.to_json())]);
+    TargetMeta { custom, ..TargetMeta::of_digest(8, Sha256Digest::of(b"firmware")) }
 }
 
 /// Top-level targets that delegate `ultra/*` to two of three, and the delegated role.
@@ -104,6 +128,7 @@ fn image_targets() -> (Targets, Targets) {
     top.delegations = Some(delegations);
     let mut delegated = Targets::new(1, NOW.plus_days(30));
     delegated.targets.insert(RELEASE.into(), release());
+    delegated.targets.insert(FIRMWARE.into(), firmware());
     (top, delegated)
 }
 
@@ -158,6 +183,9 @@ pub(crate) fn update() -> Vec<Vec<u8>> {
     assigned.vehicle_id = Some(identity().vehicle_id);
     let nothing = body(&assigned);
     assigned.targets.insert(RELEASE.into(), release().assigned_to(&ecu));
+    let alone = body(&assigned);
+    let camera = EcuAssignment { ecu_serial: camera().ecu_serial, hardware_id: camera().hardware_id };
+    assigned.targets.insert(FIRMWARE.into(), firmware().assigned_to(&camera));
     let (newer, stamp) = (body(&root(2)), body(&timestamp()));
     let (director, image) = (body(&snapshot(&["targets.json"])), body(&snapshot(&["targets.json", "vla.json", "elsewhere.json"])));
     let (assigned, top, delegated) = (body(&assigned), body(&top), body(&delegated));
@@ -175,7 +203,12 @@ pub(crate) fn update() -> Vec<Vec<u8>> {
         parts.extend(more);
         parts::join(&parts)
     };
-    vec![whole(&assigned, &[]), whole(&nothing, &[]), whole(&assigned, &[("director 2.root.json", &newer), ("image 2.root.json", &newer)])]
+    vec![
+        whole(&assigned, &[]),
+        whole(&nothing, &[]),
+        whole(&alone, &[("alone", b"")]),
+        whole(&assigned, &[("director 2.root.json", &newer), ("image 2.root.json", &newer)]),
+    ]
 }
 
 pub(crate) fn reports() -> Vec<Vec<u8>> {
@@ -195,8 +228,17 @@ pub(crate) fn reports() -> Vec<Vec<u8>> {
         reason: None,
         counters: BTreeMap::from([("steps".into(), 9), ("deadline_misses".into(), 0)]),
     };
-    let manifest =
-        VehicleVersionManifest { vehicle_id: identity().vehicle_id, primary_ecu_serial: identity().ecu_serial, ecu_reports: Vec::new() };
+    let manifest = VehicleVersionManifest {
+        vehicle_id: identity().vehicle_id,
+        primary_ecu_serial: identity().ecu_serial,
+        ecu_reports: Vec::new(),
+        silent_ecus: Vec::new(),
+    };
+    let silent = SilentEcu {
+        ecu_serial: EcuSerial::new("ecu-2").unwrap(),
+        reason: Reason { number: 1, name: "silent".into(), text: "no answer".into() },
+    };
+    let incomplete = body(&VehicleVersionManifest { silent_ecus: vec![silent], ..manifest.clone() });
     let (manifest, first) = (body(&manifest), body(&report("ecu-1", busy)));
     let second = body(&EcuReport { installed: None, attack_detected: None, ..report("ecu-2", ReportPayload::idle()) });
     let request = EnrollmentRequest {
@@ -206,9 +248,15 @@ pub(crate) fn reports() -> Vec<Vec<u8>> {
         hardware_id: identity().hardware_id,
         public_key: key(1).public_key(),
         sdk_version: Version::new(0, 1, 0),
+        secondaries: vec![EnrolledSecondary {
+            ecu_serial: camera().ecu_serial,
+            hardware_id: camera().hardware_id,
+            public_key: key(2).public_key(),
+        }],
     };
     vec![
         parts::join(&[("manifest", manifest.as_slice()), ("report", &first), ("report", &second)]),
+        parts::join(&[("manifest", incomplete.as_slice()), ("report", &first)]),
         request.to_bytes(),
         EnrollmentResponse { vehicle_id: identity().vehicle_id }.to_bytes(),
     ]
@@ -277,6 +325,8 @@ pub(crate) fn keys() -> Vec<Vec<u8>> {
     ]);
     let p256 = P256Signer::from_scalar(&[7; 32]).unwrap().public_key();
     let texts = ["2027-01-31T23:59:59Z", "1.23.0.4", "vehicle-1"].map(|text| text.as_bytes().to_vec());
+    let pem = SecretKey::from_random(Scheme::EcdsaP256, &[7; 32]).unwrap().to_plain_pem().unwrap().as_bytes().to_vec();
+    let pem_public = [key(1).public_key(), p256.clone()].map(|key| public_to_pem(&key).unwrap().into_bytes());
     let files = [file::secret_to_bytes(&key(1)), file::public_to_bytes(&key(2).public_key()), file::public_to_bytes(&p256), request];
-    files.into_iter().chain(texts).collect()
+    files.into_iter().chain(texts).chain([pem]).chain(pem_public).collect()
 }

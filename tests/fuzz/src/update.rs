@@ -10,7 +10,8 @@ use switchback_signing::{
     metadata::json::{self, Json, canonical},
     time::UnixTime,
     trust::{
-        Action, FetchFailure, FetchRequest, Installed, MetadataCache, MetadataCheck, Outcome, ReleaseFloor, Repository, TufOnly, TufOutcome,
+        Action, Ecu, FetchFailure, FetchRequest, Installed, MetadataCache, MetadataCheck, Outcome, ReleaseFloor, Repository, TufOnly,
+        TufOutcome, VerifiedImage,
     },
 };
 
@@ -25,9 +26,18 @@ pub(crate) fn run(input: &[u8]) -> Verdict {
     let number = |name| parts::named(&parts, name).and_then(|text| std::str::from_utf8(text).ok()?.trim().parse::<u16>().ok());
     let now = seeds::NOW.plus_days(i64::from(number("days").unwrap_or(0)));
     let installed = Installed { floor: ReleaseFloor(number("floor").unwrap_or(0).into()), image_sha256: None };
-    let verdict = uptane(&server, installed, now, usize::from(number("cut").unwrap_or(0)));
+    let secondaries = if parts::named(&parts, "alone").is_some() { Vec::new() } else { vec![seeds::camera()] };
+    let vehicle = Vehicle { installed, secondaries, now };
+    let verdict = uptane(&server, &vehicle, usize::from(number("cut").unwrap_or(0)));
     let path = parts::named(&parts, "path").map_or("ultra/x".into(), String::from_utf8_lossy);
     if tuf(&server, now, &path) == Verdict::Accepted { Verdict::Accepted } else { verdict }
+}
+
+/// Which vehicle checks, and when.
+struct Vehicle {
+    installed: Installed,
+    secondaries: Vec<Ecu>,
+    now: UnixTime,
 }
 
 /// What both repositories serve.
@@ -93,27 +103,36 @@ fn signed(signed: Json) -> Vec<u8> {
 
 /// A check of the Primary: with a power cut at its write of this number and begun anew, it ends as it does without; and once more, it
 /// ends the same and writes nothing.
-fn uptane(server: &Server, installed: Installed, now: UnixTime, cut: usize) -> Verdict {
+fn uptane(server: &Server, vehicle: &Vehicle, cut: usize) -> Verdict {
     let mut disk = MetadataCache::provision(&seeds::anchors());
     let mut cut_disk = disk.clone();
-    let (outcome, _) = check(server, &mut disk, installed, now, usize::MAX).expect("no power cut");
-    let whole = check(server, &mut cut_disk, installed, now, cut);
-    if matches!(outcome, Outcome::Refused(_)) {
+    let (outcome, _) = check(server, &mut disk, vehicle, usize::MAX).expect("no power cut");
+    let whole = check(server, &mut cut_disk, vehicle, cut);
+    if matches!(outcome.outcome, Outcome::Refused(_)) {
+        assert!(outcome.secondaries.is_empty(), "a part of what was refused is installed");
         return Verdict::Refused;
     }
     if whole.is_none() {
-        check(server, &mut cut_disk, installed, now, usize::MAX).expect("no power cut");
+        check(server, &mut cut_disk, vehicle, usize::MAX).expect("no power cut");
     }
     assert_eq!(cut_disk, disk, "what is trusted depends on a power cut");
-    let (again, writes) = check(server, &mut disk, installed, now, usize::MAX).expect("no power cut");
+    let (again, writes) = check(server, &mut disk, vehicle, usize::MAX).expect("no power cut");
     assert_eq!(format!("{again:?}"), format!("{outcome:?}"), "the second check of the same ends otherwise");
     assert_eq!(writes, 0, "the second check of the same writes");
     Verdict::Accepted
 }
 
+/// What the Primary should do, and what the others should install.
+#[derive(Debug)]
+struct Ended {
+    outcome: Outcome,
+    secondaries: Vec<VerifiedImage>,
+}
+
 /// How a check ended and how often it wrote; nothing when the power was cut before the write of this number.
-fn check(server: &Server, disk: &mut MetadataCache, installed: Installed, now: UnixTime, cut: usize) -> Option<(Outcome, usize)> {
-    let mut check = MetadataCheck::start(disk.clone(), seeds::identity(), installed, now);
+fn check(server: &Server, disk: &mut MetadataCache, vehicle: &Vehicle, cut: usize) -> Option<(Ended, usize)> {
+    let Vehicle { installed, secondaries, now } = vehicle;
+    let mut check = MetadataCheck::with_secondaries(disk.clone(), seeds::identity(), *installed, secondaries.clone(), *now);
     let mut writes = 0;
     for _ in 0..STEPS_MAX {
         match check.next() {
@@ -122,8 +141,9 @@ fn check(server: &Server, disk: &mut MetadataCache, installed: Installed, now: U
                 continue;
             }
             Action::Finished(outcome) => {
+                let secondaries = check.take_secondary_images();
                 assert_eq!(check.into_cache(), *disk, "the check and the disk hold the same");
-                return Some((outcome, writes));
+                return Some((Ended { outcome, secondaries }, writes));
             }
             Action::Persist { .. } | Action::Remove { .. } if writes == cut => return None,
             Action::Persist { repository, file_name, bytes } => disk.insert(repository, &file_name, bytes),
@@ -167,11 +187,14 @@ mod tests {
 
     #[test]
     fn the_seeds_reach_what_they_are_for() {
-        for (seed, expected) in seeds::update().iter().zip(["Install", "NothingNew", "Install"]) {
+        for (seed, expected) in seeds::update().iter().zip([("Install", 1), ("NothingNew", 0), ("Install", 0), ("Install", 1)]) {
             let parts = parts::split(seed);
             let (server, mut disk) = (Server::new(&parts), MetadataCache::provision(&seeds::anchors()));
-            let (outcome, writes) = check(&server, &mut disk, Installed::default(), seeds::NOW, usize::MAX).unwrap();
-            assert!(format!("{outcome:?}").starts_with(expected) && writes >= 3, "{outcome:?} after {writes} writes");
+            let secondaries = if parts::named(&parts, "alone").is_some() { Vec::new() } else { vec![seeds::camera()] };
+            let vehicle = Vehicle { installed: Installed::default(), secondaries, now: seeds::NOW };
+            let (Ended { outcome, secondaries }, writes) = check(&server, &mut disk, &vehicle, usize::MAX).unwrap();
+            assert!(format!("{outcome:?}").starts_with(expected.0) && writes >= 3, "{outcome:?} after {writes} writes");
+            assert_eq!(secondaries.len(), expected.1);
             assert_eq!(tuf(&server, seeds::NOW, "ultra/vla-2.index"), Verdict::Accepted);
             assert_eq!(tuf(&server, seeds::NOW, "ultra/other"), Verdict::Refused);
         }
