@@ -11,6 +11,8 @@ mod report;
 mod step;
 mod swap;
 mod track;
+mod trust;
+mod wire;
 
 use report::Report;
 
@@ -19,7 +21,8 @@ type Bench = fn(&mut Report);
 fn main() {
     // `cargo bench` hands its own flags on; the first word that is none selects a bench.
     let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-'));
-    let benches: [(&str, Bench); 4] = [("step", step::run), ("swap", swap::run), ("install", install::run), ("polls", polls::run)];
+    let benches: [(&str, Bench); 5] =
+        [("step", step::run), ("swap", swap::run), ("install", install::run), ("trust", trust::run), ("polls", polls::run)];
     let mut report = Report::open();
     for (name, bench) in benches {
         if wanted.as_ref().is_none_or(|wanted| wanted == name) {
