@@ -50,6 +50,7 @@
  *                                                   | second gets SWB_ERROR_BUSY| update
  *   swb_vehicle_status, swb_vehicle_next_event,     | any, several at a time    | not for updates, not for steps
  *   swb_vehicle_check_now, swb_vehicle_activate     |                           |
+ *   swb_vehicle_install_offline                     | any                       | for the disk that the file is on
  *   swb_vehicle_wait_event                          | any but a callback's      | for an event, as long as it is told
  *   swb_vehicle_free                                | any; no other call on the | until the library's threads have ended
  *                                                   | handle runs or follows    |
@@ -919,6 +920,24 @@ int32_t swb_vehicle_check_now(swb_vehicle *vehicle);
  * `vehicle` is NULL or a live handle.
  */
 int32_t swb_vehicle_activate(swb_vehicle *vehicle);
+
+/**
+ * Installs an offline update: a file that `switchback offline create` made, from a workshop's computer or a USB stick. It is verified as if
+ * the server had sent it, asks for consent, and drives after the same tests and the same trial.
+ *
+ * Returns when the file was opened and looked through; events tell the rest. The file stays open until the release is in its slot
+ * (`SWB_UPDATE_STAGED`). When it is taken out before, or the vehicle is switched off, give it again: what was read is not read again. An
+ * offline update goes on whatever the server assigns, unless that is newer; after a restart give it again, or the server's next answer decides.
+ *
+ * `path` is the file's path, UTF-8, closed by a zero byte; it may go away after the call. Any thread. Waits for the disk that the file is on.
+ *
+ * Answers SWB_OK; SWB_ERROR_NULL; SWB_ERROR_VALUE for a path that is not UTF-8; a number from SWB_ERROR_FETCH on when the file cannot be read
+ * or is no whole offline update (swb_last_error says where it breaks off).
+ *
+ * The caller promises:
+ * `vehicle` is NULL or a live handle; `path` is NULL or closed by a zero byte.
+ */
+int32_t swb_vehicle_install_offline(swb_vehicle *vehicle, const char *path);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -11,12 +11,13 @@ use switchback_tests::workspace;
 
 /// Where the vehicle's side gives its numbers: `Self::Variant { .. } => (300, "name")`, `Self::Variant { .. } => 200` with the name in a
 /// second match, or `const NAME: u32 = 503`.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "signing/src/trust/error.rs",
     "signing/src/bundle/error.rs",
     "sdk/src/store/error.rs",
     "sdk/src/store/mod.rs",
     "sdk/src/fetch/error.rs",
+    "sdk/src/fetch/offline.rs",
     "sdk/src/update/mod.rs",
     "sdk/src/vehicle/error.rs",
     "sdk/src/vehicle/reason.rs",

@@ -237,7 +237,7 @@ pub fn sign_timestamp(held: &Held, terms: &Terms<'_>) -> Result<SignedSet, Signe
 
 /// Lists the release for the Primary and what it needs for the Secondaries, or nothing; in both cases the vehicle it is meant for, so
 /// that it fits no other one. A Secondary of which the release says nothing keeps what it has.
-fn targets(addressee: &Addressee, release: Option<&Release>, version: u64, expires: UnixTime) -> Targets {
+pub(crate) fn targets(addressee: &Addressee, release: Option<&Release>, version: u64, expires: UnixTime) -> Targets {
     let mut targets = Targets::new(version, expires);
     targets.vehicle_id = Some(addressee.vehicle_id.clone());
     if let Some(release) = release {

@@ -12,6 +12,7 @@ pub mod image;
 pub mod jobs;
 pub mod keys;
 pub mod metadata_cache;
+pub mod offline;
 pub mod registry;
 pub mod rollout;
 pub mod server;

@@ -80,6 +80,12 @@ impl TargetFile {
         self.sha256
     }
 
+    /// Where it lies below the Image repository's `targets/`: `FOLDER/HASH.NAME`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}/{}.{}", self.folder, self.sha256, self.name)
+    }
+
     fn location(&self) -> ObjectPath {
         ObjectPath::from_iter(["targets", &self.folder, &format!("{}.{}", self.sha256, self.name)])
     }

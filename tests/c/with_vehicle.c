@@ -135,6 +135,15 @@ static void a_store_is_opened_once(char **arguments) {
   CHECK(second == NULL);
 }
 
+static void an_offline_update_that_is_none_is_refused(swb_vehicle *vehicle, char **arguments) {
+  CHECK_RESULT(swb_vehicle_install_offline(vehicle, NULL), SWB_ERROR_NULL);
+  CHECK_TEXT("path is NULL");
+  CHECK_RESULT(swb_vehicle_install_offline(vehicle, "\xff"), SWB_ERROR_VALUE);
+  CHECK_RESULT(swb_vehicle_install_offline(vehicle, "/nowhere/update.tar"), SWB_ERROR_FETCH + 40);
+  /* The root of the provisioning is a file, but no archive. */
+  CHECK_RESULT(swb_vehicle_install_offline(vehicle, arguments[3]), SWB_ERROR_FETCH + 41);
+}
+
 int main(int count, char **arguments) {
   CHECK(count == 5);
   swb_drive_output *output = new_output();
@@ -146,6 +155,7 @@ int main(int count, char **arguments) {
   a_store_is_opened_once(arguments);
   CHECK_RESULT(swb_vehicle_check_now(vehicle), SWB_OK);
   CHECK_RESULT(swb_vehicle_activate(vehicle), SWB_OK);
+  an_offline_update_that_is_none_is_refused(vehicle, arguments);
   swb_vehicle_free(vehicle);
   /* The store is released with the vehicle. */
   swb_vehicle_free(open_vehicle(arguments));

@@ -59,6 +59,7 @@ static void null_is_refused(void) {
   CHECK_TEXT("event is NULL");
   CHECK_RESULT(swb_vehicle_check_now(NULL), SWB_ERROR_NULL);
   CHECK_RESULT(swb_vehicle_activate(NULL), SWB_ERROR_NULL);
+  CHECK_RESULT(swb_vehicle_install_offline(NULL, "update.tar"), SWB_ERROR_NULL);
   swb_vehicle_free(NULL);
 
   /* Even here the driver is told to take over. */

@@ -14,6 +14,7 @@
 //! | model whose tensors do not match its contract | `road` (on the desk, which makes no bundle of it); at the vehicle: `sdk/tests` |
 //! | missing ONNX Runtime | `road`, and from C: `../c.rs` |
 //! | server unreachable, or dying in the middle of a download | `faults` |
+//! | damaged, shortened or foreign offline update | `offline` |
 //! | full disk | `disk` |
 //! | kill -9 of the vehicle | `power`, at every stage and at random instants; 500 of those, in about an hour: `SWITCHBACK_KILLS=500 cargo test --release -p switchback-tests random_instants -- --nocapture` |
 //! | kill -9 of the server | `server`, `faults` |
@@ -21,6 +22,7 @@
 
 mod disk;
 mod faults;
+mod offline;
 mod power;
 mod road;
 mod rollout;

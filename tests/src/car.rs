@@ -11,7 +11,7 @@ use serde_json::Value;
 use switchback_sdk::{
     drive::{CameraFrame, DriveInput, DriveOutput, DriverState, EgoState, Mode, PixelFormat, Route},
     update::ActivationPolicy,
-    vehicle::{Driver, Event, EventKind, Identity, Status, Vehicle, VehicleCallbacks, VehicleConfig, VehicleError},
+    vehicle::{Driver, Event, EventKind, Identity, OfflineFileError, Status, Vehicle, VehicleCallbacks, VehicleConfig, VehicleError},
 };
 use switchback_signing::{
     metadata::vehicle::{Reason, UpdateState},
@@ -227,6 +227,21 @@ impl Car {
             assert!(Instant::now() < end, "no such report; status {:#?}", self.vehicle.status());
             self.frame();
         }
+    }
+
+    /// Drives until something is not believed, and says why.
+    pub fn until_refused(&mut self) -> Reason {
+        self.until(|event| event.kind == EventKind::Update(UpdateState::Refused) || event.kind == EventKind::NotBelieved).reason.unwrap()
+    }
+
+    /// Gives the vehicle an offline update.
+    pub fn try_offline(&self, file: &Path) -> Result<(), OfflineFileError> {
+        self.vehicle.install_offline(file)
+    }
+
+    /// As [`Car::try_offline`], of a file that can be read.
+    pub fn install_offline(&self, file: &Path) {
+        self.try_offline(file).unwrap();
     }
 
     /// What the SDK says.

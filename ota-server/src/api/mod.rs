@@ -5,6 +5,7 @@ mod auth;
 mod control;
 mod device;
 mod image;
+mod offline;
 mod problem;
 mod range;
 mod serve;
@@ -67,6 +68,7 @@ fn control(server: &Arc<Server>) -> Router<Arc<Server>> {
         .route("/v1/releases", get(control::releases))
         .route("/v1/approvals", get(control::approvals).post(control::approve))
         .route("/v1/approvals/{id}", delete(control::revoke_approval))
+        .route("/v1/offline-updates", post(offline::create))
         .route("/v1/rollouts", get(control::rollouts).post(control::create_rollout))
         .route("/v1/rollouts/{id}", get(control::rollout))
         .route("/v1/rollouts/{id}/{act}", post(control::act))

@@ -202,7 +202,13 @@ pub fn permitted<'a>(vehicle: &Vehicle, rollout: &Rollout, rules: &'a Rules, now
     if !rollout.selector.selects(vehicle) {
         return Err(Withheld::NotSelected);
     }
-    let mut published = rules.published(&rollout.release, vehicle);
+    allowed(&rollout.release, vehicle, rules, now)
+}
+
+/// The release of this name that `vehicle` may have at `now`, whatever brings it: published, unexpired, approved in its region, not older
+/// than what it runs, and not given up.
+pub fn allowed<'a>(name: &ReleaseName, vehicle: &Vehicle, rules: &'a Rules, now: UnixTime) -> Result<&'a Arc<Release>, Withheld> {
+    let mut published = rules.published(name, vehicle);
     let first = published.next().ok_or(Withheld::NotPublished)?;
     let mut valid = std::iter::once(first).chain(published).filter(|release| now < release.expires);
     let expired = || Withheld::Expired { role: Arc::clone(&first.expiring_role), at: first.expires };

@@ -5,6 +5,7 @@
 //! operator was told survives a power cut, and a pause holds for every poll after it was acknowledged.
 
 mod enrollment;
+mod offline;
 mod online;
 mod polls;
 mod publication;
@@ -14,6 +15,7 @@ mod secondaries;
 mod words;
 
 pub use enrollment::{EnrollError, IssuedToken};
+pub use offline::{OfflineError, OfflineFor, OfflineOrder, OfflineUpdate};
 pub use online::{KeyUse, KeysView, NewKeysError, RepositoryKeysView, RoleKeysView, SetsView};
 pub use polls::{DirectorFile, PollError};
 pub use publication::{METADATA_BYTES_MAX, PublishError, Published, Uncertified};

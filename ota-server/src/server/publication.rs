@@ -410,7 +410,7 @@ fn signed<T: Role + Document>(role: &T, kind: RootRole, key: &Ed25519Signer) -> 
     Ok(StoredMetadata { role: kind.name().to_owned(), version: role.version(), bytes: sign(role, &[key])? })
 }
 
-fn newest_of<T: Document>(image: &ImageRepository, role: RootRole, bytes_max: u64) -> Result<Option<Signed<T>>, MetadataError> {
+pub(super) fn newest_of<T: Document>(image: &ImageRepository, role: RootRole, bytes_max: u64) -> Result<Option<Signed<T>>, MetadataError> {
     let Some(file) = image.newest(role.name()) else { return Ok(None) };
     Ok(Some(Signed::<T>::parse(&file.bytes, bytes_max as usize)?))
 }

@@ -97,6 +97,8 @@ pub(crate) enum Refusal {
     File { what: &'static str, path: String, source: std::io::Error },
     #[error(transparent)]
     Vehicle(#[from] switchback_sdk::vehicle::VehicleError),
+    #[error(transparent)]
+    Offline(#[from] switchback_sdk::vehicle::OfflineFileError),
     #[error("no model is active")]
     NoModel,
     #[error("an input of the step cannot be used (faults {faults:#x})")]
@@ -120,6 +122,7 @@ impl Refusal {
             Self::Abi { .. } => SWB_ERROR_ABI,
             Self::File { .. } => SWB_ERROR_FILE,
             Self::Vehicle(error) => number(error.number()),
+            Self::Offline(error) => number(error.number()),
             Self::NoModel => SWB_ERROR_NO_MODEL,
             Self::Input { .. } => SWB_ERROR_INPUT,
             Self::Model { .. } => SWB_ERROR_MODEL,

@@ -1,8 +1,10 @@
 //! The vehicle: open it, ask it for every frame, follow its updates, free it.
 
+use core::ffi::c_char;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
+use std::path::Path;
 use std::sync::{Mutex, TryLockError};
 
 use switchback_sdk::drive::{DriveOutput, Faults, StepFault};
@@ -289,6 +291,33 @@ pub unsafe extern "C" fn swb_vehicle_activate(vehicle: *mut swb_vehicle) -> i32 
             swb_vehicle::with(vehicle, |vehicle| {
                 vehicle.vehicle.activate();
                 Ok(())
+            })
+        }
+    })
+}
+
+/// Installs an offline update: a file that `switchback offline create` made, from a workshop's computer or a USB stick. It is verified as if
+/// the server had sent it, asks for consent, and drives after the same tests and the same trial.
+///
+/// Returns when the file was opened and looked through; events tell the rest. The file stays open until the release is in its slot
+/// (`SWB_UPDATE_STAGED`). When it is taken out before, or the vehicle is switched off, give it again: what was read is not read again. An
+/// offline update goes on whatever the server assigns, unless that is newer; after a restart give it again, or the server's next answer decides.
+///
+/// `path` is the file's path, UTF-8, closed by a zero byte; it may go away after the call. Any thread. Waits for the disk that the file is on.
+///
+/// Answers SWB_OK; SWB_ERROR_NULL; SWB_ERROR_VALUE for a path that is not UTF-8; a number from SWB_ERROR_FETCH on when the file cannot be read
+/// or is no whole offline update (swb_last_error says where it breaks off).
+///
+/// # Safety
+/// `vehicle` is NULL or a live handle; `path` is NULL or closed by a zero byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn swb_vehicle_install_offline(vehicle: *mut swb_vehicle, path: *const c_char) -> i32 {
+    enter(|| {
+        // SAFETY: passed on.
+        unsafe {
+            swb_vehicle::with(vehicle, |vehicle| {
+                let path = memory::text("path", path)?.ok_or(Refusal::Null { what: "path" })?;
+                Ok(vehicle.vehicle.install_offline(Path::new(path))?)
             })
         }
     })

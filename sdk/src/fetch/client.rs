@@ -17,7 +17,7 @@ use switchback_signing::{
 };
 
 use super::{
-    BaseUrl, FetchError, Patience,
+    BaseUrl, FetchError, OfflineFile, Patience,
     transport::{Body, Cancel, HttpRequest, HttpResponse, Method, Transport},
 };
 
@@ -127,6 +127,12 @@ impl Client {
         };
         let response = accept(&url, response, true)?;
         Ok(Answer { status: response.status, bytes: self.read_all(&url, response, length_max)? })
+    }
+
+    /// The same with a file in the place of the server.
+    pub(crate) fn of_file(&self, file: &Arc<OfflineFile>) -> Self {
+        let (cancel, patience) = (self.cancel.clone(), self.patience);
+        Self::new(file.url(), Arc::clone(file) as Arc<dyn Transport>, cancel, patience)
     }
 
     /// Sends a request for a public file, following redirects on the same server. Returns the address that answered.

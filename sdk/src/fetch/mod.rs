@@ -9,6 +9,7 @@ mod client;
 mod download;
 mod error;
 mod http;
+mod offline;
 mod transport;
 mod url;
 
@@ -22,6 +23,7 @@ pub use client::{Answer, Client, Fetched, RequestKey};
 pub use download::{Download, DownloadRequest};
 pub use error::FetchError;
 pub use http::HttpTransport;
+pub use offline::{OfflineFile, OfflineFileError};
 pub use transport::{Body, Cancel, HttpRequest, HttpResponse, Method, Transport, TransportError};
 pub use url::BaseUrl;
 

@@ -1,6 +1,6 @@
 //! Addresses of servers.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, path::Path, str::FromStr};
 
 use super::FetchError;
 
@@ -22,6 +22,11 @@ impl BaseUrl {
     /// The path as the server sees it, which is what a signature covers.
     pub fn target(&self, path: &str) -> String {
         format!("{}{path}", self.prefix)
+    }
+
+    /// Where the members of a file lie, as error texts name them.
+    pub(super) fn of_file(path: &Path) -> Self {
+        Self { origin: "file://".to_owned(), prefix: path.to_string_lossy().into_owned() }
     }
 
     /// Whether the connection is encrypted.

@@ -2,7 +2,7 @@
 
 use switchback_signing::{
     metadata::{Custom, Signed, Targets, vehicle::ReleaseRef},
-    trust::{Action, Installed, MetadataCache, MetadataCheck, Outcome, Repository, TrustAnchors, VehicleIdentity},
+    trust::{Action, MetadataCache, MetadataCheck, Outcome, Repository, TrustAnchors},
 };
 
 use super::link::{Link, failure};
@@ -38,17 +38,14 @@ pub(super) fn load_cache(store: &Store, anchors: &TrustAnchors) -> Result<Metada
     Ok(cache)
 }
 
-/// Asks both repositories, and believes what verifies. `cache` holds what is on the disk, before and after; after an error of the disk
-/// it holds what was there before, which is believed no less.
+/// Asks both repositories, and believes what verifies. `cache` holds what is on the disk, before and after.
 pub(super) fn run(
+    mut check: MetadataCheck,
     cache: &mut MetadataCache,
-    identity: &VehicleIdentity,
-    installed: Installed,
     link: &mut Link,
     store: &mut Store,
     key: RequestKey<'_>,
 ) -> Result<Checked, StoreError> {
-    let mut check = MetadataCheck::start(cache.clone(), identity.clone(), installed, key.now);
     let mut network = None;
     let outcome = loop {
         match check.next() {
@@ -59,10 +56,12 @@ pub(super) fn run(
             })),
             Action::Persist { repository, file_name, bytes } => {
                 store.write_document(folder(repository), &file_name, &bytes)?;
+                cache.insert(repository, &file_name, bytes);
                 check.persisted();
             }
             Action::Remove { repository, file_name } => {
                 store.remove_document(folder(repository), &file_name)?;
+                cache.remove(repository, &file_name);
                 check.persisted();
             }
             Action::Finished(outcome) => break outcome,
@@ -71,7 +70,6 @@ pub(super) fn run(
     if matches!(outcome, Outcome::Refused(_)) {
         link.forget_timestamp();
     }
-    *cache = check.into_cache();
     Ok(Checked { outcome, network })
 }
 

@@ -8,7 +8,9 @@ use switchback_signing::{
     trust::{FetchFailure, FetchRequest, Repository, VerifiedTarget},
 };
 
-use crate::fetch::{BaseUrl, Cancel, Client, Download, DownloadRequest, FetchError, Fetched, HttpTransport, Method, RequestKey};
+use crate::fetch::{
+    BaseUrl, Cancel, Client, Download, DownloadRequest, FetchError, Fetched, HttpTransport, Method, OfflineFile, RequestKey,
+};
 
 use super::{VehicleConfig, VehicleError};
 
@@ -21,7 +23,8 @@ const JSON: &str = "application/json";
 pub(super) struct Link {
     director: Client,
     image: Client,
-    vehicle_id: String,
+    /// Where the Director keeps what is for this vehicle.
+    director_path: String,
     /// The Director's timestamp as it was fetched last: while nothing is new, it is all that a check asks for.
     timestamp: Option<(String, Vec<u8>)>,
 }
@@ -48,7 +51,15 @@ impl Link {
             None => Arc::new(HttpTransport::new(&[&server, &image], config.tls_roots_pem.as_deref(), config.patience)?),
         };
         let client = |base| Client::new(base, Arc::clone(&transport), cancel.clone(), config.patience);
-        Ok(Self { director: client(server), image: client(image), vehicle_id: config.identity.vehicle_id.clone(), timestamp: None })
+        let director_path = format!("/v1/director/{}", config.identity.vehicle_id);
+        Ok(Self { director: client(server), image: client(image), director_path, timestamp: None })
+    }
+
+    /// An offline update in the place of both: whatever is asked is asked of the file.
+    pub(super) fn of_file(&self, file: &Arc<OfflineFile>) -> Self {
+        // For whom the Director's files are is written in them.
+        let director_path = "/v1/director".to_owned();
+        Self { director: self.director.of_file(file), image: self.image.of_file(file), director_path, timestamp: None }
     }
 
     /// Fetches a metadata file.
@@ -57,7 +68,7 @@ impl Link {
         match repository {
             Repository::Director if file_name == "timestamp.json" => self.timestamp(*length_max, key),
             Repository::Director => {
-                let path = format!("/v1/director/{}/metadata/{file_name}", self.vehicle_id);
+                let path = format!("{}/metadata/{file_name}", self.director_path);
                 content(self.director.get(&path, *length_max, Some(key), None)?)
             }
             Repository::Image => content(self.image.get(&format!("/v1/image/metadata/{file_name}"), *length_max, None, None)?),
@@ -65,7 +76,7 @@ impl Link {
     }
 
     fn timestamp(&mut self, length_max: u64, key: RequestKey<'_>) -> Result<Vec<u8>, FetchError> {
-        let path = format!("/v1/director/{}/metadata/timestamp.json", self.vehicle_id);
+        let path = format!("{}/metadata/timestamp.json", self.director_path);
         let etag = self.timestamp.as_ref().map(|(etag, _)| etag.as_str());
         match (self.director.get(&path, length_max, Some(key), etag)?, &self.timestamp) {
             (Fetched::New { bytes, etag }, _) => {
@@ -106,7 +117,7 @@ impl Link {
 
     /// Sends a signed vehicle version manifest; when this returns, the server has it on its disk.
     pub(super) fn report(&self, manifest: &[u8], key: RequestKey<'_>) -> Result<ReportAnswer, FetchError> {
-        let path = format!("/v1/director/{}/manifest", self.vehicle_id);
+        let path = format!("{}/manifest", self.director_path);
         let answer = self.director.submit(Method::Put, &path, (JSON, manifest), ANSWER_BYTES_MAX, Some(key))?;
         // A captive portal answers everything with its page and status 200; only the server's own words say that it has the report.
         serde_json::from_slice(&answer.bytes).map_err(|error| FetchError::Unreachable {

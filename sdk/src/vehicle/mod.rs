@@ -45,11 +45,13 @@ mod status;
 mod worker;
 
 use std::{
+    path::Path,
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+pub use crate::fetch::OfflineFileError;
 pub use config::{
     ClockCallback, ConsentCallback, Identity, Offer, POLL_INTERVAL_DEFAULT, VehicleCallbacks, VehicleConfig, VehicleStateCallback,
 };
@@ -62,7 +64,7 @@ pub use switchback_signing::{
     trust::TrustAnchors,
 };
 
-use crate::fetch::Cancel;
+use crate::fetch::{Cancel, OfflineFile};
 use orders::Orders;
 use status::Board;
 
@@ -118,6 +120,22 @@ impl Vehicle {
     /// was staged before this start, until a check since then has succeeded and still assigns it.
     pub fn activate(&self) {
         self.orders.give(|waiting| waiting.activate = true);
+    }
+
+    /// Installs an offline update: a file that `switchback offline create` made, from a workshop's computer or a USB stick. It is verified as
+    /// if the server had sent it, asks for consent, and drives after the same tests and trial. Returns when the file was opened; events tell
+    /// the rest.
+    ///
+    /// The file stays open until the release is in its slot (state `Staged`). When it is taken out before, or the vehicle is switched off, give it
+    /// again: what was read is not read again. An offline update goes on whatever the Director assigns, unless that is newer; after a restart
+    /// it has to be given again, or the next answer of the Director decides.
+    ///
+    /// # Errors
+    /// [`OfflineFileError`] when the file cannot be read or is no offline update. Whether it is believed is told by events.
+    pub fn install_offline(&self, file: &Path) -> Result<(), OfflineFileError> {
+        let file = Arc::new(OfflineFile::open(file)?);
+        self.orders.give(|waiting| waiting.offline = Some(file));
+        Ok(())
     }
 
     /// Stops the update thread and waits for it. An update that is under way goes on where it was when the vehicle is opened again.

@@ -1,9 +1,12 @@
 //! What the program asks of the update thread.
 
 use std::{
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+
+use crate::fetch::OfflineFile;
 
 /// Orders that wait for the update thread.
 #[derive(Debug, Default)]
@@ -13,10 +16,12 @@ pub(super) struct Orders {
 }
 
 /// Orders since they were taken last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Waiting {
     pub(super) check: bool,
     pub(super) activate: bool,
+    /// The newest counts.
+    pub(super) offline: Option<Arc<OfflineFile>>,
     /// Stays set.
     pub(super) close: bool,
 }
@@ -30,15 +35,17 @@ impl Orders {
     /// Takes what was asked for.
     pub(super) fn take(&self) -> Waiting {
         let mut waiting = self.lock();
-        let taken = *waiting;
-        *waiting = Waiting { close: taken.close, ..Waiting::default() };
-        taken
+        let close = waiting.close;
+        mem::replace(&mut waiting, Waiting { close, ..Waiting::default() })
     }
 
     /// Waits until something is asked for, at most this long.
     pub(super) fn rest(&self, at_most: Duration) {
         let waiting = self.lock();
-        let idle = |waiting: &mut Waiting| *waiting == Waiting::default();
+        let idle = |waiting: &mut Waiting| {
+            let Waiting { check, activate, offline, close } = waiting;
+            !*check && !*activate && offline.is_none() && !*close
+        };
         // The result says how the wait ended, which the next look at the orders says too.
         drop(self.given.wait_timeout_while(waiting, at_most, idle));
     }

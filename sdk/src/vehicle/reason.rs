@@ -25,6 +25,8 @@ pub(super) const LOAD_TIMEOUT: u32 = 610;
 pub(super) const CLOCK_BEHIND: u32 = 611;
 /// The two roots that the vehicle was provisioned with are each other's.
 pub(super) const ROOTS_EXCHANGED: u32 = 612;
+/// An offline update with nothing to install.
+pub(super) const OFFLINE_NOTHING_NEW: u32 = 613;
 
 pub(super) fn reason(number: u32, name: &str, text: impl Into<String>) -> Reason {
     Reason { number, name: name.to_owned(), text: text.into().chars().take(TEXT_CHARS_MAX).collect() }

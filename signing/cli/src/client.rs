@@ -137,6 +137,11 @@ impl Client {
         self.accepted(request).map(drop)
     }
 
+    /// Begins to read a file of any length; there is no limit on the time that takes.
+    pub(crate) fn download(&self, path: &str) -> anyhow::Result<Response> {
+        self.accepted(self.http.request(Method::GET, self.url(path)).bearer_auth(&self.token))
+    }
+
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, self.url(path)).bearer_auth(&self.token).timeout(ANSWER_TIME_MAX)
     }

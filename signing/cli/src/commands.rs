@@ -4,6 +4,7 @@ pub(crate) mod approval;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod key;
+pub(crate) mod offline;
 pub(crate) mod online;
 pub(crate) mod publish;
 pub(crate) mod request;

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    commands::{approval, init, inspect, key, publish, request, rollout, root, sign, status, targets, vehicle, verify},
+    commands::{approval, init, inspect, key, offline, publish, request, rollout, root, sign, status, targets, vehicle, verify},
     output::Output,
 };
 
@@ -90,6 +90,8 @@ enum Command {
     Rollout(rollout::Command),
     #[command(subcommand)]
     Vehicle(vehicle::Command),
+    #[command(subcommand)]
+    Offline(offline::Command),
 }
 
 fn main() -> ExitCode {
@@ -110,6 +112,7 @@ fn main() -> ExitCode {
         Command::Approval(command) => approval::run(command, &output),
         Command::Rollout(command) => rollout::run(command, &output),
         Command::Vehicle(command) => vehicle::run(command, &output),
+        Command::Offline(command) => offline::run(command, &output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

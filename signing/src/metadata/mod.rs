@@ -22,6 +22,7 @@ mod hashes;
 pub mod json;
 mod names;
 pub(crate) mod object;
+mod offline;
 mod root;
 mod snapshot;
 mod targets;
@@ -40,6 +41,7 @@ pub use self::{
     },
     hashes::{DigestMismatch, Hashes, HashesCheck},
     names::{EcuSerial, HardwareId, NAME_BYTES_MAX, NameError, Region, Tier, VehicleId, Version, VersionError},
+    offline::OfflineScope,
     root::{RoleKeys, Root, RootRole},
     snapshot::{MetaFile, Snapshot, Timestamp},
     targets::{DelegatedRole, Delegations, EcuAssignment, PathSet, SuccinctRoles, TargetMeta, Targets},

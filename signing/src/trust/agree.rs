@@ -10,11 +10,12 @@ use alloc::{
 
 use super::{
     Repository, TrustError,
+    cache::TARGETS_FILE,
     image::{Listed, VerifiedImage},
     uptane::{Ecu, OtherEcus, VehicleEcus},
     verify::Fresh,
 };
-use crate::metadata::{HardwareId, Hashes, TargetMeta, Targets, VehicleId};
+use crate::metadata::{HardwareId, Hashes, MetadataError, OfflineScope, TargetMeta, Targets, VehicleId};
 
 /// An image that the Director assigns to ECUs of this vehicle.
 #[derive(Clone, Debug)]
@@ -48,6 +49,11 @@ pub(super) fn assignments(targets: &Fresh<Targets>, vehicle: &VehicleEcus) -> Re
     if targets.delegations.as_ref().is_some_and(|delegations| !delegations.roles.is_empty() || delegations.bins.is_some()) {
         return Err(TrustError::DirectorDelegates);
     }
+    if let Some(ours) = &vehicle.offline
+        && let Some(found) = targets.scope().map_err(malformed_targets)?
+    {
+        return for_scope(targets, &found, ours, vehicle);
+    }
     let vehicle_id = this_vehicle(targets, vehicle.vehicle_id.as_ref())?;
     let mut assigned = BTreeMap::new();
     let mut wanted = Vec::new();
@@ -68,22 +74,53 @@ pub(super) fn assignments(targets: &Fresh<Targets>, vehicle: &VehicleEcus) -> Re
                 let (ecu_serial, expected) = (listed.ecu_serial, ecu.hardware_id.clone());
                 return Err(TrustError::OtherEcuHardware { ecu_serial, found, expected });
             }
-            // The Standard stops already when the Director's snapshot has not changed. We go on when the image that it wants is not
-            // installed, because an installation may have been interrupted after its metadata was persisted.
-            let is_new = meta.hashes.sha256.is_none() || meta.hashes.sha256 != ecu.installed.image_sha256;
-            if is_new { ecus.push(ecu.clone()) } else { running.push(ecu.clone()) }
+            if is_new(meta, ecu) { ecus.push(ecu.clone()) } else { running.push(ecu.clone()) }
         }
         wanted.push(Wanted { path: path.clone(), meta: meta.clone(), ecus, running });
     }
     Ok(Assignments { vehicle_id, wanted })
 }
 
+/// Whether an ECU has yet to install an image.
+///
+/// The Standard stops already when the Director's snapshot has not changed. We go on when the image that it wants is not installed, because
+/// an installation may have been interrupted after its metadata was persisted.
+fn is_new(meta: &TargetMeta, ecu: &Ecu) -> bool {
+    meta.hashes.sha256.is_none() || meta.hashes.sha256 != ecu.installed.image_sha256
+}
+
+/// Reads the Director's targets of an offline update for many vehicles: each image is for the ECUs whose kind it names.
+fn for_scope(targets: &Targets, found: &OfflineScope, ours: &OfflineScope, vehicle: &VehicleEcus) -> Result<Assignments, TrustError> {
+    if found != ours {
+        let (OfflineScope { tier: found_tier, region: found_region }, OfflineScope { tier, region }) = (found.clone(), ours.clone());
+        return Err(TrustError::OtherScope { found_tier, found_region, tier, region });
+    }
+    let mut assigned = BTreeMap::new();
+    let mut wanted = Vec::new();
+    for (path, meta) in &targets.targets {
+        let hardware_ids = meta.hardware_ids().map_err(|problem| malformed(path, problem))?.unwrap_or_default();
+        let (mut ecus, mut running) = (Vec::new(), Vec::new());
+        for ecu in vehicle.ecus.iter().filter(|ecu| hardware_ids.contains(&ecu.hardware_id)) {
+            if let Some(first) = assigned.insert(&ecu.ecu_serial, path) {
+                let (first, second) = (first.clone(), path.clone());
+                return Err(TrustError::EcuTwice { ecu_serial: ecu.ecu_serial.clone(), first, second });
+            }
+            if is_new(meta, ecu) { ecus.push(ecu.clone()) } else { running.push(ecu.clone()) }
+        }
+        // What is for other computers of the tier.
+        if !ecus.is_empty() || !running.is_empty() {
+            wanted.push(Wanted { path: path.clone(), meta: meta.clone(), ecus, running });
+        }
+    }
+    Ok(Assignments { vehicle_id: vehicle.vehicle_id.clone(), wanted })
+}
+
+fn malformed_targets(problem: MetadataError) -> TrustError {
+    TrustError::Malformed { repository: Repository::Director, file_name: TARGETS_FILE.to_string(), problem }
+}
+
 fn this_vehicle(targets: &Targets, expected: Option<&VehicleId>) -> Result<Option<VehicleId>, TrustError> {
-    let named = targets.vehicle_ids().map_err(|problem| TrustError::Malformed {
-        repository: Repository::Director,
-        file_name: super::cache::TARGETS_FILE.to_string(),
-        problem,
-    })?;
+    let named = targets.vehicle_ids().map_err(malformed_targets)?;
     let Some(first) = named.first() else {
         // Images name their ECUs; without any, only the vehicle's name keeps another vehicle's empty list from being replayed.
         return if targets.targets.is_empty() { Err(TrustError::VehicleUnnamed) } else { Ok(None) };
@@ -171,7 +208,7 @@ fn same_description(path: &str, director: &TargetMeta, image: &TargetMeta) -> Re
     Ok(())
 }
 
-fn malformed(path: &str, problem: crate::metadata::MetadataError) -> TrustError {
+fn malformed(path: &str, problem: MetadataError) -> TrustError {
     TrustError::CustomMalformed { path: path.to_string(), problem }
 }
 

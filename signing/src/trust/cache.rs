@@ -64,6 +64,13 @@ impl MetadataCache {
         self.anchors.get(&repository).map(Vec::as_slice)
     }
 
+    /// The roots alone.
+    pub(super) fn roots(&self) -> Self {
+        let is_root = |((_, file_name), _): &(&(Repository, String), &Vec<u8>)| file_name == ROOT_FILE;
+        let files = self.files.iter().filter(is_root).map(|(name, bytes)| (name.clone(), bytes.clone())).collect();
+        Self { files, anchors: self.anchors.clone() }
+    }
+
     /// Holds a file, replacing the one of the same name.
     pub fn insert(&mut self, repository: Repository, file_name: &str, bytes: Vec<u8>) {
         self.files.insert((repository, file_name.to_string()), bytes);

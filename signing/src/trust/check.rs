@@ -9,7 +9,7 @@ use super::{
     uptane::{AskImages, Ecu, Installed, OtherEcus, UptaneCheck, UptaneOutcome, VehicleEcus},
 };
 use crate::{
-    metadata::{EcuAssignment, EcuSerial, HardwareId, Region, Tier, VehicleId, Version},
+    metadata::{EcuAssignment, EcuSerial, HardwareId, OfflineScope, Region, Tier, VehicleId, Version},
     time::UnixTime,
 };
 
@@ -144,11 +144,36 @@ impl MetadataCheck {
         secondaries: Vec<Ecu>,
         now: UnixTime,
     ) -> Self {
+        Self::begin(cache, identity, installed, secondaries, None, now)
+    }
+
+    /// Begins a check of an offline update: of metadata that came in a file, marked and with a life of its own. Of `cache` it uses the
+    /// roots alone and keeps only newer ones: such an update is neither older nor newer than what the repositories say over the network,
+    /// and what guards against an old one is its expiry and the release counter.
+    pub fn of_offline_update(
+        cache: &MetadataCache,
+        identity: VehicleIdentity,
+        installed: Installed,
+        secondaries: Vec<Ecu>,
+        now: UnixTime,
+    ) -> Self {
+        let scope = OfflineScope { tier: identity.tier.clone(), region: identity.region.clone() };
+        Self::begin(cache.roots(), identity, installed, secondaries, Some(scope), now)
+    }
+
+    fn begin(
+        cache: MetadataCache,
+        identity: VehicleIdentity,
+        installed: Installed,
+        secondaries: Vec<Ecu>,
+        offline: Option<OfflineScope>,
+        now: UnixTime,
+    ) -> Self {
         let known = |ecu: &Ecu| EcuAssignment { ecu_serial: ecu.ecu_serial.clone(), hardware_id: ecu.hardware_id.clone() };
         let others = secondaries.iter().map(known).collect();
         let primary = Ecu { ecu_serial: identity.ecu_serial.clone(), hardware_id: identity.hardware_id.clone(), installed };
         let ecus = [primary].into_iter().chain(secondaries).collect();
-        let vehicle = VehicleEcus { vehicle_id: Some(identity.vehicle_id.clone()), ecus, others: OtherEcus::Refused };
+        let vehicle = VehicleEcus { vehicle_id: Some(identity.vehicle_id.clone()), ecus, others: OtherEcus::Refused, offline };
         let check = UptaneCheck::start(cache, vehicle, AskImages::AllWhenNew, now);
         Self { identity, check, secondaries: others, secondary_images: Vec::new() }
     }

@@ -2,11 +2,10 @@ use alloc::{
     boxed::Box,
     string::{String, ToString},
 };
-use core::fmt;
 
 use thiserror::Error;
 
-use super::Repository;
+use super::{Attack, Repository};
 use crate::{
     bundle::BundleError,
     digest::Sha256Digest,
@@ -148,6 +147,26 @@ pub enum TrustError {
         expires: UnixTime,
         /// The time that the check was given.
         now: UnixTime,
+    },
+    /// Metadata of an offline update where that of the repositories was expected, or the other way round.
+    #[error("{repository}: the timestamp {}; it is believed only where it belongs", if *from_file { "is no offline update's, and came in a file" } else { "is an offline update's, and came over the network" })]
+    OfflineMark {
+        /// Where the metadata came from.
+        repository: Repository,
+        /// Whether it came in a file.
+        from_file: bool,
+    },
+    /// An offline update for other vehicles.
+    #[error("the offline update is for tier {found_tier} in region {found_region}, but this vehicle is {tier} in {region}")]
+    OtherScope {
+        /// Tier that it is for.
+        found_tier: Tier,
+        /// Region that it is for.
+        found_region: Region,
+        /// Tier of this vehicle.
+        tier: Tier,
+        /// Region of this vehicle.
+        region: Region,
     },
     /// A file longer than what we read.
     #[error("{repository}: {file_name} has more than the {length_max} bytes that may be read")]
@@ -503,47 +522,6 @@ pub enum TrustError {
     OutOfOrder,
 }
 
-/// An attack by its name in the Uptane Standard (section 4.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Attack {
-    /// Somebody keeps the vehicle from its updates.
-    DropRequest,
-    /// Old metadata is shown for ever, so that the vehicle does not notice newer one.
-    Freeze,
-    /// Older metadata or software is offered as new.
-    Rollback,
-    /// Data at a trickle, so that an update never ends and never fails.
-    SlowRetrieval,
-    /// Data without end, to exhaust the vehicle.
-    EndlessData,
-    /// Metadata or images that never existed together.
-    MixAndMatch,
-    /// Software of the attacker's choice.
-    ArbitrarySoftware,
-}
-
-impl Attack {
-    /// The name in the Standard.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::DropRequest => "drop-request attack",
-            Self::Freeze => "freeze attack",
-            Self::Rollback => "rollback attack",
-            Self::SlowRetrieval => "slow retrieval attack",
-            Self::EndlessData => "endless data attack",
-            Self::MixAndMatch => "mix-and-match attack",
-            Self::ArbitrarySoftware => "arbitrary software attack",
-        }
-    }
-}
-
-impl fmt::Display for Attack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 impl TrustError {
     /// The stable number, 101 to 199; never given to another variant.
     pub const fn number(&self) -> u32 {
@@ -586,12 +564,14 @@ impl TrustError {
             Self::FileMissing { .. } => (115, "file_missing", Some(DropRequest)),
             Self::TooManyDelegations { .. } => (116, "too_many_delegations", Some(EndlessData)),
             Self::AnchorMissing { .. } => (117, "anchor_missing", None),
+            Self::OfflineMark { .. } => (118, "offline_mark", Some(Freeze)),
             Self::DirectorDelegates => (130, "director_delegates", Some(ArbitrarySoftware)),
             Self::OtherVehicle { .. } => (131, "other_vehicle", Some(MixAndMatch)),
             Self::VehicleUnnamed => (132, "vehicle_unnamed", Some(MixAndMatch)),
             Self::EcuTwice { .. } => (133, "ecu_twice", Some(MixAndMatch)),
             Self::UnknownEcu { .. } => (134, "unknown_ecu", Some(MixAndMatch)),
             Self::OtherEcuHardware { .. } => (135, "other_ecu_hardware", Some(ArbitrarySoftware)),
+            Self::OtherScope { .. } => (136, "other_scope", Some(MixAndMatch)),
             Self::TargetUnknown { .. } => (140, "target_unknown", Some(ArbitrarySoftware)),
             Self::TargetPath { .. } => (141, "target_path", Some(ArbitrarySoftware)),
             Self::TargetDigestMissing { .. } => (142, "target_digest_missing", Some(ArbitrarySoftware)),

@@ -12,6 +12,7 @@
 //! Director.
 
 mod agree;
+mod attack;
 mod cache;
 mod check;
 mod client;
@@ -29,9 +30,10 @@ mod uptane;
 mod verify;
 
 pub use self::{
+    attack::Attack,
     cache::{MetadataCache, Repository, TrustAnchors},
     check::{Action, FetchFailure, FetchRequest, MetadataCheck, Outcome, VehicleIdentity},
-    error::{Attack, TrustError},
+    error::TrustError,
     image::{FileCheck, VerifiedImage},
     target::VerifiedTarget,
     tuf::{TufOnly, TufOutcome, TufTarget},

@@ -51,20 +51,22 @@ impl Held {
     /// rotating its key also takes back Targets versions that a thief had pushed to their end (step 5.3.11); Uptane asks for more
     /// (5.4.4.6, 4).
     fn older(&self, repository: Repository, file_name: &str) -> Option<&[u8]> {
-        match self.rules {
-            Rules::Uptane => self.cache.get(repository, file_name),
-            Rules::Tuf => None,
-        }
+        self.cache.get(repository, file_name).filter(|_| self.rules.are_uptane())
     }
 
     fn persist(&mut self, repository: Repository, file_name: &str, bytes: &[u8]) {
         self.cache.insert(repository, file_name, bytes.to_vec());
+        // What came in a file is no measure for what comes over the network; only the chain of roots is one and the same.
+        if self.rules == Rules::UptaneOffline && file_name != ROOT_FILE {
+            return;
+        }
         let change = Change::Persist { repository, file_name: file_name.into(), bytes: bytes.to_vec() };
         self.changes.push_back(change);
     }
 
     fn remove(&mut self, repository: Repository, file_name: &str) {
-        if self.cache.get(repository, file_name).is_some() {
+        // The check of an offline update does not have what the disk holds.
+        if self.rules == Rules::UptaneOffline || self.cache.get(repository, file_name).is_some() {
             self.cache.remove(repository, file_name);
             self.changes.push_back(Change::Remove { repository, file_name: file_name.into() });
         }

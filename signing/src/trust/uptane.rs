@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     digest::Sha256Digest,
-    metadata::{EcuSerial, HardwareId, VehicleId},
+    metadata::{EcuSerial, HardwareId, OfflineScope, VehicleId},
     time::UnixTime,
 };
 
@@ -51,6 +51,8 @@ pub struct VehicleEcus {
     pub ecus: Vec<Ecu>,
     /// Whether there may be more.
     pub others: OtherEcus,
+    /// For an offline update: the tier and region of the vehicle, which its metadata may name in place of the vehicle.
+    pub offline: Option<OfflineScope>,
 }
 
 /// What to think of an ECU in the Director's targets that is not among those for which they are verified.
@@ -127,7 +129,8 @@ struct Lookup {
 impl UptaneCheck {
     /// Begins a check. `now` is the time for all of it (Uptane, 5.4.4.1: "load and verify the current time").
     pub fn start(cache: MetadataCache, vehicle: VehicleEcus, ask: AskImages, now: UnixTime) -> Self {
-        let held = Held::new(cache, now, Rules::Uptane);
+        let rules = if vehicle.offline.is_some() { Rules::UptaneOffline } else { Rules::Uptane };
+        let held = Held::new(cache, now, rules);
         let stage = Client::start(Repository::Director, &held).map_or_else(Stage::refused, Stage::Director);
         Self { vehicle, ask, held, stage }
     }

@@ -43,6 +43,18 @@ pub(crate) enum Rules {
     Tuf,
     /// The Uptane Standard, which asks for more.
     Uptane,
+    /// The same for an offline update, whose metadata came in a file.
+    UptaneOffline,
+}
+
+impl Rules {
+    /// Whether the Uptane Standard counts.
+    pub(crate) fn are_uptane(self) -> bool {
+        match self {
+            Self::Uptane | Self::UptaneOffline => true,
+            Self::Tuf => false,
+        }
+    }
 }
 
 /// What became of a fetched timestamp.
@@ -147,6 +159,11 @@ impl Fresh<Root> {
         let timestamp = read::<Timestamp>(repository, "timestamp.json", bytes, TIMESTAMP_BYTES_MAX)?;
         KeySet::of_root(self.role(), RootRole::Timestamp).verify(repository, &timestamp)?;
         let timestamp = timestamp.signed;
+        let from_file = rules == Rules::UptaneOffline;
+        // Before anything is compared or kept: it is of another kind, not older or newer.
+        if rules.are_uptane() && timestamp.is_for_offline_update() != from_file {
+            return Err(TrustError::OfflineMark { repository, from_file });
+        }
         if let Some(older) = older.map(Trusted::role) {
             not_older(repository, "timestamp", timestamp.version, older.version)?;
             if timestamp.version == older.version {
@@ -155,7 +172,7 @@ impl Fresh<Root> {
             not_older(repository, "snapshot", timestamp.snapshot.version, older.snapshot.version)?;
         }
         // Uptane, 5.2.5: "one or more hashes"; TUF leaves them out where the snapshot is small and its version enough.
-        if rules == Rules::Uptane && !timestamp.snapshot.hashes.is_known() {
+        if rules.are_uptane() && !timestamp.snapshot.hashes.is_known() {
             return Err(TrustError::DigestMissing { repository, role: "snapshot".to_string() });
         }
         self.keep(Trusted { repository, role: timestamp }).map(|timestamp| TimestampStep::Newer(Box::new(timestamp)))

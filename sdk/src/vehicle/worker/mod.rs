@@ -3,6 +3,7 @@
 
 mod hold;
 mod model;
+mod offline;
 mod reload;
 mod server;
 mod task;
@@ -36,6 +37,7 @@ use crate::{
     update::{Consent, Input, Output, Update},
 };
 use hold::Hold;
+use offline::OfflineSource;
 use task::Task;
 
 pub(super) use reload::Lost;
@@ -118,6 +120,8 @@ pub(super) struct Worker {
     previous: Option<Active>,
     /// What the Director assigned last and the update is about.
     target: Option<VerifiedTarget>,
+    /// Where the target comes from, when it is not the network.
+    offline: Option<OfflineSource>,
     install: Option<Install>,
     candidate: Option<Candidate>,
     /// On record, until the engine has let the previous model go.
@@ -169,6 +173,7 @@ impl Worker {
             ratchet,
             previous: None,
             target: None,
+            offline: None,
             install: None,
             candidate: None,
             confirmation: None,
@@ -199,6 +204,9 @@ impl Worker {
             if orders.check {
                 self.hurry();
             }
+            if let Some(file) = &orders.offline {
+                self.take_offline(file);
+            }
             if orders.activate {
                 self.input(Input::Activate);
             }
@@ -210,6 +218,7 @@ impl Worker {
                 self.input(Input::Vehicle(state));
             }
             self.act();
+            self.let_file_go();
             if !self.work() {
                 self.rest();
             }
@@ -394,9 +403,10 @@ impl Worker {
 
     fn download(&mut self) {
         let begun = self.install.is_some();
+        let link = self.offline.as_ref().and_then(OfflineSource::link).unwrap_or(&self.link);
         let result = match (&mut self.install, &self.target) {
-            (Some(install), _) => install.step(&self.link, &mut self.store),
-            (None, Some(target)) => Install::begin(target, &self.link, &mut self.store).map(|install| {
+            (Some(install), _) => install.step(link, &mut self.store),
+            (None, Some(target)) => Install::begin(target, link, &mut self.store).map(|install| {
                 self.install = Some(install);
                 Step::Chunk
             }),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use switchback_signing::{
     metadata::vehicle::{EnrollmentRequest, Reason, ReleaseRef, UpdateState},
     time::UnixTime,
-    trust::{Attack, FetchRequest, Installed, Outcome, ReleaseFloor, Repository, TrustError, VerifiedTarget},
+    trust::{Attack, FetchRequest, Installed, MetadataCheck, Outcome, ReleaseFloor, Repository, TrustError, VerifiedTarget},
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     fetch::{FetchError, RequestKey},
-    store::Folder,
+    store::{Folder, StoreError},
     update::{Input, Offer},
     vehicle::{
         Event, EventKind, check, reason,
@@ -100,24 +100,15 @@ impl Worker {
     }
 
     pub(super) fn run_check(&mut self) {
-        let confirmed = self.store.state().confirmed().and_then(|slot| self.store.state().slot(slot).occupant());
-        let image_sha256 = confirmed.filter(|_| !self.refetches).map(|occupant| occupant.index_sha256);
-        let installed = Installed { floor: ReleaseFloor(self.store.state().floor()), image_sha256 };
         self.look_at_clock();
         let now = self.now();
+        let check = MetadataCheck::start(self.cache.clone(), self.identity.clone(), self.installed(), now);
         let key = RequestKey { signer: &*self.key, now };
-        let checked = check::run(&mut self.cache, &self.identity, installed, &mut self.link, &mut self.store, key);
-        let checked = match checked {
+        let checked = match check::run(check, &mut self.cache, &mut self.link, &mut self.store, key) {
             Ok(checked) => checked,
             Err(error) => {
                 self.check.failed(None);
-                self.checks_failed += 1;
-                self.fail_check(EventKind::CheckFailed, reason::of_store(&error));
-                match check::load_cache(&self.store, &self.config.anchors) {
-                    Ok(cache) => self.cache = cache,
-                    Err(error) => tracing::error!(%error, "the trusted metadata cannot be read"),
-                }
-                return;
+                return self.not_stored(&error);
             }
         };
         let answered = !matches!(checked.outcome, Outcome::Refused(_));
@@ -131,11 +122,16 @@ impl Worker {
             (Outcome::NothingNew, _) => {
                 self.verified(now);
                 self.hold = None;
-                self.input(Input::Withdrawn);
+                // The Director need not know of an offline update.
+                if !self.is_offline() {
+                    self.input(Input::Withdrawn);
+                }
             }
             (Outcome::Install(target), _) => {
                 self.verified(now);
-                self.offered(target);
+                if !self.stays_offline(&target) {
+                    self.offered(target);
+                }
             }
         }
         // First what follows from the answer, then the word that there is one.
@@ -151,14 +147,32 @@ impl Worker {
         });
     }
 
-    fn verified(&mut self, at: UnixTime) {
+    /// What metadata is held against.
+    pub(super) fn installed(&self) -> Installed {
+        let state = self.store.state();
+        let confirmed = state.confirmed().and_then(|slot| state.slot(slot).occupant());
+        let image_sha256 = confirmed.filter(|_| !self.refetches).map(|occupant| occupant.index_sha256);
+        Installed { floor: ReleaseFloor(state.floor()), image_sha256 }
+    }
+
+    /// The disk did not take what was verified. What it has counts.
+    pub(super) fn not_stored(&mut self, error: &StoreError) {
+        self.checks_failed += 1;
+        self.fail_check(EventKind::CheckFailed, reason::of_store(error));
+        match check::load_cache(&self.store, &self.config.anchors) {
+            Ok(cache) => self.cache = cache,
+            Err(error) => tracing::error!(%error, "the trusted metadata cannot be read"),
+        }
+    }
+
+    pub(super) fn verified(&mut self, at: UnixTime) {
         if let Err(error) = self.ratchet.verified(at, &mut self.store) {
             tracing::warn!(%error, "the time of this check was not recorded");
         }
     }
 
     /// Says so when the clock is behind what the vehicle has seen, once until it is right again.
-    fn look_at_clock(&mut self) {
+    pub(super) fn look_at_clock(&mut self) {
         let behind_s = self.ratchet.behind_s(self.clock_s());
         let told = self.board.status().clock_behind_s > 0;
         self.board.change(|status| status.clock_behind_s = behind_s);

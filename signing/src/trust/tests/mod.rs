@@ -4,6 +4,7 @@ mod agreement;
 mod chain;
 mod delegations;
 mod index;
+mod offline;
 mod publishing;
 mod reports;
 mod several_ecus;

@@ -47,7 +47,7 @@ fn publish(repositories: &mut TestRepositories, firmware: TargetMeta) {
 }
 
 fn vehicle(ecus: Vec<Ecu>, others: OtherEcus) -> VehicleEcus {
-    VehicleEcus { vehicle_id: Some(identity().vehicle_id), ecus, others }
+    VehicleEcus { vehicle_id: Some(identity().vehicle_id), ecus, others, offline: None }
 }
 
 fn check_from(
