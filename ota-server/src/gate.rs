@@ -168,9 +168,10 @@ pub const fn blame(reason_number: Option<u32>) -> Blame {
         // Consent denied, superseded, withdrawn. Not 504, a bundle of another release than the metadata says, and not 503, see
         // [`is_told_again`].
         | 500..=502
-        // The vehicle could not be opened, or its clock is wrong. Not 610, a model that does not load in time.
+        // The vehicle could not be opened, its clock is wrong, or a file held nothing for it. Not 610, a model that does not load in time.
         | 600..=609
         | 611
+        | 613
         // ONNX Runtime is not there, is another library, too old, or does not start: no model of any release would run.
         | 4001..=4005
         // The engine has no thread, is gone, busy, or not at that step: nobody has looked at the model yet.
