@@ -12,7 +12,7 @@ use switchback_tests::workspace;
 /// Where the vehicle's side gives its numbers: `Self::Variant { .. } => (300, "name")`, `Self::Variant { .. } => 200` with the name in a
 /// second match, or `const NAME: u32 = 503`.
 const SOURCES: [&str; 12] = [
-    "signing/src/trust/error.rs",
+    "signing/src/trust/facts.rs",
     "signing/src/bundle/error.rs",
     "sdk/src/store/error.rs",
     "sdk/src/store/mod.rs",

@@ -17,6 +17,7 @@ mod cache;
 mod check;
 mod client;
 mod error;
+mod facts;
 mod image;
 pub mod limits;
 pub mod publish;

@@ -73,7 +73,7 @@ fn assert_refused(attacked: &TestRepositories, vehicle: &TestVehicle, expected: 
 
 #[test]
 fn numbers_and_names_are_given_once() {
-    let source = include_str!("../error.rs");
+    let source = include_str!("../facts.rs");
     let rows = source.lines().filter_map(|line| {
         line.trim()
             .strip_prefix("Self::")?
