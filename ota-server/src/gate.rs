@@ -168,10 +168,12 @@ pub const fn blame(reason_number: Option<u32>) -> Blame {
         // Consent denied, superseded, withdrawn. Not 504, a bundle of another release than the metadata says, and not 503, see
         // [`is_told_again`].
         | 500..=502
-        // The vehicle could not be opened, its clock is wrong, or a file held nothing for it. Not 610, a model that does not load in time.
+        // The vehicle could not be opened, its clock is wrong, a file held nothing for it, or another of its ECUs does not answer. Not
+        // 610, a model that does not load in time, and not 614, an ECU that refuses what the release needs there.
         | 600..=609
         | 611
         | 613
+        | 615
         // ONNX Runtime is not there, is another library, too old, or does not start: no model of any release would run.
         | 4001..=4005
         // The engine has no thread, is gone, busy, or not at that step: nobody has looked at the model yet.
@@ -189,8 +191,8 @@ pub const fn blame(reason_number: Option<u32>) -> Blame {
 #[must_use]
 pub const fn is_for_good(reason_number: Option<u32>) -> bool {
     match (blame(reason_number), reason_number) {
-        // No memory, no warm-up, a self-test that cannot be read.
-        (Blame::Release, Some(4120 | 4123 | 4130
+        // Another ECU that refuses its image; no memory, no warm-up, a self-test that cannot be read.
+        (Blame::Release, Some(614 | 4120 | 4123 | 4130
         // In shadow: without inputs, late, not confident, outside the envelope where a human drove.
         | 4143..=4145
         | 4147

@@ -114,6 +114,7 @@ impl Callbacks {
             clock: self.clock.map(|call| Box::new(move || clock.now(call)) as ClockCallback),
             consent: self.consent.map(|call| Box::new(move |offer: &Offer| consent.ask(call, offer)) as ConsentCallback),
             vehicle_state: self.vehicle_state.map(|call| Box::new(move || vehicle_state.look(call)) as VehicleStateCallback),
+            secondaries: Vec::new(),
         }
     }
 

@@ -26,7 +26,7 @@ pub enum Folder {
     Director,
     /// Metadata of the Image repository that was verified.
     Image,
-    /// The vehicle's own key.
+    /// What the ECU has of its own: its key, its time; a Secondary its images.
     Keys,
 }
 

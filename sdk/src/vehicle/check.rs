@@ -2,7 +2,7 @@
 
 use switchback_signing::{
     metadata::{Custom, Signed, Targets, vehicle::ReleaseRef},
-    trust::{Action, MetadataCache, MetadataCheck, Outcome, Repository, TrustAnchors},
+    trust::{Action, MetadataCache, MetadataCheck, Outcome, Repository, TrustAnchors, VerifiedImage},
 };
 
 use super::link::{Link, failure};
@@ -14,11 +14,14 @@ use crate::{
 /// How a check ended.
 pub(super) struct Checked {
     pub(super) outcome: Outcome,
+    /// What the vehicle's other ECUs should install and do not run.
+    pub(super) images: Vec<VerifiedImage>,
     /// What the network said last, when it failed; tells more than the outcome that follows from it.
     pub(super) network: Option<FetchError>,
 }
 
-fn folder(repository: Repository) -> Folder {
+/// Where metadata of a repository is kept.
+pub(super) fn folder(repository: Repository) -> Folder {
     match repository {
         Repository::Director => Folder::Director,
         Repository::Image => Folder::Image,
@@ -70,7 +73,9 @@ pub(super) fn run(
     if matches!(outcome, Outcome::Refused(_)) {
         link.forget_timestamp();
     }
-    Ok(Checked { outcome, network })
+    let images = check.take_secondary_images();
+    *cache = check.into_cache();
+    Ok(Checked { outcome, images, network })
 }
 
 /// The release that the verified metadata lists under this path.

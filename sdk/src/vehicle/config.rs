@@ -1,15 +1,18 @@
 //! What a vehicle is opened with.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use switchback_signing::{
     bundle::contract::CONTRACT_VERSION,
     keys::Signer,
-    metadata::{EcuSerial, HardwareId, Region, Tier, VehicleId},
+    metadata::{
+        EcuSerial, HardwareId, Region, Tier, VehicleId,
+        vehicle::{EnrolledSecondary, SECONDARIES_MAX},
+    },
     trust::{TrustAnchors, VehicleIdentity},
 };
 
-use super::VehicleError;
+use super::{SecondaryEcu, VehicleError};
 use crate::{
     engine::EngineConfig,
     fetch::{Patience, Transport},
@@ -127,7 +130,20 @@ pub(super) fn verify_anchors(anchors: &TrustAnchors) -> Result<(), VehicleError>
     parsed("anchors", anchors.verify())
 }
 
-fn parsed<T, E: fmt::Display>(field: &'static str, result: Result<T, E>) -> Result<T, VehicleError> {
+/// That each ECU is another one, and that an enrollment has room for all.
+pub(super) fn check_secondaries(primary: &VehicleIdentity, secondaries: &[EnrolledSecondary]) -> Result<(), VehicleError> {
+    let wrong = |problem| Err(VehicleError::Config { field: "callbacks.secondaries", problem });
+    if secondaries.len() > SECONDARIES_MAX {
+        return wrong(format!("{} ECUs are more than {SECONDARIES_MAX}", secondaries.len()));
+    }
+    let mut serials = BTreeSet::from([&primary.ecu_serial]);
+    match secondaries.iter().find(|ecu| !serials.insert(&ecu.ecu_serial)) {
+        Some(twice) => wrong(format!("two ECUs of the vehicle have the serial {}", twice.ecu_serial)),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn parsed<T, E: fmt::Display>(field: &'static str, result: Result<T, E>) -> Result<T, VehicleError> {
     result.map_err(|error| VehicleError::Config { field, problem: error.to_string() })
 }
 
@@ -148,6 +164,9 @@ pub struct VehicleCallbacks {
     pub consent: Option<ConsentCallback>,
     /// The state of the vehicle. Absent: known only from the modes and speeds of the steps.
     pub vehicle_state: Option<VehicleStateCallback>,
+    /// The vehicle's other ECUs, as the program reaches them. They enroll with the vehicle, so that one that is exchanged needs another
+    /// enrollment token.
+    pub secondaries: Vec<Box<dyn SecondaryEcu>>,
 }
 
 impl fmt::Debug for VehicleCallbacks {
@@ -156,6 +175,7 @@ impl fmt::Debug for VehicleCallbacks {
             .field("clock", &self.clock.is_some())
             .field("consent", &self.consent.is_some())
             .field("vehicle_state", &self.vehicle_state.is_some())
+            .field("secondaries", &self.secondaries.len())
             .finish()
     }
 }

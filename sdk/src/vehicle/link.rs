@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use switchback_signing::{
     metadata::vehicle::{ENROLLMENT_BYTES_MAX, EnrollmentRequest, EnrollmentResponse},
-    trust::{FetchFailure, FetchRequest, Repository, VerifiedTarget},
+    trust::{FetchFailure, FetchRequest, Repository, VerifiedImage, VerifiedTarget},
 };
 
 use crate::fetch::{
@@ -96,7 +96,18 @@ impl Link {
 
     /// Fetches a release's chunk index.
     pub(super) fn index(&self, target: &VerifiedTarget) -> Result<Vec<u8>, FetchError> {
-        content(self.image.get(&format!("/v1/image/targets/{}", target.fetch_path()), target.length(), None, None)?)
+        self.target(&target.fetch_path(), target.length())
+    }
+
+    /// Fetches an image for a Secondary.
+    pub(super) fn image(&self, image: &VerifiedImage) -> Result<Vec<u8>, FetchError> {
+        // The server keeps an image under its SHA-256, which comes first and is always there: the release that needs the image names it.
+        let path = image.fetch_paths().into_iter().next().unwrap_or_default();
+        self.target(&path, image.length())
+    }
+
+    fn target(&self, path: &str, length: u64) -> Result<Vec<u8>, FetchError> {
+        content(self.image.get(&format!("/v1/image/targets/{path}"), length, None, None)?)
     }
 
     /// Begins or continues the download of a bundle.

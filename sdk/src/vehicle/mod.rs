@@ -40,6 +40,7 @@ mod link;
 mod orders;
 mod reason;
 mod report;
+mod secondary;
 mod start;
 mod status;
 mod worker;
@@ -57,11 +58,14 @@ pub use config::{
 };
 pub use driver::Driver;
 pub use error::VehicleError;
+pub use secondary::{MetadataSource, ModelledSecondary, SecondaryEcu, SecondaryError, SecondaryIdentity};
 pub use status::{ActiveModel, Event, EventKind, Status};
 /// What a vehicle's configuration needs of `signing`, so that a program that uses this library depends on it alone.
 pub use switchback_signing::{
-    metadata::vehicle::{Reason, ReleaseRef, UpdateState},
-    trust::TrustAnchors,
+    digest::Sha256Digest,
+    metadata::vehicle::{EnrolledSecondary, Reason, ReleaseRef, UpdateState},
+    time::UnixTime,
+    trust::{FetchFailure, FetchRequest, TrustAnchors},
 };
 
 use crate::fetch::{Cancel, OfflineFile};

@@ -27,6 +27,12 @@ pub(super) const CLOCK_BEHIND: u32 = 611;
 pub(super) const ROOTS_EXCHANGED: u32 = 612;
 /// An offline update with nothing to install.
 pub(super) const OFFLINE_NOTHING_NEW: u32 = 613;
+/// Another ECU of the vehicle refused its part of the release.
+pub(super) const SECONDARY_REFUSED: u32 = 614;
+/// Another ECU of the vehicle does not answer.
+pub(super) const SECONDARY_SILENT: u32 = 615;
+/// An ECU was asked to run an image that it does not have.
+pub(super) const SECONDARY_NOT_STAGED: u32 = 616;
 
 pub(super) fn reason(number: u32, name: &str, text: impl Into<String>) -> Reason {
     Reason { number, name: name.to_owned(), text: text.into().chars().take(TEXT_CHARS_MAX).collect() }

@@ -4,8 +4,12 @@ use std::{collections::BTreeMap, ops::Range};
 
 use switchback_signing::{
     keys::{Signer, SignerError},
-    metadata::vehicle::{
-        EcuReport, InstalledImage, Reason, ReleaseRef, ReportPayload, UpdateState, VehicleVersionManifest, sign_manifest, sign_report,
+    metadata::{
+        json::Json,
+        vehicle::{
+            EcuReport, InstalledImage, Reason, ReleaseRef, ReportPayload, SilentEcu, UpdateState, VehicleVersionManifest, sign_manifest,
+            sign_report,
+        },
     },
     time::UnixTime,
     trust::VehicleIdentity,
@@ -55,6 +59,8 @@ pub(super) struct Facts<'a> {
     pub(super) counters: BTreeMap<String, u64>,
     pub(super) number: u64,
     pub(super) now: UnixTime,
+    /// What the vehicle's other ECUs have signed, and those that gave nothing.
+    pub(super) secondaries: (Vec<Json>, Vec<SilentEcu>),
 }
 
 /// Signs the report of the Primary, and the manifest around it.
@@ -78,11 +84,13 @@ pub(super) fn manifest(facts: Facts<'_>, key: &dyn Signer) -> Result<Vec<u8>, Si
             counters: facts.counters,
         },
     };
+    let (reports, silent_ecus) = facts.secondaries;
+    let ecu_reports = [sign_report(&report, key)?].into_iter().chain(reports).collect();
     let manifest = VehicleVersionManifest {
         vehicle_id: facts.identity.vehicle_id.clone(),
         primary_ecu_serial: facts.identity.ecu_serial.clone(),
-        ecu_reports: vec![sign_report(&report, key)?],
-        silent_ecus: Vec::new(),
+        ecu_reports,
+        silent_ecus,
     };
     sign_manifest(&manifest, key)
 }

@@ -19,7 +19,7 @@ use super::{
     reason::{self, LOAD_TIMEOUT},
     report::release_of,
     status::Board,
-    worker::{Active, Lost, Parts, Worker, system_time},
+    worker::{Active, Lost, Parts, Secondaries, Worker, system_time},
 };
 use crate::{
     engine::{Engine, EngineEvent, Entry, ModelFiles, Phase, SwapWhen},
@@ -46,13 +46,15 @@ pub(super) struct Started {
     pub(super) cancel: Cancel,
 }
 
-pub(super) fn start(config: VehicleConfig, callbacks: VehicleCallbacks) -> Result<Started, VehicleError> {
+pub(super) fn start(config: VehicleConfig, mut callbacks: VehicleCallbacks) -> Result<Started, VehicleError> {
     config::verify_anchors(&config.anchors)?;
     let cancel = Cancel::default();
     let link = Link::new(&config, &cancel)?;
     let (mut store, findings) = Store::open_dir(&config.store_dir)?;
     let (engine, driver) = Engine::start(config.engine.clone())?;
     let identity = config.identity.verified(engine.runtime_version())?;
+    let secondaries = Secondaries::new(std::mem::take(&mut callbacks.secondaries));
+    config::check_secondaries(&identity, &secondaries.identities())?;
     let key = match &config.signing_key {
         Some(key) => Arc::clone(key),
         None => key::load_or_make(&mut store)?,
@@ -85,7 +87,7 @@ pub(super) fn start(config: VehicleConfig, callbacks: VehicleCallbacks) -> Resul
     let pulse = Arc::new(Pulse::default());
     let orders = Arc::new(Orders::default());
     let driver = Driver::new(driver, Arc::clone(&pulse));
-    let parts = Parts { store, engine, link, key, identity, cache, active, lost, update, ratchet };
+    let parts = Parts { store, engine, link, key, identity, cache, active, lost, update, ratchet, secondaries };
     let worker = Worker::new(config, callbacks, parts, Arc::clone(&board), Arc::clone(&orders), pulse);
     Ok(Started { worker, driver, board, orders, cancel })
 }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub(crate) mod camera;
 pub(crate) mod car;
 pub(crate) mod server;
 pub(crate) mod watch;

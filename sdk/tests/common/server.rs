@@ -13,13 +13,14 @@ use switchback_signing::bundle::{BundleWriter, ChunkIndex};
 use switchback_signing::digest::Sha256Digest;
 use switchback_signing::keys::PublicKey;
 use switchback_signing::keys::http::{self, Headers, HttpSignatureError, Request};
-use switchback_signing::metadata::vehicle::{EcuReport, EnrollmentRequest, EnrollmentResponse};
-use switchback_signing::metadata::{BundleRef, Custom, TargetMeta};
+use switchback_signing::metadata::vehicle::{EcuReport, EnrolledSecondary, EnrollmentRequest, EnrollmentResponse, SilentEcu};
+use switchback_signing::metadata::{BundleRef, Companion, Custom, EcuImage, TargetMeta};
 use switchback_signing::testing::{NOW, TestRepositories, custom, identity};
 use switchback_signing::time::UnixTime;
 use switchback_signing::trust::report::{ReportError, VehicleInventory, verify_manifest};
 
 use super::Road;
+use super::camera::Camera;
 use switchback_sdk::engine::Entry;
 
 /// A server; clones are the same one.
@@ -36,6 +37,12 @@ pub(crate) struct State {
     pub(crate) now: UnixTime,
     pub(crate) token: String,
     pub(crate) reports: Vec<EcuReport>,
+    /// The vehicle's other ECUs, as they enrolled.
+    pub(crate) secondaries: Vec<EnrolledSecondary>,
+    /// Their reports, oldest first.
+    pub(crate) secondary_reports: Vec<EcuReport>,
+    /// Those that gave no report, by each manifest that says so.
+    pub(crate) silent: Vec<SilentEcu>,
     /// Nobody answers.
     pub(crate) down: bool,
     /// The connection breaks after so many bytes of a bundle, and then nobody answers.
@@ -63,6 +70,9 @@ impl Default for Server {
             now: NOW,
             token: "one-time".into(),
             reports: Vec::new(),
+            secondaries: Vec::new(),
+            secondary_reports: Vec::new(),
+            silent: Vec::new(),
             down: false,
             breaks_after: None,
             tampers: false,
@@ -108,6 +118,30 @@ impl Server {
         state.add_blob(&custom.bundle.path, &bundle);
         state.repositories.publish_target(&index_path, TargetMeta::of_release(&bytes, &custom));
         state.repositories.assign(&index_path);
+        index
+    }
+
+    /// As [`Server::release`], with a calibration that the camera unit must run beside it.
+    pub(crate) fn release_with(&self, model: &Road, counter: u64, calibration: &[u8]) -> ChunkIndex {
+        let camera = Camera::assignment();
+        let path = format!("ultra/cam-{counter}.cal");
+        let companion = Companion {
+            hardware_id: camera.hardware_id.clone(),
+            path: path.clone(),
+            length: calibration.len() as u64,
+            sha256: Sha256Digest::of(calibration),
+            release_counter: counter,
+        };
+        let block = EcuImage { release_counter: counter, hardware_ids: vec![camera.hardware_id.clone()] };
+        let image = TargetMeta::of_image(calibration, &block);
+        let mut state = self.lock();
+        state.add_blob(&path, calibration);
+        state.repositories.publish_target(&path, image.clone());
+        drop(state);
+        let index = self.release_as(model, counter, 0, |custom| custom.companions = vec![companion]);
+        let director = &mut self.lock().repositories.director;
+        director.targets.targets.insert(path, image.assigned_to(&camera));
+        director.publish();
         index
     }
 
@@ -184,6 +218,7 @@ impl Transport for Server {
                 return Ok(HttpResponse { status: 403, headers: Vec::new(), body: Box::new(Bytes::new(b"used".to_vec())) });
             }
             state.vehicle_key = Some(request.public_key);
+            state.secondaries = request.secondaries;
             return Ok(answer(Some(EnrollmentResponse { vehicle_id: request.vehicle_id }.to_bytes())));
         }
         let Some(key) = state.vehicle_key.clone() else {
@@ -218,12 +253,13 @@ impl Transport for Server {
 impl State {
     fn take_report(&mut self, manifest: &[u8], key: PublicKey) -> HttpResponse {
         let identity = identity();
-        let last = self.reports.last().map(|report| (identity.ecu_serial.clone(), report.counter));
+        let last = self.reports.iter().chain(&self.secondary_reports).map(|report| (report.ecu_serial.clone(), report.counter));
+        let others = self.secondaries.iter().map(|ecu| (ecu.ecu_serial.clone(), ecu.public_key.clone()));
         let inventory = VehicleInventory {
             vehicle_id: identity.vehicle_id,
             primary_ecu_serial: identity.ecu_serial.clone(),
-            ecu_keys: [(identity.ecu_serial.clone(), key)].into(),
-            counters: last.into_iter().collect(),
+            ecu_keys: [(identity.ecu_serial.clone(), key)].into_iter().chain(others).collect(),
+            counters: last.collect(),
         };
         let verified = match verify_manifest(manifest, &inventory, self.now) {
             // A disk that came back from the past counts from there.
@@ -233,6 +269,8 @@ impl State {
             verified => verified.expect("the report is believed"),
         };
         self.reports.push(verified.primary().clone());
+        self.secondary_reports.extend(verified.secondaries().iter().cloned());
+        self.silent.extend(verified.silent().iter().cloned());
         answer(Some(format!(r#"{{"poll_after_s":{}}}"#, self.poll_after_s).into_bytes()))
     }
 

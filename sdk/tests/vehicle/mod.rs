@@ -1,6 +1,8 @@
 //! The life of a vehicle, from its first start to the release that it confirms, and what may come between.
 
 mod restart;
+mod secondaries;
+mod secondary_ecu;
 mod server;
 mod update;
 

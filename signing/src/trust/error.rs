@@ -514,6 +514,17 @@ pub enum TrustError {
         path: String,
     },
 
+    /// An image for a Secondary that a Primary could not hold while it hands it on.
+    #[error("{path} has {length} bytes, and an image for a Secondary at most {length_max}")]
+    CompanionTooLong {
+        /// Target path of the image.
+        path: String,
+        /// Its length, bytes.
+        length: u64,
+        /// The limit, bytes.
+        length_max: u64,
+    },
+
     /// The caller answered an action that was not asked for.
     #[error("the caller answered an action that the check had not asked for")]
     OutOfOrder,

@@ -80,6 +80,7 @@ impl TrustError {
             Self::CompanionDiffers { .. } => (181, "companion_differs", Some(MixAndMatch)),
             Self::CompanionMissing { .. } => (182, "companion_missing", Some(MixAndMatch)),
             Self::CompanionUnneeded { .. } => (183, "companion_unneeded", Some(MixAndMatch)),
+            Self::CompanionTooLong { .. } => (184, "companion_too_long", Some(EndlessData)),
             Self::OutOfOrder => (199, "out_of_order", None),
         }
     }

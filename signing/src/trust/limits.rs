@@ -21,3 +21,7 @@ pub const ROOT_STEPS_MAX: u32 = 256;
 
 /// Most delegated roles that one search visits. A search for `ultra/...` needs one or two.
 pub const DELEGATED_ROLES_MAX: usize = 32;
+
+/// Longest image for a Secondary that comes with a release, bytes. A Primary holds it in memory while it hands it on; a calibration
+/// has kilobytes, the firmware of a camera a few megabytes.
+pub const COMPANION_BYTES_MAX: u64 = 16 << 20;

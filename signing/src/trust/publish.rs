@@ -8,6 +8,7 @@ use super::{
     Repository, TrustError,
     image::check_path,
     limits::TARGETS_BYTES_MAX,
+    target::check_length,
     verify::{KeySet, Trusted, not_older, nothing_went_back, read, signed_targets},
 };
 use crate::{
@@ -124,6 +125,7 @@ fn companions_are_listed(role: &str, path: &str, release: &Custom, targets: &Tar
             hardware_id: companion.hardware_id.clone(),
             problem,
         };
+        check_length(&companion.path, companion.length)?;
         let meta = targets.targets.get(&companion.path).ok_or_else(|| unlisted("does not list"))?;
         if meta.length != companion.length || meta.hashes.sha256 != Some(companion.sha256) {
             return Err(unlisted("lists with other bytes"));

@@ -6,6 +6,7 @@ use alloc::{
 use super::{
     Repository, TrustError,
     image::{VerifiedImage, check_path, consistent},
+    limits::COMPANION_BYTES_MAX,
 };
 use crate::{
     bundle::ChunkIndex,
@@ -31,9 +32,11 @@ pub struct VerifiedTarget {
 impl VerifiedTarget {
     pub(super) fn new(image: &VerifiedImage, release: Custom) -> Result<Self, TrustError> {
         let (path, hashes) = (image.path().to_string(), image.hashes().clone());
-        for path in [&path, &release.bundle.path] {
+        let mut companions = release.companions.iter();
+        for path in [&path, &release.bundle.path].into_iter().chain(companions.clone().map(|companion| &companion.path)) {
             check_path(path)?;
         }
+        companions.try_for_each(|companion| check_length(&companion.path, companion.length))?;
         let Some(sha256) = hashes.sha256 else {
             return Err(TrustError::TargetDigestMissing { repository: Repository::Image, path, wanted: "SHA-256" });
         };
@@ -93,4 +96,13 @@ impl VerifiedTarget {
     fn consistent(&self, path: &str, sha256: Sha256Digest) -> String {
         if self.consistent_snapshot { consistent(path, &sha256.to_hex()) } else { path.to_string() }
     }
+}
+
+/// That a Primary can hold the image while it hands it on.
+pub(super) fn check_length(path: &str, length: u64) -> Result<(), TrustError> {
+    let length_max = COMPANION_BYTES_MAX;
+    if length > length_max {
+        return Err(TrustError::CompanionTooLong { path: path.to_string(), length, length_max });
+    }
+    Ok(())
 }

@@ -239,7 +239,7 @@ impl TestVehicle {
         match said {
             Said::Runs(bytes) => ecu_reports.push(sign_report(&runs(bytes), &Self::camera_key(serial)).unwrap()),
             Said::Forged => ecu_reports.push(sign_report(&runs(b"forged"), &self.key).unwrap()),
-            Said::Nothing => silent_ecus.push(SilentEcu { ecu_serial: camera, reason: reason(614, "secondary_silent") }),
+            Said::Nothing => silent_ecus.push(SilentEcu { ecu_serial: camera, reason: reason(615, "secondary_silent") }),
             Said::LeftOut => {}
         }
         let vehicle_id = VehicleId::new(&self.id).unwrap();

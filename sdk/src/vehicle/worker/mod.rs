@@ -5,6 +5,7 @@ mod hold;
 mod model;
 mod offline;
 mod reload;
+mod secondaries;
 mod server;
 mod task;
 
@@ -41,6 +42,7 @@ use offline::OfflineSource;
 use task::Task;
 
 pub(super) use reload::Lost;
+pub(super) use secondaries::Secondaries;
 pub(super) use task::system_time;
 
 /// Time between two looks at engine and vehicle while a model is on its way to driving: a frame at 50 Hz.
@@ -65,6 +67,7 @@ pub(super) struct Parts {
     pub(super) lost: Option<Lost>,
     pub(super) update: Update,
     pub(super) ratchet: Ratchet,
+    pub(super) secondaries: Secondaries,
 }
 
 /// The model that answers steps.
@@ -116,6 +119,7 @@ pub(super) struct Worker {
     /// The confirmed model is installed anew, as if it were not here.
     refetches: bool,
     ratchet: Ratchet,
+    secondaries: Secondaries,
     /// What to go back to during a trial.
     previous: Option<Active>,
     /// What the Director assigned last and the update is about.
@@ -152,7 +156,7 @@ impl Worker {
         orders: Arc<Orders>,
         pulse: Arc<Pulse>,
     ) -> Self {
-        let Parts { store, engine, link, key, identity, cache, active, lost, update, ratchet } = parts;
+        let Parts { store, engine, link, key, identity, cache, active, lost, update, ratchet, secondaries } = parts;
         let mut worker = Self {
             config,
             callbacks,
@@ -171,6 +175,7 @@ impl Worker {
             lost,
             refetches: false,
             ratchet,
+            secondaries,
             previous: None,
             target: None,
             offline: None,
@@ -232,6 +237,8 @@ impl Worker {
             self.reload();
         } else if engine_is_free && self.lost.is_none() && self.load.is_due() {
             self.load();
+        } else if self.secondaries.settle.is_due() {
+            self.settle_secondaries();
         } else if self.enroll.due.is_some() {
             // Before it is known, the server answers nothing else.
             if !self.enroll.is_due() {
@@ -260,7 +267,7 @@ impl Worker {
         if let Some(lost) = &mut self.lost {
             lost.hurry();
         }
-        for task in [&mut self.enroll, &mut self.download, &mut self.report, &mut self.load] {
+        for task in [&mut self.enroll, &mut self.download, &mut self.report, &mut self.load, &mut self.secondaries.settle] {
             if task.due.is_some() {
                 task.after(Duration::ZERO);
             }
@@ -275,7 +282,7 @@ impl Worker {
             }
             return;
         }
-        let tasks = [&self.check, &self.consent, &self.download, &self.report];
+        let tasks = [&self.check, &self.consent, &self.download, &self.report, &self.secondaries.settle];
         // Until the vehicle is known, nothing else can be asked, however long it has been due.
         let next = self.enroll.due.or(tasks.into_iter().filter_map(|task| task.due).min());
         let next = next.into_iter().chain(self.lost.as_ref().and_then(|lost| lost.task.due)).min();
@@ -338,6 +345,8 @@ impl Worker {
     }
 
     fn changed(&mut self, stage: UpdateState) {
+        // Before the word of it.
+        self.end_secondaries_trial(stage);
         if stage != UpdateState::Offered {
             self.consent = Task::never();
         }
@@ -402,6 +411,11 @@ impl Worker {
     }
 
     fn download(&mut self) {
+        if let Some(release) = self.target.as_ref().map(VerifiedTarget::sha256)
+            && !self.prepare_secondaries(release)
+        {
+            return;
+        }
         let begun = self.install.is_some();
         let link = self.offline.as_ref().and_then(OfflineSource::link).unwrap_or(&self.link);
         let result = match (&mut self.install, &self.target) {
@@ -428,17 +442,28 @@ impl Worker {
                 self.candidate = Some(Candidate { slot, occupant, model: Some(model), generation: 0, counted: Run::None });
                 self.input(Input::Staged);
             }
-            Err(Setback::Network(error)) => {
-                self.download.failed(error.retry_after());
-                self.downloads_paused += 1;
+            Err(setback) => self.download_failed(setback),
+        }
+    }
+
+    fn download_failed(&mut self, setback: Setback) {
+        match setback {
+            Setback::Network(error) => {
                 self.suspect(&error);
-                self.tell(EventKind::DownloadPaused, self.update.release().cloned(), Some(reason::of_fetch(&error)));
+                self.pause_download(error.retry_after(), reason::of_fetch(&error));
             }
-            Err(Setback::Failed(reason, blame, attack)) => {
+            Setback::Failed(reason, blame, attack) => {
                 self.detected(attack, &reason);
                 self.input(Input::Failed(reason, blame));
             }
         }
+    }
+
+    /// It goes on by itself, at the earliest after this time.
+    fn pause_download(&mut self, wait: Option<Duration>, reason: Reason) {
+        self.download.failed(wait);
+        self.downloads_paused += 1;
+        self.tell(EventKind::DownloadPaused, self.update.release().cloned(), Some(reason));
     }
 
     fn tell(&self, kind: EventKind, release: Option<ReleaseRef>, reason: Option<Reason>) {

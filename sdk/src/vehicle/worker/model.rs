@@ -97,7 +97,11 @@ impl Worker {
         let Some(candidate) = &self.candidate else {
             return;
         };
-        match self.store.begin_trial(candidate.slot) {
+        let (slot, release) = (candidate.slot, candidate.occupant.index_sha256);
+        if let Err(reason) = self.activate_secondaries(release) {
+            return self.input(Input::RecordFailed(reason));
+        }
+        match self.store.begin_trial(slot) {
             Ok(()) => self.input(Input::TryRecorded),
             Err(error) => self.input(Input::RecordFailed(reason::of_store(&error))),
         }
@@ -131,6 +135,7 @@ impl Worker {
             // The next try cannot be recorded then, and says why the release is let go.
             tracing::warn!(%error, "the try was not given back");
         }
+        self.settle_secondaries();
     }
 
     pub(super) fn record_confirmation(&mut self) {

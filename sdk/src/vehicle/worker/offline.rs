@@ -38,7 +38,8 @@ impl Worker {
         self.look_at_clock();
         let now = self.now();
         let mut link = self.link.of_file(file);
-        let check = MetadataCheck::of_offline_update(&self.cache, self.identity.clone(), self.installed(), Vec::new(), now);
+        let (installed, secondaries) = (self.installed(), self.secondaries.ecus());
+        let check = MetadataCheck::of_offline_update(&self.cache, self.identity.clone(), installed, secondaries, now);
         let key = RequestKey { signer: &*self.key, now };
         let checked = match check::run(check, &mut self.cache, &mut link, &mut self.store, key) {
             Ok(checked) => checked,
@@ -56,6 +57,7 @@ impl Worker {
                 // Asked again by whoever gave the file: a refusal of a moment ago is not held against it.
                 self.hold = None;
                 let index_sha256 = target.sha256();
+                self.secondaries.want(checked.images);
                 self.offered(target);
                 self.act();
                 if self.is_about(index_sha256) {

@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use switchback_signing::{
-    metadata::vehicle::{EnrollmentRequest, Reason, ReleaseRef, UpdateState},
+    metadata::vehicle::{EnrolledSecondary, EnrollmentRequest, Reason, ReleaseRef, UpdateState},
     time::UnixTime,
     trust::{Attack, FetchRequest, Installed, MetadataCheck, Outcome, ReleaseFloor, Repository, TrustError, VerifiedTarget},
 };
 
 use super::{
     Worker,
+    secondaries::root_version,
     task::{Task, random},
 };
 use crate::{
@@ -38,12 +39,21 @@ const ENROLLED_FILE: &str = "enrolled";
 
 impl Worker {
     pub(super) fn take_up_enrollment(&mut self) {
-        let known = matches!(self.store.read_document(Folder::Keys, ENROLLED_FILE), Ok(Some(_)));
+        // By the ECUs that it enrolled with: one that was exchanged is another vehicle to the Director.
+        let enrolled = self.store.read_document(Folder::Keys, ENROLLED_FILE).ok().flatten();
+        let known = enrolled.is_some_and(|enrolled| enrolled == self.enrolled_as());
         if !known && self.config.enrollment_token.is_some() {
             self.enroll = Task::due_now();
         }
         // Without a token it may have been enrolled otherwise: the Director's first answer will tell.
         self.board.change(|status| status.enrolled = known);
+    }
+
+    /// Who the server knows: the vehicle and its other ECUs.
+    fn enrolled_as(&self) -> Vec<u8> {
+        let ecu = |ecu: EnrolledSecondary| format!("\n{} {} {}", ecu.ecu_serial, ecu.hardware_id, ecu.public_key.key_id());
+        let ecus: String = self.secondaries.identities().into_iter().map(ecu).collect();
+        format!("{}{ecus}", self.identity.vehicle_id).into_bytes()
     }
 
     pub(super) fn enroll(&mut self) {
@@ -61,13 +71,13 @@ impl Worker {
             hardware_id: self.identity.hardware_id.clone(),
             public_key: self.key.public_key(),
             sdk_version: self.identity.sdk_version,
-            secondaries: Vec::new(),
+            secondaries: self.secondaries.identities(),
         };
         let key = RequestKey { signer: &*self.key, now: self.now() };
         match self.link.enroll(&request, key) {
             Ok(()) => {
                 self.enroll.succeeded(None);
-                if let Err(error) = self.store.write_document(Folder::Keys, ENROLLED_FILE, request.vehicle_id.as_str().as_bytes()) {
+                if let Err(error) = self.store.write_document(Folder::Keys, ENROLLED_FILE, &self.enrolled_as()) {
                     // Asked again at the next start; the server answers the same vehicle with the same key alike.
                     tracing::warn!(%error, "the enrollment was not recorded");
                 }
@@ -102,7 +112,8 @@ impl Worker {
     pub(super) fn run_check(&mut self) {
         self.look_at_clock();
         let now = self.now();
-        let check = MetadataCheck::start(self.cache.clone(), self.identity.clone(), self.installed(), now);
+        let (installed, secondaries) = (self.installed(), self.secondaries.ecus());
+        let check = MetadataCheck::with_secondaries(self.cache.clone(), self.identity.clone(), installed, secondaries, now);
         let key = RequestKey { signer: &*self.key, now };
         let checked = match check::run(check, &mut self.cache, &mut self.link, &mut self.store, key) {
             Ok(checked) => checked,
@@ -112,6 +123,9 @@ impl Worker {
             }
         };
         let answered = !matches!(checked.outcome, Outcome::Refused(_));
+        if answered {
+            self.secondaries.want(checked.images);
+        }
         match (checked.outcome, checked.network) {
             (Outcome::Refused(TrustError::Unreachable { .. }), Some(error)) => {
                 self.check.failed(error.retry_after());
@@ -125,6 +139,8 @@ impl Worker {
                 // The Director need not know of an offline update.
                 if !self.is_offline() {
                     self.input(Input::Withdrawn);
+                    self.act();
+                    self.repair_secondaries();
                 }
             }
             (Outcome::Install(target), _) => {
@@ -241,6 +257,7 @@ impl Worker {
             reason: self.update.reason().cloned(),
             attack: self.attack.clone(),
             counters: self.counters(),
+            secondaries: self.secondaries.reports(now),
             number,
             now,
         };
@@ -303,11 +320,6 @@ impl Worker {
         let tenth = self.config.poll_interval / 10;
         self.config.poll_interval - tenth + tenth.mul_f64((random() & 0xffff) as f64 / 32_768.0)
     }
-}
-
-/// The version of a root whose signatures were verified at the start.
-fn root_version(root: &[u8]) -> Option<u64> {
-    serde_json::from_slice::<serde_json::Value>(root).ok()?.pointer("/signed/version")?.as_u64()
 }
 
 /// The time between two polls, as the server asks for it and within bounds.

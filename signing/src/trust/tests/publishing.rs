@@ -162,6 +162,14 @@ fn a_release_is_published_with_what_it_needs_or_not_at_all() {
         );
         assert_error(&publish(image).unwrap_err(), &expected);
     }
+    let long = Companion { length: 16 * 1024 * 1024 + 1, ..needs.clone() };
+    let release = TargetMeta::of_release(b"3", &crate::metadata::Custom { companions: alloc::vec![long], ..custom(6) });
+    let (mut repositories, _) = world();
+    let (role, targets) = (role_with(&mut repositories, "ultra/vla-3.index", release), repositories.image.targets.clone());
+    assert_error(
+        &check_delegated("vla-ultra", &targets, &role, &to(&repositories, None)).unwrap_err(),
+        "184 companion_too_long (endless data attack): ultra/cam-2.cal has 16777217 bytes, and an image for a Secondary at most 16777216",
+    );
     let bytes_alone = TargetMeta::of_digest(3, Sha256Digest::of(b"cal"));
     assert!(matches!(publish(Some(bytes_alone)), Err(TrustError::CustomMalformed { path, .. }) if path == "ultra/cam-2.cal"));
 }

@@ -72,7 +72,7 @@ fn send_with(
 }
 
 fn silent_ecu(ecu: &str) -> SilentEcu {
-    let reason = Reason { number: 614, name: "secondary_silent".into(), text: "no answer".into() };
+    let reason = Reason { number: 615, name: "secondary_silent".into(), text: "no answer".into() };
     SilentEcu { ecu_serial: EcuSerial::new(ecu).unwrap(), reason }
 }
 
