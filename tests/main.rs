@@ -8,3 +8,4 @@ mod python_tuf;
 mod reasons;
 mod scenarios;
 mod tidy;
+mod uptane_client;

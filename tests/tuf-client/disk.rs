@@ -28,15 +28,19 @@ pub(crate) fn write(folder: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<(
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&part, folder.join(name))?;
-    File::open(folder)?.sync_all()?;
-    Ok(())
+    sync(folder)
+}
+
+/// Makes durable what was renamed or deleted in a folder.
+pub(crate) fn sync(folder: &Path) -> anyhow::Result<()> {
+    Ok(File::open(folder)?.sync_all()?)
 }
 
 /// Deletes a file, if it is there.
 pub(crate) fn remove(folder: &Path, name: &str) -> anyhow::Result<()> {
     match fs::remove_file(folder.join(name)) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(File::open(folder)?.sync_all()?),
+        _ => sync(folder),
     }
 }
 

@@ -1,15 +1,19 @@
 //! A TUF client as a program: the client under test of the public tuf-conformance suite, over the same core
-//! (`switchback_signing::trust`) and the same transport (`switchback_sdk::fetch`) that a vehicle uses.
+//! (`switchback_signing::trust`) and the same transport (`switchback_sdk::fetch`) that a vehicle uses. `tuf-client uptane` is an Uptane
+//! Primary with anybody's repositories.
 //!
 //! It speaks the suite's command line protocol (`docs/conformance.md`). Exit code 0 means that everything asked for succeeded, 1 that
 //! any part of it did not; the story goes to standard error.
 #![forbid(unsafe_code)]
 
+mod clock;
 mod disk;
 mod network;
+mod targets;
 mod tuf;
+mod uptane;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{env, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -50,6 +54,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if env::args_os().nth(1).is_some_and(|word| word == "uptane") {
+        return uptane::main(env::args_os().skip(2));
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -1,13 +1,23 @@
 //! The vehicle's transport, pointed at anybody's repository.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use switchback_sdk::fetch::{BaseUrl, Cancel, Client, FetchError, Fetched, HttpTransport, Patience};
 use switchback_signing::trust::{FetchFailure, FetchRequest};
 
 /// A client of the server behind `base_url`.
 pub(crate) fn client(base_url: &str) -> anyhow::Result<Client> {
-    let (base, patience) = (base_url.parse::<BaseUrl>()?, Patience::default());
+    client_with(base_url, Patience::default())
+}
+
+/// A client that somebody waits for at a desk: a kilobyte a second is the least, as in a vehicle, but that is known after ten seconds.
+pub(crate) fn impatient_client(base_url: &str) -> anyhow::Result<Client> {
+    let (stall, slow_window) = (Duration::from_secs(10), Duration::from_secs(10));
+    client_with(base_url, Patience { stall, slow_window, slow_bytes_min: 10 * 1024 })
+}
+
+fn client_with(base_url: &str, patience: Patience) -> anyhow::Result<Client> {
+    let base = base_url.parse::<BaseUrl>()?;
     let transport = HttpTransport::new(&[&base], None, patience)?;
     Ok(Client::new(base, Arc::new(transport), Cancel::default(), patience))
 }
@@ -18,9 +28,16 @@ pub(crate) fn metadata(client: &Client, request: &FetchRequest) -> Result<Vec<u8
     match client.get(&format!("/{file_name}"), *length_max, None, None) {
         Ok(Fetched::New { bytes, .. }) => Ok(bytes),
         Ok(Fetched::NotModified) => Err(FetchFailure::Unreachable { reason: "the server answered another question".into() }),
-        Err(FetchError::NotFound { .. }) => Err(FetchFailure::NotFound),
-        Err(FetchError::TooLong { .. }) => Err(FetchFailure::TooLong),
-        Err(other) => Err(FetchFailure::Unreachable { reason: format!("{:#}", anyhow::Error::from(other)) }),
+        Err(error) => Err(failure(&error)),
+    }
+}
+
+/// What a failed fetch means to the trust checks.
+pub(crate) fn failure(error: &FetchError) -> FetchFailure {
+    match error {
+        FetchError::NotFound { .. } => FetchFailure::NotFound,
+        FetchError::TooLong { .. } => FetchFailure::TooLong,
+        other => FetchFailure::Unreachable { reason: other.to_string() },
     }
 }
 

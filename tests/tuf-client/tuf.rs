@@ -1,23 +1,15 @@
 //! One repository, without a Director.
 
 use std::{
-    fs::{self, File},
-    io::{Read as _, Write as _},
+    fs,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, bail};
-use switchback_sdk::fetch::{Client, DownloadRequest};
-use switchback_signing::{
-    time::UnixTime,
-    trust::{Action, MetadataCache, Repository, TufOnly, TufOutcome, TufTarget},
-};
+use switchback_sdk::fetch::Client;
+use switchback_signing::trust::{Action, MetadataCache, Repository, TufOnly, TufOutcome, TufTarget};
 
-use crate::{disk, network};
-
-/// Bytes of a target per read.
-const PIECE_BYTES: usize = 64 << 10;
+use crate::{clock, disk, network, targets};
 
 /// Makes the folder and puts the trusted root into it.
 pub(crate) fn init(metadata_dir: &Path, trusted_root: &Path) -> anyhow::Result<()> {
@@ -44,7 +36,7 @@ impl<'a> Updater<'a> {
     pub(crate) fn open(metadata_dir: &'a Path, metadata_url: &str) -> anyhow::Result<Self> {
         let mut cache = MetadataCache::default();
         disk::load(metadata_dir, Repository::Image, &mut cache)?;
-        let core = TufOnly::start(Repository::Image, cache, now()?);
+        let core = TufOnly::start(Repository::Image, cache, clock::now()?);
         Ok(Self { metadata_dir, repository: network::client(metadata_url)?, core })
     }
 
@@ -108,51 +100,16 @@ impl TargetStore {
     fn fetch(&self, target: &TufTarget) -> anyhow::Result<()> {
         let name = disk::file_name(target.path());
         let (path, part) = (self.folder.join(&name), self.folder.join(format!("{name}.part")));
-        if is_held(target, &path) {
+        if targets::is_held(target.check(), &path) {
             eprintln!("{} is there already", target.path());
             return Ok(());
         }
-        let done = self.fetch_into(target, &part).and_then(|()| Ok(fs::rename(&part, &path)?));
+        let place = format!("/{}", network::quoted(target.fetch_path(), "/"));
+        let done = targets::download(&self.repository, &place, target.check(), &part).and_then(|()| Ok(fs::rename(&part, &path)?));
         if done.is_err() {
             // What was not believed must not lie about; that it may never have been made is no second error.
             let _ = fs::remove_file(&part);
         }
         done
     }
-
-    fn fetch_into(&self, target: &TufTarget, part: &Path) -> anyhow::Result<()> {
-        let path = format!("/{}", network::quoted(target.fetch_path(), "/"));
-        let request = DownloadRequest { path: &path, length: target.length(), offset: 0, etag: None };
-        let mut download = self.repository.download(&request)?;
-        let (mut check, mut file, mut piece) = (target.check(), File::create(part)?, vec![0; PIECE_BYTES]);
-        let mut missing = target.length();
-        while missing > 0 {
-            let piece = &mut piece[..usize::try_from(missing).unwrap_or(PIECE_BYTES).min(PIECE_BYTES)];
-            download.read_exact(piece)?;
-            check.update(piece)?;
-            file.write_all(piece)?;
-            missing -= piece.len() as u64;
-        }
-        download.finish()?;
-        check.finish()?;
-        Ok(file.sync_all()?)
-    }
-}
-
-/// Whether a file holds the bytes of a target.
-fn is_held(target: &TufTarget, path: &Path) -> bool {
-    let Ok(mut file) = File::open(path) else { return false };
-    let (mut check, mut piece) = (target.check(), vec![0; PIECE_BYTES]);
-    loop {
-        match file.read(&mut piece) {
-            Ok(0) => return check.finish().is_ok(),
-            Ok(count) if check.update(&piece[..count]).is_ok() => {}
-            _ => return false,
-        }
-    }
-}
-
-fn now() -> anyhow::Result<UnixTime> {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is set before 1970")?.as_secs();
-    Ok(UnixTime::from_seconds(i64::try_from(seconds)?))
 }

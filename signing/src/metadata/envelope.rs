@@ -7,7 +7,7 @@ use alloc::{
 };
 
 use super::{
-    MetadataError,
+    MetadataError, aktualizr,
     json::{self, Json, canonical},
     object::{Fields, ObjectWriter, wrong},
 };
@@ -80,9 +80,9 @@ impl<T: Document> Signed<T> {
     /// As [`Signed::parse`].
     pub fn from_envelope(envelope: Json) -> Result<Self, MetadataError> {
         let mut fields = Fields::new(envelope, "file")?;
-        let signatures = read_signatures(fields.array("signatures")?)?;
-        let signed = fields.required("signed")?;
-        let message = canonical(&signed);
+        let (mut signatures, mut signed) = (fields.array("signatures")?, fields.required("signed")?);
+        let message = aktualizr::translate(&mut signed, &mut signatures).unwrap_or_else(|| canonical(&signed));
+        let signatures = read_signatures(signatures)?;
         let mut typed = Fields::new(signed, "signed")?;
         let found = typed.string("_type")?;
         if found != T::TYPE {

@@ -15,6 +15,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod aktualizr;
 mod custom;
 mod described;
 mod envelope;

@@ -117,6 +117,11 @@ impl<'a> FileCheck<'a> {
         Self { path, length, found: 0, hashes: hashes.check() }
     }
 
+    /// The length that is listed, bytes. Nothing longer need be read.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
     /// Takes the next bytes.
     ///
     /// # Errors
