@@ -11,7 +11,7 @@ use switchback_signing::{
     trust::{
         Repository,
         limits::TARGETS_BYTES_MAX,
-        publish::{Publication, check_delegated},
+        publish::{Publication, agreed_targets, check_delegated},
     },
 };
 
@@ -119,10 +119,20 @@ impl ImageRepository {
         let Some(top) = self.targets()? else { return Ok(Vec::new()) };
         let (top_role, top_expires): (Arc<str>, _) = (TARGETS.into(), top.expires());
         let mut releases = releases_of(TARGETS, &top, &top_role, top_expires)?;
+        // Keys may have been replaced since the role was published; then a vehicle finds nothing there. Expiry is looked at when a
+        // release is assigned, because it comes with time.
+        let checked = |role: &str| self.check(role, &top, UnixTime::MIN)?.ok();
         for role in delegated(&top) {
-            // Keys may have been replaced since the role was published; then a vehicle finds nothing there. Expiry is looked at when a
-            // release is assigned, because it comes with time.
-            let Some(Ok(targets)) = self.check(role, &top, UnixTime::MIN) else { continue };
+            let targets = match top.delegations.iter().find_map(|delegations| delegations.agreement_of(role)) {
+                None => checked(role),
+                // A release that an automaker must co-sign is one when all of these roles are there and enough of them list it.
+                Some(agreement) if agreement.roles.first().is_some_and(|first| first == role) => {
+                    let roles: Option<Vec<_>> = agreement.roles.iter().map(|role| checked(role)).collect();
+                    roles.and_then(|roles| agreed_targets(agreement, &roles))
+                }
+                Some(_) => None,
+            };
+            let Some(targets) = targets else { continue };
             let own: Arc<str> = role.into();
             let (first, expires) = if targets.expires() < top_expires { (&own, targets.expires()) } else { (&top_role, top_expires) };
             releases.extend(releases_of(role, &targets, first, expires)?);

@@ -133,6 +133,23 @@ class Works(Case):
             (world.metadata_dir / name / "root.json").write_bytes(repository.files["1.root.json"])
         self.installs([PATH])
 
+    def test_the_repository_map_says_which_paths_may_be_installed_and_where_the_repositories_are(self):
+        world = self.start()
+        path = world.metadata_dir / "map.json"
+        map = json.loads(path.read_text())
+        self.assertEqual(map["repositories"], {"director": [world.url + "/director"], "image": [world.url + "/image"]})
+        self.assertEqual([entry["threshold"] for entry in map["mapping"]], [2])
+        said = run([CLIENT, "uptane", "update", "--metadata-dir", world.metadata_dir, "--target-dir", world.target_dir, "--ecu", PRIMARY, "--hardware-id", HARDWARE])
+        self.assertTrue(said["ok"], said)
+        map["mapping"][0]["paths"] = ["drive/*"]
+        path.write_text(json.dumps(map))
+        self.refuses("path_unmapped", "arbitrary")
+        map["mapping"][0]["threshold"] = 1
+        path.write_text(json.dumps(map))
+        self.refuses("repository_map", None)
+        path.unlink()
+        self.installs([])
+
     def test_what_the_command_line_lacks_is_said_in_the_same_line(self):
         world = self.fresh()
         self.refuses("not_initialized", None)

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use switchback_signing::{
     keys::{KeyId, KeyObject, PublicKey},
-    metadata::{Companion, DelegatedRole, Delegations, HardwareId, PathSet, Role, RoleKeys, Root, RootRole, TargetMeta, Targets},
+    metadata::{
+        Agreement, Companion, DelegatedRole, Delegations, HardwareId, PathSet, Role, RoleKeys, Root, RootRole, TargetMeta, Targets,
+    },
 };
 
 /// Names of keys by their computed ids.
@@ -100,6 +102,12 @@ fn of_delegations(before: &Delegations, after: &Delegations, names: &Names) -> V
     if stays(&old, &new) != stays(&new, &old) {
         lines.push(format!("priority of the roles: {}", new.join(", ")));
     }
+    let together = |agreement: &Agreement| format!("{} of {} that list a file alike", agreement.roles_min, agreement.roles.join(", "));
+    let changed = |these: &Delegations, those: &Delegations| -> Vec<String> {
+        these.agreements.iter().filter(|agreement| !those.agreements.contains(agreement)).map(together).collect()
+    };
+    lines.extend(changed(after, before).iter().map(|together| format!("+ believed only together: {together}")));
+    lines.extend(changed(before, after).iter().map(|together| format!("- no longer believed only together: {together}")));
     if (&before.bins, &before.extra) != (&after.bins, &after.extra) {
         lines.push(OTHER.into());
     }
@@ -219,6 +227,13 @@ mod tests {
         assert_eq!(delegations(|it| it.roles[0].terminating = true), [format!("vla-ultra: {OTHER}")]);
         assert_eq!(delegations(|it| it.roles.reverse()), ["priority of the roles: vla-lite, vla-ultra"]);
         assert_eq!(delegations(|it| drop(it.roles.pop())), ["- role vla-lite for lite/*"]);
+        let cosigned = delegations(|it| {
+            it.add(DelegatedRole::new("oem-brand", 1, &[key(2)], &["ultra/*"]), &[key(2)]);
+            it.require_agreement(&["vla-ultra", "oem-brand"], 2).unwrap();
+        });
+        let dora = format!("oem-brand: + dora (key id {})", key(2).key_id());
+        let together = "+ believed only together: 2 of vla-ultra, oem-brand that list a file alike";
+        assert_eq!(cosigned, ["+ role oem-brand for ultra/*", &dora, "oem-brand: threshold 0 -> 1 of 1", together]);
         let note = |extra: &mut BTreeMap<String, Json>| drop(extra.insert("x-note".into(), Json::Bool(true)));
         assert_eq!(lines(|targets| note(&mut targets.extra)), [OTHER]);
         assert_eq!(lines(|targets| note(&mut targets.custom)), [OTHER]);

@@ -45,7 +45,7 @@ pub use self::{
     offline::OfflineScope,
     root::{RoleKeys, Root, RootRole},
     snapshot::{MetaFile, Snapshot, Timestamp},
-    targets::{DelegatedRole, Delegations, EcuAssignment, PathSet, SuccinctRoles, TargetMeta, Targets},
+    targets::{Agreement, DelegatedRole, Delegations, EcuAssignment, PathSet, SuccinctRoles, TargetMeta, Targets},
 };
 use crate::keys::KeyId;
 

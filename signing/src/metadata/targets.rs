@@ -18,6 +18,9 @@ use crate::{
     time::UnixTime,
 };
 
+/// What tells an entry of several roles from that of one.
+const ROLES_MIN: &str = "min_roles_in_agreement";
+
 /// Targets metadata, top-level or delegated: which files there are, and who else may say so (TUF specification, section 4.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Targets {
@@ -66,6 +69,8 @@ pub struct Delegations {
     pub keys: BTreeMap<KeyId, KeyObject>,
     /// The delegated roles; an earlier one wins.
     pub roles: Vec<DelegatedRole>,
+    /// Which of the roles are believed only together.
+    pub agreements: Vec<Agreement>,
     /// Many roles alike, in place of `roles`.
     pub bins: Option<SuccinctRoles>,
     /// Unknown fields.
@@ -85,6 +90,19 @@ pub struct DelegatedRole {
     pub paths: PathSet,
     /// Hardware it may list files for (`hardwareIds`, an Uptane delegation's condition); empty means all.
     pub hardware_ids: Vec<HardwareId>,
+    /// Unknown fields.
+    pub extra: BTreeMap<String, Json>,
+}
+
+/// Roles that must list the same before any of them is believed (a multi-role delegation; Uptane, 5.1.2.2 and 5.4.4.7, TAP 3). They
+/// share paths, hardware and whether they terminate; in the file they are one entry of `roles`, which readers that do not know it refuse,
+/// so that nobody takes one role's word for that of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    /// Names of the roles; where two sets of them agree, the one with the earliest role wins.
+    pub roles: Vec<String>,
+    /// How many of them must list the same (`min_roles_in_agreement`), from 1 on.
+    pub roles_min: u64,
     /// Unknown fields.
     pub extra: BTreeMap<String, Json>,
 }
@@ -209,22 +227,69 @@ impl Delegations {
         changed
     }
 
+    /// Lets the roles of these names, which are there already and next to each other, be believed only when `roles_min` of them list
+    /// the same. An agreement that one of them was part of is replaced.
+    ///
+    /// # Errors
+    /// [`MetadataError`] when there are not at least two such roles, when their delegations differ, or when so many cannot agree.
+    pub fn require_agreement(&mut self, names: &[&str], roles_min: u64) -> Result<(), MetadataError> {
+        let is_named = |role: &DelegatedRole| names.contains(&role.name.as_str());
+        let members: Vec<DelegatedRole> = self.roles.iter().filter(|role| is_named(role)).cloned().collect();
+        let at = self.roles.iter().position(is_named).unwrap_or_default();
+        let agreement = Agreement { roles: members.iter().map(|role| role.name.clone()).collect(), roles_min, extra: BTreeMap::new() };
+        agreement.check(&members)?;
+        // One entry of the file: at the place of the first, which lets none of them be more important than it was.
+        self.roles.retain(|role| !is_named(role));
+        self.roles.splice(at..at, members);
+        self.agreements.retain(|other| !other.roles.iter().any(|name| names.contains(&name.as_str())));
+        self.agreements.push(agreement);
+        Ok(())
+    }
+
+    /// The agreement that a role is part of.
+    pub fn agreement_of(&self, role: &str) -> Option<&Agreement> {
+        self.agreements.iter().find(|agreement| agreement.roles.iter().any(|name| name == role))
+    }
+
     fn read(mut fields: Fields) -> Result<Self, MetadataError> {
         let keys = read_keys(fields.fields("keys")?)?;
         let bins = fields.optional_fields("succinct_roles")?.map(SuccinctRoles::read).transpose()?;
         let place = fields.place_of("roles");
-        let roles: Vec<_> = match fields.optional_array("roles")? {
-            Some(roles) if bins.is_none() => roles.into_iter().map(DelegatedRole::read).collect::<Result<_, _>>()?,
+        let entries = match fields.optional_array("roles")? {
+            Some(entries) if bins.is_none() => entries,
             None if bins.is_some() => Vec::new(),
             _ => return Err(wrong(&place, "given, or else succinct_roles, and not both")),
         };
-        Ok(Self { keys, roles, bins, extra: fields.rest() })
+        let (mut roles, mut agreements): (Vec<DelegatedRole>, Vec<Agreement>) = (Vec::new(), Vec::new());
+        for entry in entries {
+            if entry.member(ROLES_MIN).is_none() {
+                roles.push(DelegatedRole::read(entry)?);
+                continue;
+            }
+            let (members, agreement) = Agreement::read(entry)?;
+            roles.extend(members);
+            agreements.push(agreement);
+        }
+        let times = |name: &String| roles.iter().filter(|role| role.name == *name).count();
+        if agreements.iter().flat_map(|agreement| &agreement.roles).any(|name| times(name) != 1) {
+            return Err(wrong(&place, "a list that names each role of an agreement once"));
+        }
+        Ok(Self { keys, roles, agreements, bins, extra: fields.rest() })
     }
 
     fn write(&self) -> Json {
+        let entry = |role: &DelegatedRole| match self.agreement_of(&role.name) {
+            None => Some(role.write()),
+            Some(agreement) if agreement.roles.first() == Some(&role.name) => {
+                let members = self.roles.iter().filter(|role| agreement.roles.contains(&role.name));
+                Some(agreement.write(role, members))
+            }
+            Some(_) => None,
+        };
+        let roles = self.bins.is_none().then(|| Json::Array(self.roles.iter().filter_map(entry).collect()));
         ObjectWriter::new(&self.extra)
             .put("keys", write_keys(&self.keys))
-            .put_some("roles", self.bins.is_none().then(|| Json::Array(self.roles.iter().map(DelegatedRole::write).collect())))
+            .put_some("roles", roles)
             .put_some("succinct_roles", self.bins.as_ref().map(SuccinctRoles::write))
             .finish()
     }
@@ -245,13 +310,8 @@ impl DelegatedRole {
 
     fn read(json: Json) -> Result<Self, MetadataError> {
         let mut fields = Fields::new(json, "signed.delegations.roles[]")?;
-        let place = fields.place_of("name");
-        let name = fields.string("name")?;
-        if name.is_empty() || RootRole::ALL.iter().any(|role| role.name() == name) {
-            return Err(wrong(&place, "the name of a delegated role"));
-        }
         Ok(Self {
-            name,
+            name: read_name(&mut fields)?,
             keys: RoleKeys::read(&mut fields)?,
             terminating: fields.boolean("terminating")?,
             paths: PathSet::read(&mut fields)?,
@@ -261,18 +321,71 @@ impl DelegatedRole {
     }
 
     fn write(&self) -> Json {
+        self.write_condition(self.keys.write(ObjectWriter::new(&self.extra)).put("name", Json::string(&self.name)))
+    }
+
+    /// For what the role is.
+    fn write_condition(&self, writer: ObjectWriter) -> Json {
         let hardware_ids = (!self.hardware_ids.is_empty()).then(|| strings(&self.hardware_ids));
         let (paths_name, paths) = match &self.paths {
             PathSet::Patterns(patterns) => ("paths", patterns),
             PathSet::HashPrefixes(prefixes) => ("path_hash_prefixes", prefixes),
         };
-        self.keys
-            .write(ObjectWriter::new(&self.extra))
-            .put("name", Json::string(&self.name))
+        writer
             .put("terminating", Json::Bool(self.terminating))
             .put(paths_name, strings(paths))
             .put_some("hardwareIds", hardware_ids)
             .finish()
+    }
+}
+
+fn read_name(fields: &mut Fields) -> Result<String, MetadataError> {
+    let place = fields.place_of("name");
+    let name = fields.string("name")?;
+    if name.is_empty() || RootRole::ALL.iter().any(|role| role.name() == name) {
+        return Err(wrong(&place, "the name of a delegated role"));
+    }
+    Ok(name)
+}
+
+impl Agreement {
+    fn read(json: Json) -> Result<(Vec<DelegatedRole>, Self), MetadataError> {
+        let mut fields = Fields::new(json, "signed.delegations.roles[]")?;
+        let roles_min = fields.positive(ROLES_MIN)?;
+        let (terminating, paths) = (fields.boolean("terminating")?, PathSet::read(&mut fields)?);
+        let hardware_ids = fields.optional_parsed_list("hardwareIds", "a list of hardware ids")?;
+        let member = |json| {
+            let mut fields = Fields::new(json, "signed.delegations.roles[].roles[]")?;
+            let (name, keys) = (read_name(&mut fields)?, RoleKeys::read(&mut fields)?);
+            let (paths, hardware_ids) = (paths.clone(), hardware_ids.clone());
+            Ok(DelegatedRole { name, keys, terminating, paths, hardware_ids, extra: fields.rest() })
+        };
+        let members: Vec<DelegatedRole> = fields.array("roles")?.into_iter().map(member).collect::<Result<_, MetadataError>>()?;
+        let agreement = Self { roles: members.iter().map(|role| role.name.clone()).collect(), roles_min, extra: fields.rest() };
+        agreement.check(&members)?;
+        Ok((members, agreement))
+    }
+
+    /// That the roles can agree, and are delegated the same.
+    fn check(&self, members: &[DelegatedRole]) -> Result<(), MetadataError> {
+        let place = "signed.delegations.roles[]";
+        let condition = |role: &DelegatedRole| (role.terminating, role.paths.clone(), role.hardware_ids.clone());
+        if members.len() < 2 {
+            return Err(wrong(&alloc::format!("{place}.roles"), "a list of at least two roles"));
+        }
+        if self.roles_min == 0 || self.roles_min > members.len() as u64 {
+            return Err(wrong(&alloc::format!("{place}.{ROLES_MIN}"), "an integer from 1 to the number of roles"));
+        }
+        if members.iter().any(|role| condition(role) != condition(&members[0])) {
+            return Err(wrong(&alloc::format!("{place}.roles"), "a list of roles with the same paths, hardware and end"));
+        }
+        Ok(())
+    }
+
+    fn write<'a>(&self, condition: &DelegatedRole, members: impl Iterator<Item = &'a DelegatedRole>) -> Json {
+        let member = |role: &DelegatedRole| role.keys.write(ObjectWriter::new(&role.extra)).put("name", Json::string(&role.name)).finish();
+        let writer = ObjectWriter::new(&self.extra).put(ROLES_MIN, integer(self.roles_min));
+        condition.write_condition(writer.put("roles", Json::Array(members.map(member).collect())))
     }
 }
 

@@ -277,3 +277,49 @@ fn a_key_joins_and_leaves_a_role_once_whatever_others_call_it() {
     assert_eq!(delegations.keys.len(), 2, "carol still signs for the other role");
     assert_eq!(delegations.roles[0].keys.key_ids, [public("dora").key_id()]);
 }
+
+#[test]
+fn roles_that_must_agree_are_one_entry_of_the_file() {
+    let role = |name: &str, pattern: &str| DelegatedRole::new(name, 1, &[public(name)], &[pattern]);
+    let mut targets = Targets::new(1, UnixTime::MAX);
+    let mut delegations = Delegations::default();
+    for (name, pattern) in [("vla-ultra", "ultra/*"), ("vla-lite", "lite/*"), ("oem-brand", "ultra/*")] {
+        delegations.add(role(name, pattern), &[public(name)]);
+    }
+    delegations.require_agreement(&["vla-ultra", "oem-brand"], 2).unwrap();
+    targets.delegations = Some(delegations.clone());
+    let bytes = sign(&targets, &[]).unwrap();
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    assert!(text.contains(r#""roles":[{"min_roles_in_agreement":2,"paths":["ultra/*"],"roles":[{"keyids":["#), "{text}");
+    assert_eq!(text.matches("ultra/*").count(), 1);
+    assert_eq!(Signed::<Targets>::parse(&bytes, bytes.len()).unwrap().signed, targets);
+
+    let names: Vec<&str> = delegations.roles.iter().map(|role| role.name.as_str()).collect();
+    assert_eq!(names, ["vla-ultra", "oem-brand", "vla-lite"]);
+    for (names, roles_min, expected) in [
+        (&["vla-ultra", "vla-lite"][..], 2, "roles is not a list of roles with the same paths, hardware and end"),
+        (&["vla-ultra"][..], 1, "roles is not a list of at least two roles"),
+        (&["vla-ultra", "oem-brand"][..], 3, "min_roles_in_agreement is not an integer from 1 to the number of roles"),
+        (&["vla-ultra", "oem-brand"][..], 0, "min_roles_in_agreement is not an integer from 1 to the number of roles"),
+    ] {
+        let error = delegations.clone().require_agreement(names, roles_min).unwrap_err().to_string();
+        assert_eq!(error, format!("signed.delegations.roles[].{expected}"));
+    }
+    for (from, to, expected) in [
+        ("\"min_roles_in_agreement\":2", "\"min_roles_in_agreement\":0", "min_roles_in_agreement is not an integer from 1 on"),
+        (
+            "\"min_roles_in_agreement\":2",
+            "\"min_roles_in_agreement\":3",
+            "min_roles_in_agreement is not an integer from 1 to the number of roles",
+        ),
+        ("\"name\":\"oem-brand\"", "\"name\":\"targets\"", "roles[].name is not the name of a delegated role"),
+    ] {
+        let error = Signed::<Targets>::parse(text.replace(from, to).as_bytes(), 10_000).unwrap_err().to_string();
+        assert_eq!(error, format!("signed.delegations.roles[].{expected}"));
+    }
+    for name in ["vla-ultra", "vla-lite"] {
+        let twice = text.replace("\"name\":\"oem-brand\"", &format!("\"name\":\"{name}\""));
+        let error = Signed::<Targets>::parse(twice.as_bytes(), 10_000).unwrap_err().to_string();
+        assert_eq!(error, "signed.delegations.roles is not a list that names each role of an agreement once");
+    }
+}

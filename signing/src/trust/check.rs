@@ -4,6 +4,7 @@ use core::mem;
 use super::{
     MetadataCache, Repository, TrustError,
     image::VerifiedImage,
+    map::RepositoryMap,
     release::{belong_together, release},
     target::VerifiedTarget,
     uptane::{AskImages, Ecu, Installed, OtherEcus, UptaneCheck, UptaneOutcome, VehicleEcus},
@@ -176,6 +177,13 @@ impl MetadataCheck {
         let vehicle = VehicleEcus { vehicle_id: Some(identity.vehicle_id.clone()), ecus, others: OtherEcus::Refused, offline };
         let check = UptaneCheck::start(cache, vehicle, AskImages::AllWhenNew, now);
         Self { identity, check, secondaries: others, secondary_images: Vec::new() }
+    }
+
+    /// The repository map that the vehicle was provisioned with (Uptane, 5.4.1); without it, both repositories sign for everything.
+    #[must_use]
+    pub fn with_map(mut self, map: RepositoryMap) -> Self {
+        self.check = self.check.with_map(map);
+        self
     }
 
     /// What to do now; the same again until it is answered.

@@ -6,7 +6,7 @@ use alloc::{boxed::Box, vec::Vec};
 use super::{
     FetchFailure, FetchRequest, Repository, TrustError,
     refresh::{Held, Refresh, Refreshed},
-    search::{Delegatee, Search},
+    search::{Delegatee, Next, Search},
 };
 use crate::metadata::TargetMeta;
 
@@ -62,8 +62,8 @@ impl Client {
                 let Searching { refreshed, mut search, role, .. } = *searching;
                 let bytes = fetched.map_err(|failure| failure.into_error(&request))?;
                 let targets = refreshed.fetched_delegated(&role.name, &role.keys, &bytes, held)?;
-                let found = search.visit(&role.name, &targets);
-                Self::search_on(refreshed, search, found, held)
+                search.visit(&role.name, &targets)?;
+                Self::search_on(refreshed, search, held)
             }
             Self::Ready(_) | Self::Searched(..) => Err(TrustError::OutOfOrder),
         }
@@ -71,21 +71,20 @@ impl Client {
 
     /// Begins the search for a target (TUF specification, step 5.6.7; Uptane, 5.4.4.7).
     pub(super) fn search(refreshed: Box<Refreshed>, mut search: Search, held: &Held) -> Result<Self, TrustError> {
-        let found = search.visit("targets", &refreshed.targets);
-        Self::search_on(refreshed, search, found, held)
+        search.visit("targets", &refreshed.targets)?;
+        Self::search_on(refreshed, search, held)
     }
 
-    /// Goes through the delegated roles until one lists the target, or until one must be fetched.
-    fn search_on(refreshed: Box<Refreshed>, mut search: Search, mut found: Option<TargetMeta>, held: &Held) -> Result<Self, TrustError> {
+    /// Goes through the delegated roles until the search has ended, or until one must be fetched.
+    fn search_on(refreshed: Box<Refreshed>, mut search: Search, held: &Held) -> Result<Self, TrustError> {
         loop {
-            if let Some(found) = found {
-                return Ok(Self::Searched(refreshed, Some(Box::new(found))));
-            }
-            let Some(role) = search.next(refreshed.root.repository())? else {
-                return Ok(Self::Searched(refreshed, None));
+            let role = match search.next(refreshed.root.repository())? {
+                Next::Visit(role) => role,
+                Next::Found(found) => return Ok(Self::Searched(refreshed, Some(Box::new(found)))),
+                Next::NotListed => return Ok(Self::Searched(refreshed, None)),
             };
             match refreshed.held_delegated(&role.name, &role.keys, held) {
-                Some(targets) => found = search.visit(&role.name, &targets),
+                Some(targets) => search.visit(&role.name, &targets)?,
                 None => {
                     let request = refreshed.request_delegated(&role.name)?;
                     return Ok(Self::Searching(Box::new(Searching { refreshed, search, role, request })));

@@ -203,6 +203,24 @@ pub enum TrustError {
         /// How many a search visits.
         roles_max: usize,
     },
+    /// Roles that are believed only together do not list the same.
+    #[error("{roles_min} of the roles {roles} must list {path} alike, but only {agreeing} do; the others must sign it as well")]
+    RolesDisagree {
+        /// The target path.
+        path: String,
+        /// The roles, separated by commas.
+        roles: String,
+        /// Most roles that list the same.
+        agreeing: u64,
+        /// How many must.
+        roles_min: u64,
+    },
+    /// The repository map says of no repository that it signs for a path.
+    #[error("the repository map has no entry for {path}, so nobody may sign for it")]
+    PathUnmapped {
+        /// The target path.
+        path: String,
+    },
     /// The vehicle holds no root to begin with.
     #[error("{repository}: the vehicle holds no root metadata; it must be provisioned again")]
     AnchorMissing {

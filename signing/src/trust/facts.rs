@@ -46,6 +46,8 @@ impl TrustError {
             Self::TooManyDelegations { .. } => (116, "too_many_delegations", Some(EndlessData)),
             Self::AnchorMissing { .. } => (117, "anchor_missing", None),
             Self::OfflineMark { .. } => (118, "offline_mark", Some(Freeze)),
+            Self::PathUnmapped { .. } => (119, "path_unmapped", Some(ArbitrarySoftware)),
+            Self::RolesDisagree { .. } => (120, "roles_disagree", Some(ArbitrarySoftware)),
             Self::DirectorDelegates => (130, "director_delegates", Some(ArbitrarySoftware)),
             Self::OtherVehicle { .. } => (131, "other_vehicle", Some(MixAndMatch)),
             Self::VehicleUnnamed => (132, "vehicle_unnamed", Some(MixAndMatch)),

@@ -20,6 +20,7 @@ mod error;
 mod facts;
 mod image;
 pub mod limits;
+mod map;
 pub mod publish;
 mod refresh;
 mod release;
@@ -36,6 +37,7 @@ pub use self::{
     check::{Action, FetchFailure, FetchRequest, MetadataCheck, Outcome, VehicleIdentity},
     error::TrustError,
     image::{FileCheck, VerifiedImage},
+    map::RepositoryMap,
     target::VerifiedTarget,
     tuf::{TufOnly, TufOutcome, TufTarget},
     uptane::{AskImages, Ecu, Installed, OtherEcus, ReleaseFloor, UptaneCheck, UptaneOutcome, VehicleEcus, VerifiedAssignments},

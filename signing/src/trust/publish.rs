@@ -2,17 +2,23 @@
 //!
 //! Also the two roles that the server makes by itself: the next snapshot and the next timestamp of what was published.
 
-use alloc::{collections::BTreeMap, format, string::ToString};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
 
 use super::{
     Repository, TrustError,
     image::check_path,
     limits::TARGETS_BYTES_MAX,
+    search::agreed,
     target::check_length,
     verify::{KeySet, Trusted, not_older, nothing_went_back, read, signed_targets},
 };
 use crate::{
-    metadata::{Custom, Delegations, MetaFile, Root, RootRole, Snapshot, Targets, Timestamp},
+    metadata::{Agreement, Custom, Delegations, MetaFile, Root, RootRole, Snapshot, Targets, Timestamp},
     time::UnixTime,
 };
 
@@ -139,6 +145,19 @@ fn companions_are_listed(role: &str, path: &str, release: &Custom, targets: &Tar
         }
     }
     Ok(())
+}
+
+/// What a vehicle finds where roles are believed only together: as the earliest role, with what enough of them list alike, until the
+/// first of them expires. `roles` are all of the agreement's, in its order.
+pub fn agreed_targets(agreement: &Agreement, roles: &[Targets]) -> Option<Targets> {
+    let first = roles.first()?;
+    let paths: BTreeSet<&String> = roles.iter().flat_map(|targets| targets.targets.keys()).collect();
+    let word = |path: &String| {
+        let words: Vec<_> = roles.iter().map(|targets| targets.targets.get(path).cloned()).collect();
+        Some((path.clone(), agreed(&words, agreement.roles_min).ok()??.clone()))
+    };
+    let expires = roles.iter().map(|targets| targets.expires).min()?;
+    Some(Targets { targets: paths.into_iter().filter_map(word).collect(), expires, ..first.clone() })
 }
 
 /// The snapshot that lists these files, and those of the previous one that are not replaced; a file that was listed stays listed.

@@ -6,6 +6,7 @@ use super::{
     agree::{Assignments, Wanted, agree, assignments},
     client::Client,
     image::VerifiedImage,
+    map::RepositoryMap,
     refresh::{Held, Refreshed},
     search::Search,
     verify::Rules,
@@ -72,6 +73,7 @@ pub enum OtherEcus {
 #[derive(Debug)]
 pub struct UptaneCheck {
     vehicle: VehicleEcus,
+    map: RepositoryMap,
     ask: AskImages,
     held: Held,
     stage: Stage,
@@ -132,7 +134,14 @@ impl UptaneCheck {
         let rules = if vehicle.offline.is_some() { Rules::UptaneOffline } else { Rules::Uptane };
         let held = Held::new(cache, now, rules);
         let stage = Client::start(Repository::Director, &held).map_or_else(Stage::refused, Stage::Director);
-        Self { vehicle, ask, held, stage }
+        Self { vehicle, map: RepositoryMap::default(), ask, held, stage }
+    }
+
+    /// The repository map that the vehicle was provisioned with (Uptane, 5.4.1); without it, both repositories sign for everything.
+    #[must_use]
+    pub fn with_map(mut self, map: RepositoryMap) -> Self {
+        self.map = map;
+        self
     }
 
     /// What to do now; the same again until it is answered.
@@ -181,6 +190,9 @@ impl UptaneCheck {
     /// Uptane, 5.4.4.2, step 6: without a new image for this vehicle, the Image repository need not be asked.
     fn after_director(&self, director: &Refreshed) -> Result<Stage, TrustError> {
         let Assignments { vehicle_id, mut wanted } = assignments(&director.targets, &self.vehicle)?;
+        for Wanted { path, .. } in &wanted {
+            self.map.check(path)?;
+        }
         let verified = VerifiedAssignments { vehicle_id, images: Vec::new() };
         let is_new = wanted.iter().any(|wanted| !wanted.ecus.is_empty());
         match self.ask {

@@ -7,7 +7,10 @@ use std::{
 
 use serde_json::{Value, json};
 use switchback_sdk::fetch::FetchError;
-use switchback_signing::trust::{Attack, TrustError};
+use switchback_signing::{
+    metadata::MetadataError,
+    trust::{Attack, TrustError},
+};
 use thiserror::Error;
 
 /// Why nothing was installed. Numbers from 100 on are those of a vehicle's reasons; the ones below are this program's.
@@ -21,6 +24,8 @@ pub(super) enum Failure {
     ProvisionedOtherwise { path: PathBuf },
     #[error("{}: {problem:#}", path.display())]
     Disk { path: PathBuf, problem: anyhow::Error },
+    #[error("{}: {problem}", path.display())]
+    Map { path: PathBuf, problem: MetadataError },
     #[error(transparent)]
     Trust(#[from] TrustError),
     #[error(transparent)]
@@ -34,6 +39,7 @@ impl Failure {
             Self::NotInitialized { .. } => 2,
             Self::ProvisionedOtherwise { .. } => 3,
             Self::Disk { .. } => 4,
+            Self::Map { .. } => 5,
             Self::Trust(error) => error.number(),
             Self::Network(error) => error.number(),
         }
@@ -45,6 +51,7 @@ impl Failure {
             Self::NotInitialized { .. } => "not_initialized",
             Self::ProvisionedOtherwise { .. } => "provisioned_otherwise",
             Self::Disk { .. } => "disk",
+            Self::Map { .. } => "repository_map",
             Self::Trust(error) => error.name(),
             Self::Network(error) => error.name(),
         }

@@ -10,6 +10,7 @@ mod state;
 use std::{
     ffi::OsString,
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -19,8 +20,8 @@ use serde_json::json;
 use switchback_signing::{
     metadata::{EcuSerial, HardwareId, VehicleId},
     trust::{
-        Action, AskImages, Ecu, Installed, MetadataCache, OtherEcus, Repository, TrustAnchors, UptaneCheck, UptaneOutcome, VehicleEcus,
-        VerifiedAssignments, VerifiedImage,
+        Action, AskImages, Ecu, Installed, MetadataCache, OtherEcus, Repository, RepositoryMap, TrustAnchors, TrustError, UptaneCheck,
+        UptaneOutcome, VehicleEcus, VerifiedAssignments, VerifiedImage,
     },
 };
 
@@ -98,20 +99,43 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<Vec<String>, Failure> {
     let given = |option: &Option<PathBuf>, name: &str| option.clone().ok_or_else(|| Failure::Usage(format!("{name} is missing")));
-    let source =
-        |url: &Option<String>, name: &str| Source::open(url.as_deref().ok_or_else(|| Failure::Usage(format!("{name} is missing")))?);
     let base = given(&arguments.metadata_dir, "--metadata-dir")?;
-    let director = source(&arguments.director_url, "--director-url")?;
-    let image = source(&arguments.image_url, "--image-url")?;
+    let map = load_map(&base)?;
+    let url = |given: &Option<String>, repository, name: &str| {
+        let mapped = || map.as_ref()?.urls(repository).first().cloned();
+        given.clone().or_else(mapped).ok_or_else(|| Failure::Usage(format!("{name} is missing")))
+    };
+    let director_url = url(&arguments.director_url, Repository::Director, "--director-url")?;
+    let image_url = url(&arguments.image_url, Repository::Image, "--image-url")?;
+    let (director, image) = (Source::open(&director_url)?, Source::open(&image_url)?);
     match arguments.command {
-        Command::Init => init(&base, [(&director, &arguments.director_root), (&image, &arguments.image_root)]).map(|()| Vec::new()),
+        Command::Init => {
+            init(&base, [(&director, &arguments.director_root), (&image, &arguments.image_root)])?;
+            if map.is_none() {
+                let map = RepositoryMap::of_both(&director_url, &image_url).to_bytes();
+                folder::write(&base, MAP, &map).map_err(|problem| Failure::Disk { path: base.join(MAP), problem })?;
+            }
+            Ok(Vec::new())
+        }
         Command::Update => {
             let target_dir = given(&arguments.target_dir, "--target-dir")?;
             let state = State::load(&base)?;
             let vehicle = vehicle(arguments, &state)?;
-            Vehicle { base, director, image, target_dir, state }.update(vehicle)
+            Vehicle { base, map: map.unwrap_or_default(), director, image, target_dir, state }.update(vehicle)
         }
     }
+}
+
+/// The repository map's file.
+const MAP: &str = "map.json";
+
+fn load_map(base: &Path) -> Result<Option<RepositoryMap>, Failure> {
+    let path = base.join(MAP);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.map_err(disk(&path))?,
+    };
+    RepositoryMap::parse(&bytes).map(Some).map_err(|problem| Failure::Map { path, problem })
 }
 
 const REPOSITORIES: [Repository; 2] = [Repository::Director, Repository::Image];
@@ -183,12 +207,13 @@ fn vehicle(arguments: &Arguments, state: &State) -> Result<VehicleEcus, Failure>
         installed: Installed { floor: state.floor(ecu_serial), image_sha256: None },
     };
     let ecus = arguments.ecu.iter().zip(hardware_id).map(ecu).collect();
-    Ok(VehicleEcus { vehicle_id: vehicle_id.clone().or_else(|| state.vehicle_id.clone()), ecus, others: OtherEcus::Refused })
+    Ok(VehicleEcus { vehicle_id: vehicle_id.clone().or_else(|| state.vehicle_id.clone()), ecus, others: OtherEcus::Refused, offline: None })
 }
 
 /// A vehicle with its disk and its network.
 struct Vehicle {
     base: PathBuf,
+    map: RepositoryMap,
     director: Source,
     image: Source,
     target_dir: PathBuf,
@@ -211,7 +236,7 @@ impl Vehicle {
 
     fn verify(&self, vehicle: VehicleEcus) -> Result<VerifiedAssignments, Failure> {
         let now = crate::clock::now().map_err(|problem| Failure::Disk { path: "the clock".into(), problem })?;
-        let mut check = UptaneCheck::start(self.cache()?, vehicle, AskImages::Always, now);
+        let mut check = UptaneCheck::start(self.cache()?, vehicle, AskImages::Always, now).with_map(self.map.clone());
         loop {
             match check.next() {
                 Action::Fetch(request) => {
@@ -241,9 +266,9 @@ impl Vehicle {
     }
 
     /// A slow retrieval is told apart from a repository that does not answer.
-    fn told(&self, error: switchback_signing::trust::TrustError) -> Failure {
+    fn told(&self, error: TrustError) -> Failure {
         match (&error, REPOSITORIES.iter().find_map(|repository| self.source(*repository).attack())) {
-            (switchback_signing::trust::TrustError::Unreachable { .. }, Some(slow)) => Failure::Network(slow),
+            (TrustError::Unreachable { .. }, Some(slow)) => Failure::Network(slow),
             _ => Failure::Trust(error),
         }
     }

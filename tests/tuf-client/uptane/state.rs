@@ -94,7 +94,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         State::parse(text.as_bytes()).unwrap().write(folder.path()).unwrap();
         let state = State::load(folder.path()).unwrap();
-        assert_eq!((state.floor(&"ecu-1".parse().unwrap()), state.vehicle_id.unwrap().as_str()), (ReleaseFloor(3), "v-1"));
+        assert_eq!((state.floor(&"ecu-1".parse().unwrap()), state.vehicle_id.as_ref().unwrap().as_str()), (ReleaseFloor(3), "v-1"));
         assert_eq!(state.floor(&"ecu-2".parse().unwrap()), ReleaseFloor(0));
         for damaged in ["", "{}", r#"{"ecus":{"ecu-1":{}}}"#, r#"{"ecus":{"ecu-1":{"releaseCounter":-1}}}"#, r#"{"ecus":{},"vehicleId":7}"#]
         {

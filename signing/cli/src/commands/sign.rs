@@ -11,7 +11,7 @@ use serde::Serialize;
 use switchback_signing::{
     bundle::Manifest,
     keys::Signer,
-    metadata::{Region, Signed, TargetMeta, Targets, Tier, Version, add_signature, sign},
+    metadata::{Custom, Region, Signed, TargetMeta, Targets, Tier, Version, add_signature, sign},
     time::UnixTime,
     trust::limits::TARGETS_BYTES_MAX,
 };
@@ -56,6 +56,10 @@ pub(crate) struct Arguments {
     /// Sign the same releases of this tier again, with a later expiry
     #[arg(long, value_name = "TIER", conflicts_with = "bundle")]
     renew: Option<Tier>,
+    /// Sign as a role that co-signs the tier's releases, such as `oem-brand-ultra` (`switchback targets require-cosigner`). What the tier's
+    /// keyholders say about the release is taken over, so that both say the same
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
     /// Regions that the release is for; all when absent. Given by the first keyholder
     #[arg(long, value_name = "REGIONS", value_delimiter = ',')]
     regions: Option<Vec<Region>>,
@@ -91,7 +95,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     let (base, now) = (Base::open(&arguments.base)?, clock::now());
     match (&arguments.renew, &arguments.bundle) {
         (Some(tier), _) => {
-            let role = release_role(tier.as_str());
+            let role = arguments.role.clone().unwrap_or_else(|| release_role(tier.as_str()));
             let ceremony = Ceremony { base: &base, arguments: &arguments, role: &role, now };
             let (bytes, signer) = ceremony.renew()?;
             ceremony.finish(bytes, &signer, None, output)
@@ -99,7 +103,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
         (None, Some(path)) => {
             let bundle = BundleFile::open(path, arguments.index.as_deref())?;
             let manifest = bundle.verify(output)?;
-            let role = release_role(&manifest.release.tier);
+            let role = arguments.role.clone().unwrap_or_else(|| release_role(&manifest.release.tier));
             let ceremony = Ceremony { base: &base, arguments: &arguments, role: &role, now };
             let (bytes, signer) = ceremony.release(&bundle, &manifest)?;
             ceremony.finish(bytes, &signer, Some((&bundle, &manifest)), output)
@@ -219,7 +223,10 @@ impl Ceremony<'_> {
             Some(version) => *version,
             None => SDK_MIN.parse()?,
         };
-        let custom = custom(bundle, manifest, regions.clone().unwrap_or_default(), sdk_min)?;
+        let custom = match self.said_by_others(&index_path)? {
+            Some(said) => self.cosigned(bundle, manifest, said)?,
+            None => custom(bundle, manifest, regions.clone().unwrap_or_default(), sdk_min)?,
+        };
         let index = TargetMeta::of_release(&bundle.index_bytes, &custom);
         let whole = TargetMeta::of_digest(bundle.index.bundle_length(), bundle.index.bundle_sha256());
         for (path, target) in [(index_path, index), (bundle_path, whole)] {
@@ -229,6 +236,38 @@ impl Ceremony<'_> {
             }
         }
         Ok(draft)
+    }
+
+    /// What the other roles of an agreement say about a release, in a draft or in what is published.
+    fn said_by_others(&self, index_path: &str) -> anyhow::Result<Option<Custom>> {
+        let targets = self.base.targets(self.now)?;
+        let agreement = targets.delegations.iter().find_map(|delegations| delegations.agreement_of(self.role));
+        for role in agreement.iter().flat_map(|agreement| &agreement.roles).filter(|role| *role != self.role) {
+            let draft = self.base.draft(role);
+            let drafted = draft.is_file().then(|| files::read(&draft, TARGETS_BYTES_MAX as usize)).transpose()?;
+            let newest = self.base.newest(role)?.map(|stored| stored.bytes);
+            for bytes in drafted.into_iter().chain(newest) {
+                let listed = Signed::<Targets>::parse(&bytes, bytes.len())?.signed.targets.remove(index_path);
+                if let Some(target) = listed {
+                    return Ok(Some(target.release().with_context(|| format!("what {role} lists"))?));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same as the others say, after it has been held against the bundle and the options.
+    fn cosigned(&self, bundle: &BundleFile, manifest: &Manifest, said: Custom) -> anyhow::Result<Custom> {
+        let own = custom(bundle, manifest, said.regions.clone(), said.sdk_min)?;
+        let Arguments { regions, sdk_min, .. } = self.arguments;
+        let other_options =
+            regions.as_ref().is_some_and(|regions| *regions != said.regions) || sdk_min.is_some_and(|min| min != said.sdk_min);
+        // Companions are images beside the bundle, which its manifest does not know; all else must follow from the bundle.
+        if other_options || (Custom { companions: said.companions.clone(), ..own }) != said {
+            let what = format!("the other roles say about {} something else than the bundle or your options", said.title());
+            return Err(failure(what, "do not sign it; find out who wrote it"));
+        }
+        Ok(said)
     }
 
     fn expires(&self) -> UnixTime {

@@ -1,12 +1,13 @@
 //! `switchback targets`: who may list releases, by tier.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use switchback_signing::{
-    metadata::{Delegations, Targets, Tier},
+    keys::PublicKey,
+    metadata::{DelegatedRole, Delegations, RoleKeys, Targets, Tier},
     time::UnixTime,
 };
 
@@ -15,6 +16,7 @@ use crate::{
     base::{Base, release_role},
     ceremony::{Ceremony, Part, Report, Subject},
     clock,
+    failure::failure,
     keyholders::Keyholders,
     keys::SigningKey,
     output::Output,
@@ -59,6 +61,23 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: Place,
         /// How many
+        threshold: u64,
+    },
+    /// Let a tier's releases be believed only when an automaker's role lists them as well
+    ///
+    /// The automaker signs every release with `switchback sign --role`. Vehicles and public TUF clients of before that do not know
+    /// multi-role delegations refuse the metadata; they do not go on without the automaker.
+    RequireCosigner {
+        #[command(flatten)]
+        place: Place,
+        /// Name of the automaker's role for this tier, which begins with `oem-`, such as `oem-brand-ultra`
+        #[arg(long, value_parser = cosigner_role)]
+        role: String,
+        /// Files of the automaker's public keys, or names of keys that the base knows
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
+        /// How many of them must sign a release
+        #[arg(long, default_value_t = 1)]
         threshold: u64,
     },
     /// Give the next version its expiry; without another change, renew the top-level targets
@@ -114,6 +133,10 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
             role.context("the role was just there")?.keys.threshold = threshold;
             Ok(())
         }),
+        Command::RequireCosigner { place, role, keys, threshold } => edit(&place, now, output, |delegations, holders, base| {
+            let keys = keys.iter().map(|key| Ok(base.remember_key(key)?.key)).collect::<anyhow::Result<Vec<_>>>()?;
+            require_cosigner(delegations, &holders.role, &role, &keys, threshold)
+        }),
         Command::Expire { base, expiry } => {
             let base = Base::open(&base)?;
             let mut ceremony = open(&base, now)?;
@@ -153,6 +176,37 @@ fn edit(
         change(targets.delegations.as_mut().context("a role that was found is delegated")?, &holders, base)
     })?;
     report(&base, &ceremony, output, None, Some(dropped))
+}
+
+/// The beginning of the names of roles that co-sign.
+const COSIGNER_PREFIX: &str = "oem-";
+
+fn cosigner_role(text: &str) -> Result<String, String> {
+    // A name of this alphabet is one file name and one word in an address.
+    match text.parse::<Tier>() {
+        Ok(name) if text.starts_with(COSIGNER_PREFIX) => Ok(name.to_string()),
+        _ => Err(format!("the name of a role that co-signs begins with {COSIGNER_PREFIX} and has letters, digits, `.`, `_` and `-`")),
+    }
+}
+
+/// Delegates what a tier's role lists to another one as well, and lets neither be believed without the other.
+fn require_cosigner(delegations: &mut Delegations, tier_role: &str, role: &str, keys: &[PublicKey], threshold: u64) -> anyhow::Result<()> {
+    if delegations.roles.iter().any(|known| known.name == role) {
+        let what = format!("there is a role {role} already");
+        return Err(failure(what, "a role co-signs for one tier; name another, or add keys to its delegation"));
+    }
+    let distinct: BTreeSet<&PublicKey> = keys.iter().collect();
+    if threshold == 0 || threshold > distinct.len() as u64 {
+        let what = format!("{threshold} of {} keys can never sign", distinct.len());
+        return Err(failure(what, "give at least as many different keys as must sign"));
+    }
+    let of_tier = delegations.roles.iter().find(|known| known.name == tier_role).context("the role was just there")?.clone();
+    let mut members = delegations.agreement_of(tier_role).map_or_else(|| vec![tier_role.to_owned()], |agreement| agreement.roles.clone());
+    let key_ids = keys.iter().map(PublicKey::key_id).collect();
+    delegations.add(DelegatedRole { name: role.to_owned(), keys: RoleKeys::new(key_ids, threshold), ..of_tier }, keys);
+    members.push(role.to_owned());
+    let names: Vec<&str> = members.iter().map(String::as_str).collect();
+    Ok(delegations.require_agreement(&names, names.len() as u64)?)
 }
 
 fn report(

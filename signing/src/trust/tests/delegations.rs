@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A delegation to `name` under the key of the same name.
-fn to(name: &str, pattern: &str) -> DelegatedRole {
+pub(super) fn to(name: &str, pattern: &str) -> DelegatedRole {
     DelegatedRole::new(name, 1, &[public(name)], &[pattern])
 }
 
@@ -22,7 +22,7 @@ fn delegations(roles: &[DelegatedRole]) -> Option<Delegations> {
 }
 
 /// Repositories whose top-level targets delegate as given; `listing` are roles that list the release, with a counter each.
-fn tree(top: &[DelegatedRole], inner: &[(&str, &[DelegatedRole])], listing: &[(&str, u64)]) -> TestRepositories {
+pub(super) fn tree(top: &[DelegatedRole], inner: &[(&str, &[DelegatedRole])], listing: &[(&str, u64)]) -> TestRepositories {
     let (mut repositories, _) = world();
     repositories.image.targets.delegations = delegations(top);
     let names = top.iter().chain(inner.iter().flat_map(|(_, roles)| *roles)).map(|role| role.name.clone());
@@ -42,7 +42,7 @@ fn tree(top: &[DelegatedRole], inner: &[(&str, &[DelegatedRole])], listing: &[(&
 }
 
 /// The delegated roles that a vehicle fetched, in order, and the counter it found.
-fn search(repositories: &TestRepositories) -> (Vec<String>, Result<u64, TrustError>) {
+pub(super) fn search(repositories: &TestRepositories) -> (Vec<String>, Result<u64, TrustError>) {
     let mut vehicle = TestVehicle::new(repositories);
     let outcome = vehicle.check(repositories, NOW);
     let fetched = vehicle.log.iter().filter_map(|line| line.strip_prefix("put Image repository ")?.strip_suffix(".json"));

@@ -4,6 +4,7 @@ mod agreement;
 mod chain;
 mod delegations;
 mod index;
+mod multi_role;
 mod offline;
 mod publishing;
 mod reports;

@@ -56,7 +56,12 @@ fn check_from(
     vehicle: VehicleEcus,
     ask: AskImages,
 ) -> (UptaneOutcome, Vec<String>) {
-    let mut check = UptaneCheck::start(cache.clone(), vehicle, ask, NOW);
+    let (outcome, asked, held) = finish(UptaneCheck::start(cache.clone(), vehicle, ask, NOW), repositories);
+    *cache = held;
+    (outcome, asked)
+}
+
+fn finish(mut check: UptaneCheck, repositories: &TestRepositories) -> (UptaneOutcome, Vec<String>, MetadataCache) {
     let mut asked = Vec::new();
     let outcome = loop {
         match check.next() {
@@ -68,8 +73,7 @@ fn check_from(
             Action::Persist { .. } | Action::Remove { .. } => check.persisted(),
         }
     };
-    *cache = check.into_cache();
-    (outcome, asked)
+    (outcome, asked, check.into_cache())
 }
 
 fn check(repositories: &TestRepositories, vehicle: VehicleEcus) -> UptaneOutcome {
@@ -404,4 +408,23 @@ fn a_primary_that_drives_hears_what_its_secondaries_should_install() {
     other_tier.director.publish();
     let (outcome, images) = run(installed(None), cameras(), &other_tier);
     assert!(matches!(outcome, Outcome::Refused(TrustError::WrongTier { .. })) && images.is_empty());
+}
+
+/// Whatever both repositories sign: what the map has no entry for is not installed.
+#[test]
+fn an_image_that_the_repository_map_has_no_entry_for_is_refused() {
+    let check = |pattern: &str| {
+        let repositories = repositories();
+        let entry = alloc::format!(r#"{{"paths":["{pattern}"],"repositories":["image","director"],"threshold":2}}"#);
+        let map = alloc::format!(r#"{{"repositories":{{"director":["https://d"],"image":["https://i"]}},"mapping":[{entry}]}}"#);
+        let ecus = Vec::from([primary(), ecu("cam-1", "imx"), ecu("cam-2", "imx")]);
+        let cache = MetadataCache::provision(&repositories.anchors());
+        let check = UptaneCheck::start(cache, vehicle(ecus, OtherEcus::Refused), AskImages::WhenNew, NOW);
+        finish(check.with_map(RepositoryMap::parse(map.as_bytes()).unwrap()), &repositories).0
+    };
+    assert_eq!(verified(check("ultra/*")).len(), 2);
+    refused(
+        check("ultra/*.bin"),
+        "119 path_unmapped (arbitrary software attack): the repository map has no entry for ultra/vla-2-2.0.0.index, so nobody may sign for it",
+    );
 }
