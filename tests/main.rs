@@ -4,7 +4,8 @@
 mod attacks;
 mod c;
 mod header;
-mod python_tuf;
+mod model_signing;
+mod python;
 mod reasons;
 mod scenarios;
 mod tidy;

@@ -9,7 +9,7 @@ use switchback_tests::{
     server::Server,
 };
 
-use crate::python_tuf;
+use crate::python::TUF;
 
 const FIRST: Named<'static> = Named { model: "vla-1", version: "1.0.0", counter: 1, tier: "ultra" };
 const SECOND: Named<'static> = Named { model: "vla-2", version: "2.0.0", counter: 2, tier: "ultra" };
@@ -64,7 +64,7 @@ fn anybody_can_list_a_bundle_with_zstd_and_tar() {
 
 #[test]
 fn the_reference_implementation_of_tuf_accepts_every_metadata_file() {
-    if !python_tuf::is_installed() {
+    if !TUF.are_installed() {
         return;
     }
     let server = Server::start();
@@ -79,7 +79,7 @@ fn the_reference_implementation_of_tuf_accepts_every_metadata_file() {
     for (folder, root) in [("metadata-director", desk.director_root()), ("metadata-image", desk.image_root())] {
         let received = garage.store().join(folder);
         std::fs::copy(root, received.join("1.root.json")).unwrap();
-        let printed = python_tuf::run("accept_metadata.py", &[&received]);
+        let printed = TUF.run("accept_metadata.py", &[&received]);
         for role in ["root", "timestamp", "snapshot", "targets"] {
             assert!(printed.contains(&format!("{role} version")), "{role} is missing in {folder}:\n{printed}");
         }

@@ -5,6 +5,7 @@ pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod key;
 pub(crate) mod offline;
+pub(crate) mod oms;
 pub(crate) mod online;
 pub(crate) mod publish;
 pub(crate) mod request;

@@ -16,6 +16,7 @@ mod failure;
 mod files;
 mod keyholders;
 mod keys;
+mod oms;
 mod output;
 mod pack;
 mod progress;

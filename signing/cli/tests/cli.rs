@@ -9,6 +9,8 @@ mod control;
 mod desk;
 #[path = "cli/keys.rs"]
 mod keys;
+#[path = "cli/oms.rs"]
+mod oms;
 #[path = "cli/packing.rs"]
 mod packing;
 #[path = "cli/requests.rs"]

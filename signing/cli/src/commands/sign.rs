@@ -16,7 +16,7 @@ use switchback_signing::{
     trust::limits::TARGETS_BYTES_MAX,
 };
 
-use super::key;
+use super::{key, oms};
 use crate::{
     base::{Base, release_role},
     bundle::BundleFile,
@@ -40,13 +40,17 @@ const SDK_MIN: &str = "0.1.0";
 #[command(after_help = "Examples:
   switchback sign --base release --key alice dist/ultra/vla-2-2.0.0.tar.zst
   switchback sign --base release --key /media/stick/release-bob.pem dist/ultra/vla-2-2.0.0.tar.zst
-  switchback sign --base release --key alice --renew ultra     # before the tier's metadata expires")]
+  switchback sign --base release --key alice --renew ultra     # before the tier's metadata expires
+  switchback sign --oms model.sig --key release-p256.pem models/vla-2      # for tools that know OpenSSF Model Signing")]
 pub(crate) struct Arguments {
     /// Base directory
-    #[arg(long, value_name = "DIR")]
-    base: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "oms")]
+    base: Option<PathBuf>,
     #[command(flatten)]
     key: SigningKey,
+    /// Write an OpenSSF Model Signing signature of the bundle, or of a model's folder, to FILE instead; needs a P-256 key and no base
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "index", "renew", "regions", "sdk_min", "discard_draft"])]
+    oms: Option<PathBuf>,
     /// The bundle
     #[arg(required_unless_present = "renew")]
     bundle: Option<PathBuf>,
@@ -92,7 +96,11 @@ struct SignedRelease {
 }
 
 pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
-    let (base, now) = (Base::open(&arguments.base)?, clock::now());
+    if let Some(out) = &arguments.oms {
+        let model = arguments.bundle.as_deref().context("name a bundle or a model's folder")?;
+        return oms::sign(model, &arguments.key, out, output);
+    }
+    let (base, now) = (Base::open(arguments.base.as_deref().context("name a base with --base")?)?, clock::now());
     match (&arguments.renew, &arguments.bundle) {
         (Some(tier), _) => {
             let role = arguments.role.clone().unwrap_or_else(|| release_role(tier.as_str()));

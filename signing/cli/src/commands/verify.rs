@@ -13,6 +13,7 @@ use switchback_signing::{
     trust::limits::TARGETS_BYTES_MAX,
 };
 
+use super::oms;
 use crate::{
     base::{Base, release_role},
     bundle::BundleFile,
@@ -30,10 +31,10 @@ use crate::{
 /// this index and this bundle.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  switchback verify dist/ultra/vla-2-2.0.0.tar.zst\n  switchback verify --base release dist/ultra/vla-2-2.0.0.tar.zst"
+    after_help = "Examples:\n  switchback verify dist/ultra/vla-2-2.0.0.tar.zst\n  switchback verify --base release dist/ultra/vla-2-2.0.0.tar.zst\n  switchback verify --oms model.sig --public-key release-p256.pub.json models/vla-2"
 )]
 pub(crate) struct Arguments {
-    /// The bundle
+    /// The bundle; with --oms it may be a model's folder
     bundle: PathBuf,
     /// Its chunk index, when it does not lie beside it
     #[arg(long, value_name = "FILE")]
@@ -41,6 +42,12 @@ pub(crate) struct Arguments {
     /// Base directory whose metadata must list the bundle
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
+    /// Check an OpenSSF Model Signing signature by a key instead
+    #[arg(long, value_name = "FILE", requires = "public_key", conflicts_with = "base")]
+    oms: Option<PathBuf>,
+    /// The P-256 key that must have made the OMS signature: a file of its public half, PEM or JSON
+    #[arg(long, value_name = "FILE", requires = "oms")]
+    public_key: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -68,6 +75,9 @@ struct SignedState {
 }
 
 pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
+    if let (Some(signature), Some(key)) = (&arguments.oms, &arguments.public_key) {
+        return oms::verify(&arguments.bundle, arguments.index.as_deref(), signature, key, output);
+    }
     let bundle = BundleFile::open(&arguments.bundle, arguments.index.as_deref())?;
     let manifest = bundle.verify(output)?;
     let signed = arguments.base.as_deref().map(|base| signed_state(base, &bundle, &manifest)).transpose()?;
