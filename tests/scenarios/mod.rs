@@ -22,6 +22,7 @@
 
 mod disk;
 mod faults;
+mod keys;
 mod offline;
 mod power;
 mod road;

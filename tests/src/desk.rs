@@ -55,10 +55,15 @@ pub struct Named<'a> {
 impl Desk {
     /// Holds the ceremony with the online keys of a server, and publishes the roots.
     pub fn open(server: &Server) -> Self {
+        Self::open_with(server, &[])
+    }
+
+    /// The same, with more words for `init`.
+    pub fn open_with(server: &Server, words: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let desk = Self { folder, server: server.url().to_owned(), token_file: server.token_file() };
         desk.succeed(
-            &["init", "--unencrypted", "--signers", "alice,bob,carol", "--threshold", "2", "--tiers", "ultra,ultra-se"],
+            &[&["init", "--unencrypted", "--signers", "alice,bob,carol", "--threshold", "2", "--tiers", "ultra,ultra-se"], words].concat(),
             &[("--base", &desk.base())],
         );
         desk.publish();
