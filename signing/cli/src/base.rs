@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, bail};
 use switchback_signing::{
     keys::{KeyId, PublicKey, Signer},
-    metadata::{Root, Signed, Targets},
+    metadata::{DelegatedRole, Root, Signed, Targets, Tier},
     time::UnixTime,
     trust::{
         Repository,
@@ -48,6 +48,21 @@ pub(crate) fn release_role(tier: &str) -> String {
 /// The tier whose releases a delegated role lists.
 pub(crate) fn tier_of(role: &str) -> &str {
     role.strip_prefix(RELEASE_ROLE_PREFIX).unwrap_or(role)
+}
+
+/// A delegated role that lists a tier's releases, and nothing of others.
+pub(crate) fn delegated_role(tier: &Tier, threshold: u64, keys: &[PublicKey]) -> DelegatedRole {
+    let role = DelegatedRole::new(release_role(tier.as_str()), threshold, keys, &[&format!("{tier}/*")]);
+    // What belongs to a tier is listed by its role or by nobody.
+    DelegatedRole { terminating: true, ..role }
+}
+
+/// That a tier can be part of target paths, which a bundle's manifest writes in lower case.
+pub(crate) fn check_tier(tier: &Tier) -> anyhow::Result<()> {
+    if tier.as_str().bytes().any(|byte| byte.is_ascii_uppercase()) {
+        bail!("the tier {tier} has upper-case letters");
+    }
+    Ok(())
 }
 
 /// Names of signers become parts of file names.

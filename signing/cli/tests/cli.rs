@@ -21,5 +21,7 @@ mod rotation;
 mod server;
 #[path = "cli/status.rs"]
 mod status;
+#[path = "cli/tiers.rs"]
+mod tiers;
 #[path = "cli/tokens.rs"]
 mod tokens;

@@ -221,10 +221,23 @@ impl Delegations {
     pub fn remove_key(&mut self, name: &str, key: &PublicKey) -> bool {
         let role = self.roles.iter_mut().find(|role| role.name == name);
         let changed = role.is_some_and(|role| role.keys.remove(&self.keys, key));
+        self.forget_keys();
+        changed
+    }
+
+    /// Delegates no longer to the role `name`, and forgets keys that are of no other; whether anything changed.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let before = self.roles.len();
+        self.roles.retain(|role| role.name != name);
+        self.forget_keys();
+        self.roles.len() != before
+    }
+
+    /// Drops keys that sign for no role.
+    fn forget_keys(&mut self) {
         let of_roles = self.roles.iter().flat_map(|role| &role.keys.key_ids);
         let named: BTreeSet<&KeyId> = of_roles.chain(self.bins.iter().flat_map(|bins| &bins.keys.key_ids)).collect();
         self.keys.retain(|key_id, _| named.contains(key_id));
-        changed
     }
 
     /// Lets the roles of these names, which are there already and next to each other, be believed only when `roles_min` of them list

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use switchback_signing::{
     keys::{PublicKey, Signer, pem::Scheme},
-    metadata::{DelegatedRole, Delegations, Role, Root, RootRole, Targets, Tier, sign},
+    metadata::{Delegations, Role, Root, RootRole, Targets, Tier, sign},
     time::UnixTime,
     trust::{
         Repository,
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::online::OnlineKeys;
 use crate::{
-    base::{Base, check_key_name, release_role},
+    base::{Base, check_key_name, check_tier, delegated_role, release_role},
     client::ServerArguments,
     clock,
     failure::failure,
@@ -155,10 +155,7 @@ fn check(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some((number, tier)) = tiers.iter().enumerate().find(|(number, tier)| tiers[..*number].contains(tier)) {
         bail!("the tier {tier} is named twice (also as number {number})");
     }
-    // Tiers become parts of target paths, which a bundle's manifest writes in lower case.
-    if let Some(tier) = tiers.iter().find(|tier| tier.as_str().bytes().any(|byte| byte.is_ascii_uppercase())) {
-        bail!("the tier {tier} has upper-case letters");
-    }
+    tiers.iter().try_for_each(check_tier)?;
     let most = signers.len() as u64;
     if *threshold == 0 || *threshold > most {
         return Err(failure(format!("{threshold} of {most} signers can never sign"), format!("choose a --threshold of 1 to {most}")));
@@ -169,10 +166,7 @@ fn check(arguments: &Arguments) -> anyhow::Result<()> {
 fn delegating_targets(arguments: &Arguments, keys: &[PublicKey], expires: UnixTime) -> Targets {
     let mut delegations = Delegations::default();
     for tier in &arguments.tiers {
-        let pattern = format!("{tier}/*");
-        let role = DelegatedRole::new(release_role(tier.as_str()), arguments.threshold, keys, &[&pattern]);
-        // What belongs to a tier is listed by its role or by nobody.
-        delegations.add(DelegatedRole { terminating: true, ..role }, keys);
+        delegations.add(delegated_role(tier, arguments.threshold, keys), keys);
     }
     Targets { delegations: Some(delegations), ..Targets::new(1, expires) }
 }

@@ -13,7 +13,7 @@ use switchback_signing::{
 
 use super::root::{Expiry, ShownRole, already, check_threshold, unknown};
 use crate::{
-    base::{Base, release_role},
+    base::{Base, check_tier, delegated_role, release_role},
     ceremony::{Ceremony, Part, Report, Subject},
     clock,
     failure::failure,
@@ -22,7 +22,7 @@ use crate::{
     output::Output,
 };
 
-/// Replace the release engineers' keys of a tier, and renew the top-level targets
+/// Add and remove tiers, replace their release engineers' keys, and renew the top-level targets
 ///
 /// Changes collect in a draft of the next version, BASE/drafts/targets.json, which the keyholders of `targets` sign. Releases that were
 /// signed by keys that a tier no longer has must be signed again: `switchback sign --renew TIER`, before `switchback publish` sends both.
@@ -41,6 +41,26 @@ pub(crate) enum Command {
         /// Base directory
         #[arg(long, value_name = "DIR")]
         base: PathBuf,
+    },
+    /// Delegate a new tier to its release engineers
+    ///
+    /// Example: switchback targets add-tier --base release --tier lite --threshold 2 release-alice release-bob dora/release-dora.pub.json
+    AddTier {
+        #[command(flatten)]
+        place: Place,
+        /// How many of the keys must sign a release
+        #[arg(long, value_name = "N")]
+        threshold: u64,
+        /// Files of public keys, or names of keys that the base knows
+        #[arg(required = true)]
+        keys: Vec<String>,
+    },
+    /// Delegate a tier to nobody
+    ///
+    /// From then on nothing of the tier can be installed any more; what drives, drives on.
+    RemoveTier {
+        #[command(flatten)]
+        place: Place,
     },
     /// Let one more key sign the releases of a tier
     AddKey {
@@ -119,6 +139,8 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
     let now = clock::now();
     match command {
         Command::Show { base } => show(&Base::open(&base)?, now, output),
+        Command::AddTier { place, threshold, keys } => add_tier(&place, threshold, &keys, now, output),
+        Command::RemoveTier { place } => remove_tier(&place, now, output),
         Command::AddKey { place, key } => edit(&place, now, output, |delegations, holders, base| {
             let file = base.remember_key(&key)?;
             if delegations.add_key(&holders.role, &file.key) { Ok(()) } else { Err(already(&file.name, &holders.role)) }
@@ -159,6 +181,44 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
 
 fn open(base: &Base, now: UnixTime) -> anyhow::Result<Ceremony<'_, Targets>> {
     Ceremony::open(base, Subject::Targets, now)
+}
+
+fn add_tier(place: &Place, threshold: u64, keys: &[String], now: UnixTime, output: &Output) -> anyhow::Result<()> {
+    check_tier(&place.tier)?;
+    let base = Base::open(&place.base)?;
+    let mut ceremony = open(&base, now)?;
+    let dropped = ceremony.edit(|targets, base| {
+        let role = release_role(place.tier.as_str());
+        let delegations = targets.delegations.get_or_insert_default();
+        if delegations.roles.iter().any(|known| known.name == role) {
+            let what = format!("targets version {} delegates to {role} already", targets.version);
+            return Err(failure(what, "its keys are changed with `targets add-key` and `remove-key`"));
+        }
+        delegations.add(delegated_role(&place.tier, threshold, &[]), &[]);
+        for key in keys {
+            let file = base.remember_key(key)?;
+            if !delegations.add_key(&role, &file.key) {
+                return Err(already(&file.name, &role));
+            }
+        }
+        let holders = Keyholders::of_release_role(targets, &role, &base.key_names()?)?;
+        check_threshold(threshold, &holders)
+    })?;
+    report(&base, &ceremony, output, None, Some(dropped))
+}
+
+fn remove_tier(place: &Place, now: UnixTime, output: &Output) -> anyhow::Result<()> {
+    let role = release_role(place.tier.as_str());
+    let base = Base::open(&place.base)?;
+    let draft = base.draft(&role);
+    if draft.is_file() {
+        let what = format!("{} is waiting for signatures of keys that would then have nothing to say", draft.display());
+        return Err(failure(what, "publish it first, or remove the file"));
+    }
+    edit(place, now, output, |delegations, _, _| {
+        delegations.remove(&role);
+        Ok(())
+    })
 }
 
 /// Changes a tier's delegation in the draft.
