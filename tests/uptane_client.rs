@@ -4,12 +4,12 @@ use std::path::Path;
 
 use switchback_tests::programs::program;
 
-use crate::python_tuf;
+use crate::python::TUF;
 
 /// Every method of `tests/python/uptane_works.py` and `uptane_attacks.py` is a test; the attacks carry the numbers of docs/lessons.md.
 fn passes(names: &str) {
-    if python_tuf::is_installed() {
-        let said = python_tuf::run("uptane_client.py", &[&program("tuf-client"), Path::new(names)]);
+    if TUF.are_installed() {
+        let said = TUF.run("uptane_client.py", &[&program("tuf-client"), Path::new(names)]);
         assert!(said.contains("OK"), "{said}");
     }
 }
