@@ -179,7 +179,9 @@ pub const fn blame(reason_number: Option<u32>) -> Blame {
         // The engine has no thread, is gone, busy, or not at that step: nobody has looked at the model yet.
         | 4101..=4104
         // The engine was told to stop. A roll back that the OEM's software asks for counts: it may have seen how the model drives.
-        | 4124 => Blame::Circumstances,
+        | 4124
+        // Somebody changed the files on the vehicle's disk.
+        | 4125 => Blame::Circumstances,
         _ => Blame::Release,
     }
 }
@@ -290,6 +292,7 @@ mod tests {
             (4101, "thread"),
             (4104, "wrong_phase"),
             (4124, "canceled"),
+            (4125, "files_altered"),
         ];
         let not_installable = [(154, "contract_unknown"), (155, "sdk_too_old"), (156, "runtime_too_old")];
         let blaming = [

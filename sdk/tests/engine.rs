@@ -1,5 +1,7 @@
 //! The life of a model in the vehicle, from its files to the frame that it answers, and back.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -7,7 +9,7 @@ use crate::common::{Files, From, INPUTS, OUTPUTS, PATIENCE, Road, SPEED_BREAKS_M
 use serde_json::json;
 use switchback_onnx::ElementType;
 use switchback_sdk::drive::{Faults, IntentCode, MinimalRisk, Mode, Signal, TakeoverLevel, TakeoverReason};
-use switchback_sdk::engine::{EngineConfig, EngineError, EngineEvent, Entry, Phase, Refusal, RollBackReason, SwapWhen};
+use switchback_sdk::engine::{EngineConfig, EngineError, EngineEvent, Entry, Phase, Refusal, RollBackReason, SwapWhen, Witness};
 use switchback_signing::bundle::contract::limits::STEP_MS_MAX;
 
 fn candidate(model: &Road) -> Files {
@@ -307,6 +309,26 @@ fn a_candidate_that_fails_before_it_runs_is_refused_with_its_reason() {
     check("another model", &other_model, 4136, "case 0, tensor 'control', element 0: 0.02 instead of 0.01, tolerance 0.001");
     let broken = Road { breaks: From::RunFails(1), ..Road::default() }.build().0.build();
     check("failing case", &move |files| std::fs::write(files.path("model.onnx"), &broken).unwrap(), 4123, "warmed up");
+}
+
+/// Between their verification and their use somebody had other files there; the model answers its golden inputs all the same.
+#[test]
+fn files_that_were_changed_before_they_were_loaded_are_not_used() {
+    #[derive(Debug)]
+    struct Changed;
+    impl Witness for Changed {
+        fn altered(&self) -> Option<PathBuf> {
+            Some("slots/b/model.onnx".into())
+        }
+    }
+    let mut vehicle = Vehicle::driving(&Road::default());
+    let mut files = candidate(&better());
+    files.files.witness = Arc::new(Changed);
+    vehicle.load(files);
+    let refusal = refusal_of(vehicle.event());
+    let expected = "slots/b/model.onnx was changed after it was verified and before it was loaded: nobody but this program may write there";
+    assert_eq!((refusal.number(), refusal.to_string().as_str()), (4125, expected));
+    assert_eq!(vehicle.step().control.curvature_1pm, 0.01);
 }
 
 fn fields(count: usize) -> switchback_signing::bundle::contract::InputSource {

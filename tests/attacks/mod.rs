@@ -8,6 +8,7 @@
 #[path = "../../sdk/tests/common/mod.rs"]
 mod common;
 
+mod bundle;
 mod delegations;
 mod director;
 mod network;

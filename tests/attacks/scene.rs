@@ -88,7 +88,7 @@ pub(super) struct Scene {
     pub(super) car: Car,
     pub(super) store: TempDir,
     network: Network,
-    clock: Arc<AtomicI64>,
+    clock: Clock,
     slots: BTreeMap<PathBuf, Vec<u8>>,
     honest: TestRepositories,
 }
@@ -121,7 +121,7 @@ impl Scene {
             fs::write(path, bytes).unwrap();
         }
         let network = Network { server: server.clone(), rule: Arc::new(Mutex::new(Box::new(|_| None))), bundle_asked: Arc::default() };
-        let clock = Arc::new(AtomicI64::new(NOW.seconds()));
+        let clock = Clock { seconds: Arc::new(AtomicI64::new(NOW.seconds())), looked_at: Arc::new(Mutex::new(Box::new(|| {}))) };
         let mut config = car::config(&server, store.path());
         config.transport = Some(Arc::new(network.clone()));
         configure(&mut config);
@@ -146,6 +146,11 @@ impl Scene {
         *self.network.rule.lock().unwrap() = Box::new(rule);
     }
 
+    /// The attacker sits on the vehicle's computer, and is awake whenever the vehicle looks at its clock.
+    pub(super) fn at_every_look_at_the_clock(&mut self, act: impl FnMut() + Send + 'static) {
+        *self.clock.looked_at.lock().unwrap() = Box::new(act);
+    }
+
     /// The attacker replaces the bytes of a target.
     pub(super) fn replace(&mut self, name: &str, with: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.server.lock();
@@ -161,7 +166,7 @@ impl Scene {
 
     /// The vehicle's clock alone.
     pub(super) fn set_clock(&mut self, seconds: i64) {
-        self.clock.store(seconds, Ordering::SeqCst);
+        self.clock.seconds.store(seconds, Ordering::SeqCst);
     }
 
     /// Switched off and on again.
@@ -192,6 +197,25 @@ impl Scene {
         self.server.lock().reports.clear();
         self.car.vehicle.check_now();
         self.meets(number, name);
+        self.is_reported(number, name, attack)
+    }
+
+    /// As [`Scene::refuses`], of a release that is complete in its slot.
+    #[track_caller]
+    pub(super) fn refuses_to_load(&mut self, number: u32, name: &str, attack: Attack) -> &mut Self {
+        self.server.lock().reports.clear();
+        self.car.vehicle.check_now();
+        let is_end =
+            |kind: &EventKind| matches!(kind, EventKind::Update(UpdateState::Refused | UpdateState::Trial | UpdateState::Confirmed));
+        let event = self.car.drive_until(is_end, |output| assert!(output.control_valid, "{output:?}"));
+        let reason = event.reason.clone().unwrap_or_else(|| panic!("nothing was refused: {event:?}"));
+        assert_eq!((reason.number, reason.name.as_str()), (number, name), "{reason:?}");
+        self.nothing_was_activated();
+        self.is_reported(number, name, attack)
+    }
+
+    #[track_caller]
+    fn is_reported(&mut self, number: u32, name: &str, attack: Attack) -> &mut Self {
         let report = self.until_reported(name);
         let found = report.attack_detected.unwrap();
         assert_eq!(found.number, number, "{found:?}");
@@ -286,9 +310,20 @@ impl Scene {
     }
 }
 
-fn open(config: VehicleConfig, clock: &Arc<AtomicI64>) -> Car {
-    let clock = Arc::clone(clock);
-    let callbacks = VehicleCallbacks { clock: Some(Box::new(move || clock.load(Ordering::SeqCst))), ..VehicleCallbacks::default() };
+/// The vehicle's clock, and somebody who knows when it is looked at.
+#[derive(Clone)]
+struct Clock {
+    seconds: Arc<AtomicI64>,
+    looked_at: Arc<Mutex<Box<dyn FnMut() + Send>>>,
+}
+
+fn open(config: VehicleConfig, clock: &Clock) -> Car {
+    let clock = clock.clone();
+    let look = move || {
+        (clock.looked_at.lock().unwrap())();
+        clock.seconds.load(Ordering::SeqCst)
+    };
+    let callbacks = VehicleCallbacks { clock: Some(Box::new(look)), ..VehicleCallbacks::default() };
     Car::open_with(config, callbacks)
 }
 

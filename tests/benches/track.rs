@@ -1,11 +1,15 @@
 //! A vehicle on a straight track: frames and ego state for the engine, and models packed by the real program.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::json;
 use switchback_sdk::{
     drive::{CameraFrame, DriveInput, DriveOutput, DriverState, EgoState, Mode, PixelFormat, Route},
-    engine::{Driver, Engine, EngineConfig, EngineEvent, Entry, ModelFiles, SwapWhen},
+    engine::{Driver, Engine, EngineConfig, EngineEvent, Entry, ModelFiles, SwapWhen, Witness},
 };
 use switchback_signing::digest::Sha256Digest;
 use switchback_tests::{
@@ -18,6 +22,16 @@ use tempfile::TempDir;
 /// Width and height of the frames; those of the model's tensor, so that no resizing is measured.
 const WIDTH: u32 = 16;
 const HEIGHT: u32 = 8;
+
+/// Nobody else writes where the benches unpack.
+#[derive(Debug)]
+struct Unaltered;
+
+impl Witness for Unaltered {
+    fn altered(&self) -> Option<PathBuf> {
+        None
+    }
+}
 
 pub(crate) struct Track {
     pub(crate) engine: Engine,
@@ -109,6 +123,6 @@ impl Packed {
         let directory = self.unpacked.path().join(format!("generation-{generation}"));
         let manifest = unpack(&self.bundle, &directory);
         let sha256 = *Sha256Digest::of(&std::fs::read(&self.bundle.index).unwrap()).as_bytes();
-        ModelFiles { directory: Path::canonicalize(&directory).unwrap(), manifest, sha256, generation, entry }
+        ModelFiles { directory: Path::canonicalize(&directory).unwrap(), manifest, sha256, generation, entry, witness: Arc::new(Unaltered) }
     }
 }

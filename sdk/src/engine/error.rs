@@ -96,6 +96,12 @@ pub enum Refusal {
     /// The vehicle took it back.
     #[error("canceled")]
     Canceled,
+    /// Somebody has changed the model's files between their verification and their use.
+    #[error("{} was changed after it was verified and before it was loaded: nobody but this program may write there", path.display())]
+    Altered {
+        /// The file or folder.
+        path: PathBuf,
+    },
 }
 
 impl Refusal {
@@ -111,6 +117,7 @@ impl Refusal {
             Self::SelfTest(error) => error.number(),
             Self::Shadow(error) => error.number(),
             Self::Canceled => 4124,
+            Self::Altered { .. } => 4125,
         }
     }
 }

@@ -104,6 +104,10 @@ pub(super) fn load(
     let identity = ModelIdentity::new(&release.model, &release.version, files.sha256, release.release_counter, files.generation);
     let mut model = Model::new(session, contract, identity)?;
     self_test::run(&mut model, files)?;
+    // ONNX Runtime opened the files by their names, after they were verified. By now it has read them.
+    if let Some(path) = files.witness.altered() {
+        return Err(Refusal::Altered { path });
+    }
     let times = LoadTimes {
         open_ns: opened.saturating_sub(start),
         warm_up_ns: warm.saturating_sub(opened),

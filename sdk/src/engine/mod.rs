@@ -7,6 +7,7 @@
 //! Everything slow happens on the loader thread. A step takes no lock, waits for nobody, allocates and frees nothing of ours; it takes
 //! over a new model by one atomic exchange before it looks at its frame, and gives the old one back the same way.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -89,6 +90,14 @@ pub struct ModelFiles {
     pub generation: u64,
     /// How it comes to drive.
     pub entry: Entry,
+    /// Says whether they are still the files that were verified, once they have been read.
+    pub witness: Arc<dyn Witness>,
+}
+
+/// Whoever verified the files of a model and would know of a change since.
+pub trait Witness: Send + Sync + fmt::Debug {
+    /// A file or folder that is not as it was when it was verified.
+    fn altered(&self) -> Option<PathBuf>;
 }
 
 /// How a model comes to drive.

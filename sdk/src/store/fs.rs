@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::seal::Stamp;
+
 /// A file system below the store's base directory.
 ///
 /// Implementations keep the rules of POSIX: data is durable after [`File::sync`], a name after [`Fs::sync_dir`] of the directory
@@ -37,6 +39,9 @@ pub trait Fs: Send + Sync + fmt::Debug {
     /// Removes a name that is no directory.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 
+    /// What changes with every change to a file or folder. A symbolic link is not followed.
+    fn stamp(&self, path: &Path) -> io::Result<Stamp>;
+
     /// Bytes that may still be written.
     fn free_bytes(&self) -> io::Result<u64>;
 
@@ -48,6 +53,9 @@ pub trait Fs: Send + Sync + fmt::Debug {
 pub trait File: Send + fmt::Debug {
     /// Length, bytes.
     fn length(&self) -> io::Result<u64>;
+
+    /// The stamp of the file that is open, whatever has its name by now.
+    fn stamp(&self) -> io::Result<Stamp>;
 
     /// Reads from `offset`; fewer bytes than asked for only at the end of the file.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;

@@ -19,6 +19,7 @@ mod error;
 mod fs;
 mod real;
 mod record;
+mod seal;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 mod slot;
@@ -37,6 +38,7 @@ pub(crate) use error::{DISK_FULL, READ_ONLY, SPACE_MISSING};
 pub use error::{Operation, StoreError};
 pub use fs::{Access, DirEntry, EntryKind, File, Fs};
 pub use real::RealFs;
+pub use seal::{Seal, Stamp};
 pub use slot::{Installation, InstalledModel, Resumption};
 pub use state::{Failure, FailureCount, Occupant, SlotId, SlotState, State, TRIES_MAX, Verdict};
 
@@ -208,7 +210,7 @@ impl Store {
     pub fn load(&self, slot: SlotId) -> Result<InstalledModel, StoreError> {
         let state = self.state.slot(slot);
         let occupant = state.complete().ok_or(StoreError::IllegalMove { slot, state: state.name(), wanted: "loaded" })?;
-        slot::read_back(self.fs.as_ref(), slot, occupant)
+        slot::read_back(&self.fs, slot, occupant)
     }
 
     /// Makes a slot ready for a release: the one that is neither active nor the fallback. Goes on where an interrupted download of
@@ -256,7 +258,7 @@ impl Store {
         let SlotState::Writing { occupant, .. } = state else {
             return Err(StoreError::IllegalMove { slot, state: state.name(), wanted: "pending" });
         };
-        let model = slot::read_back(self.fs.as_ref(), slot, occupant)?;
+        let model = slot::read_back(&self.fs, slot, occupant)?;
         let tries_left = TRIES_MAX - self.state.failures(&occupant.index_sha256).min(TRIES_MAX - 1);
         let pending = SlotState::pending(occupant.clone(), tries_left);
         self.commit(self.state.with_slot(slot, pending)?)?;

@@ -3,13 +3,16 @@
 use std::{
     fs,
     io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags};
 
-use super::fs::{Access, DirEntry, EntryKind, File, Fs};
+use super::{
+    fs::{Access, DirEntry, EntryKind, File, Fs},
+    seal::Stamp,
+};
 
 /// Only the owner: weights that another user can exchange between verification and loading were never verified.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -105,6 +108,10 @@ impl Fs for RealFs {
         fs::remove_file(self.location(path))
     }
 
+    fn stamp(&self, path: &Path) -> io::Result<Stamp> {
+        fs::symlink_metadata(self.location(path)).map(|found| stamp(&found))
+    }
+
     fn free_bytes(&self) -> io::Result<u64> {
         let status = rustix::fs::statvfs(&self.base)?;
         Ok(status.f_bavail.saturating_mul(status.f_frsize))
@@ -115,12 +122,26 @@ impl Fs for RealFs {
     }
 }
 
+fn stamp(found: &fs::Metadata) -> Stamp {
+    Stamp {
+        device: found.dev(),
+        node: found.ino(),
+        length: found.len(),
+        modified: (found.mtime(), found.mtime_nsec()),
+        changed: (found.ctime(), found.ctime_nsec()),
+    }
+}
+
 #[derive(Debug)]
 struct RealFile(fs::File);
 
 impl File for RealFile {
     fn length(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn stamp(&self) -> io::Result<Stamp> {
+        self.0.metadata().map(|found| stamp(&found))
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {

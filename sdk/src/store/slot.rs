@@ -18,6 +18,7 @@ use switchback_signing::{
 use super::{
     error::{Operation, StoreError, failed, sync_failed},
     fs::{Access, EntryKind, File, Fs, read_full},
+    seal::{Seal, Stamp},
     state::{Occupant, SlotId},
 };
 
@@ -41,6 +42,7 @@ pub struct InstalledModel {
     dir: PathBuf,
     occupant: Occupant,
     manifest: Manifest,
+    seal: Arc<Seal>,
 }
 
 impl InstalledModel {
@@ -62,6 +64,11 @@ impl InstalledModel {
     /// The bundle's list of contents, with the model contract.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Whether the files are still the ones that were read back.
+    pub fn seal(&self) -> &Arc<Seal> {
+        &self.seal
     }
 }
 
@@ -252,9 +259,12 @@ impl OpenFile {
 }
 
 /// Reads a whole slot back and compares it with the signed hashes.
-pub(super) fn read_back(fs: &dyn Fs, slot: SlotId, occupant: &Occupant) -> Result<InstalledModel, StoreError> {
+pub(super) fn read_back(disk: &Arc<dyn Fs>, slot: SlotId, occupant: &Occupant) -> Result<InstalledModel, StoreError> {
+    let fs = disk.as_ref();
     let dir = directory(slot);
     let missing = |path: &str| StoreError::ContentMissing { slot, path: path.to_owned() };
+    // Before anything is read: what changes from here on shows.
+    let mut stamps = folder_stamps(fs, &dir)?;
     let bytes = read_small(fs, &dir.join(MANIFEST_PATH))?.ok_or_else(|| missing(MANIFEST_PATH))?;
     let found = Sha256Digest::of(&bytes);
     if found != occupant.manifest_sha256 {
@@ -269,6 +279,8 @@ pub(super) fn read_back(fs: &dyn Fs, slot: SlotId, occupant: &Occupant) -> Resul
         foreign.remove(&file.path).ok_or_else(|| missing(&file.path))?;
         let place = dir.join(&file.path);
         let open = fs.open(&place, Access::Read).map_err(failed(Operation::Open, &place))?;
+        // Of the very file that is hashed below, whatever comes to have its name.
+        stamps.push((place.clone(), open.stamp().map_err(failed(Operation::Read, &place))?));
         let found = open.length().map_err(failed(Operation::Read, &place))?;
         if found != file.length {
             return Err(StoreError::ContentLength { slot, path: file.path.clone(), expected: file.length, found });
@@ -282,7 +294,24 @@ pub(super) fn read_back(fs: &dyn Fs, slot: SlotId, occupant: &Occupant) -> Resul
     if let Some((path, _)) = foreign.pop_first() {
         return Err(StoreError::ContentForeign { slot, path });
     }
-    Ok(InstalledModel { slot, dir: fs.location(&dir), occupant: occupant.clone(), manifest })
+    let seal = Arc::new(Seal::new(Arc::clone(disk), stamps));
+    Ok(InstalledModel { slot, dir: fs.location(&dir), occupant: occupant.clone(), manifest, seal })
+}
+
+/// Stamps of the slot's folder, of those below it, and of the one that it has its name in: a folder that is exchanged for another one
+/// takes all files along.
+fn folder_stamps(fs: &dyn Fs, dir: &Path) -> Result<Vec<(PathBuf, Stamp)>, StoreError> {
+    let mut stamps = Vec::new();
+    let mut open = vec![PathBuf::from(SLOTS), dir.to_owned()];
+    while let Some(folder) = open.pop() {
+        if folder != Path::new(SLOTS) {
+            let entries = fs.read_dir(&folder).map_err(failed(Operation::List, &folder))?;
+            open.extend(entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory).map(|entry| folder.join(entry.name)));
+        }
+        let stamp = fs.stamp(&folder).map_err(failed(Operation::List, &folder))?;
+        stamps.push((folder, stamp));
+    }
+    Ok(stamps)
 }
 
 fn hash(file: &dyn File, buffer: &mut [u8]) -> std::io::Result<Sha256Digest> {

@@ -2,7 +2,11 @@
 
 use std::error::Error;
 
-use switchback_signing::{bundle::BundleError, metadata::vehicle::Reason, trust::TrustError};
+use switchback_signing::{
+    bundle::BundleError,
+    metadata::vehicle::Reason,
+    trust::{Attack, TrustError},
+};
 
 use crate::{
     engine::{EngineError, Refusal, RollBackReason, SelfTestError, ShadowFailure},
@@ -123,6 +127,7 @@ pub(super) fn of_refusal(refusal: &Refusal) -> Reason {
         Refusal::SelfTest(_) => "self_test_failed",
         Refusal::Shadow(_) => "shadow_failed",
         Refusal::Canceled => "canceled",
+        Refusal::Altered { .. } => "files_altered",
     };
     reason(refusal.number().into(), name, story(refusal))
 }
@@ -132,7 +137,9 @@ pub(super) fn of_refusal(refusal: &Refusal) -> Reason {
 pub(super) fn blame_of_refusal(refusal: &Refusal) -> Blame {
     match refusal {
         Refusal::Canceled => Blame::Nobody,
-        Refusal::Open(_)
+        // Not the release: whoever changed them did not change what was signed.
+        Refusal::Altered { .. }
+        | Refusal::Open(_)
         | Refusal::Memory { .. }
         | Refusal::WarmUp(_)
         | Refusal::SelfTest(SelfTestError::Unreadable { .. })
@@ -140,6 +147,14 @@ pub(super) fn blame_of_refusal(refusal: &Refusal) -> Blame {
             ShadowFailure::Late { .. } | ShadowFailure::LowConfidence { .. } | ShadowFailure::Inputs(_) | ShadowFailure::Outside { .. },
         ) => Blame::Circumstances,
         _ => Blame::Release,
+    }
+}
+
+/// The attack that a refusal is, if somebody did it on purpose.
+pub(super) fn attack_of_refusal(refusal: &Refusal) -> Option<Attack> {
+    match refusal {
+        Refusal::Altered { .. } => Some(Attack::ArbitrarySoftware),
+        _ => None,
     }
 }
 
@@ -195,6 +210,7 @@ mod tests {
             (ShadowFailure::NotFinite.into(), Blame::Release),
             (ShadowFailure::Envelope(None).into(), Blame::Release),
             (SelfTestError::NoCase.into(), Blame::Release),
+            (Refusal::Altered { path: "x".into() }, Blame::Circumstances),
             (Refusal::Path { path: "../x".into() }, Blame::Release),
         ];
         for (refusal, expected) in refusals {

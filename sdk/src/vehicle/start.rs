@@ -1,6 +1,7 @@
 //! From a directory to a vehicle that drives.
 
 use std::{
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -22,9 +23,9 @@ use super::{
     worker::{Active, Lost, Parts, Secondaries, Worker, system_time},
 };
 use crate::{
-    engine::{Engine, EngineEvent, Entry, ModelFiles, Phase, SwapWhen},
+    engine::{Engine, EngineEvent, Entry, ModelFiles, Phase, SwapWhen, Witness},
     fetch::Cancel,
-    store::{Failure, InstalledModel, Store, Verdict},
+    store::{Failure, InstalledModel, Seal, Store, Verdict},
     update::Update,
 };
 
@@ -176,6 +177,13 @@ pub(super) fn model_files(model: &InstalledModel, generation: u64, entry: Entry)
         sha256: *model.occupant().index_sha256.as_bytes(),
         generation,
         entry,
+        witness: Arc::clone(model.seal()) as Arc<dyn Witness>,
+    }
+}
+
+impl Witness for Seal {
+    fn altered(&self) -> Option<PathBuf> {
+        self.broken().map(Path::to_owned)
     }
 }
 

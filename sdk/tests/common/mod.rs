@@ -18,7 +18,7 @@ use switchback_onnx::ElementType::{F32, I64};
 use switchback_onnx::model_builder::{Attribute, ModelBuilder};
 use switchback_onnx::{ElementType, RecurrentPair, Runtime, Session, SessionOptions};
 use switchback_sdk::drive::{Clock, DriveInput, DriveOutput, DriverState, EgoState, Mode, Route};
-use switchback_sdk::engine::{Driver, Engine, EngineConfig, EngineEvent, Entry, ModelFiles, Phase, SwapWhen};
+use switchback_sdk::engine::{Driver, Engine, EngineConfig, EngineEvent, Entry, ModelFiles, Phase, SwapWhen, Witness};
 use switchback_signing::bundle::contract::Contract;
 use switchback_signing::bundle::manifest::{Manifest, Release, SelfTest};
 use tempfile::TempDir;
@@ -226,11 +226,31 @@ impl Files {
             rxswin: Vec::new(),
             contract,
         };
-        Self { files: ModelFiles { directory: base, manifest, sha256: [generation as u8; 32], generation, entry }, directory }
+        Self {
+            files: ModelFiles {
+                directory: base,
+                manifest,
+                sha256: [generation as u8; 32],
+                generation,
+                entry,
+                witness: Arc::new(Unaltered),
+            },
+            directory,
+        }
     }
 
     pub(crate) fn path(&self, member: &str) -> PathBuf {
         self.files.directory.join(member)
+    }
+}
+
+/// For models that nobody but the test can reach.
+#[derive(Debug)]
+pub(crate) struct Unaltered;
+
+impl Witness for Unaltered {
+    fn altered(&self) -> Option<PathBuf> {
+        None
     }
 }
 

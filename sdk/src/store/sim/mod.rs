@@ -9,12 +9,16 @@ mod image;
 mod tree;
 
 use std::{
+    collections::BTreeMap,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::fs::{Access, DirEntry, EntryKind, File, Fs};
+use super::{
+    fs::{Access, DirEntry, EntryKind, File, Fs},
+    seal::Stamp,
+};
 
 pub use image::{CrashImage, Sampling};
 use tree::{Node, NodeId, Tree};
@@ -36,6 +40,18 @@ pub(super) enum Change {
     SyncFile { node: NodeId },
     /// Everything before is durable for the names in this directory.
     SyncDir { node: NodeId },
+}
+
+impl Change {
+    /// The files and folders on which a file system notes it.
+    fn noted_on(&self) -> [Option<NodeId>; 2] {
+        match self {
+            Self::Link { dir, node, .. } | Self::Rename { dir, node, .. } => [Some(*dir), Some(*node)],
+            Self::Unlink { dir, .. } => [Some(*dir), None],
+            Self::Grow { node, .. } | Self::Write { node, .. } => [Some(*node), None],
+            Self::SyncFile { .. } | Self::SyncDir { .. } => [None, None],
+        }
+    }
 }
 
 /// An operation to interfere with, by its number among the operations of its kind.
@@ -64,6 +80,8 @@ struct Disk {
     /// What a running program sees.
     live: Tree,
     log: Vec<Change>,
+    /// How often each file or folder was changed.
+    changes: BTreeMap<NodeId, i64>,
     fault: Option<Fault>,
     capacity: Option<u64>,
     operations: usize,
@@ -175,12 +193,21 @@ impl Disk {
 
     fn record(&mut self, change: Change) -> io::Result<()> {
         self.live.apply(&change)?;
+        for node in change.noted_on().into_iter().flatten() {
+            *self.changes.entry(node).or_default() += 1;
+        }
         self.log.push(change);
         Ok(())
     }
 
     fn free(&self) -> u64 {
         self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.live.used()))
+    }
+
+    fn stamp(&self, node: NodeId) -> Stamp {
+        let changes = self.changes.get(&node).copied().unwrap_or(0);
+        let length = self.live.file(node).map_or(0, |bytes| bytes.len() as u64);
+        Stamp { device: 0, node: node as u64, length, modified: (changes, 0), changed: (changes, 0) }
     }
 
     fn grow(&mut self, node: NodeId, length: u64) -> io::Result<()> {
@@ -268,6 +295,11 @@ impl Fs for SimFs {
         disk.record(Change::Unlink { dir, name })
     }
 
+    fn stamp(&self, path: &Path) -> io::Result<Stamp> {
+        let disk = self.lock();
+        disk.live.find(path).map(|node| disk.stamp(node))
+    }
+
     fn free_bytes(&self) -> io::Result<u64> {
         Ok(self.lock().free())
     }
@@ -300,6 +332,10 @@ impl SimFile {
 impl File for SimFile {
     fn length(&self) -> io::Result<u64> {
         Ok(self.fs.lock().live.file(self.node)?.len() as u64)
+    }
+
+    fn stamp(&self) -> io::Result<Stamp> {
+        Ok(self.fs.lock().stamp(self.node))
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {

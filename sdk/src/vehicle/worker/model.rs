@@ -234,7 +234,9 @@ impl Worker {
                 self.input(Input::Confirmed);
             }
             EngineEvent::Refused { generation, refusal } if is_ours(generation) => {
-                self.input(Input::Failed(reason::of_refusal(&refusal), reason::blame_of_refusal(&refusal)));
+                let reason = reason::of_refusal(&refusal);
+                self.detected(reason::attack_of_refusal(&refusal), &reason);
+                self.input(Input::Failed(reason, reason::blame_of_refusal(&refusal)));
             }
             EngineEvent::RolledBack { generation, reason } if is_ours(generation) => {
                 self.active = self.previous.take();

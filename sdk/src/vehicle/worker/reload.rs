@@ -89,7 +89,9 @@ impl Worker {
                 }
             }
             EngineEvent::Refused { generation: found, refusal } if generation == Some(found) => {
-                self.reload_failed(reason::of_refusal(&refusal));
+                let reason = reason::of_refusal(&refusal);
+                self.detected(reason::attack_of_refusal(&refusal), &reason);
+                self.reload_failed(reason);
             }
             EngineEvent::Confirmed { generation: found } if generation == Some(found) => {
                 if let Some(lost) = self.lost.take() {
