@@ -30,7 +30,7 @@ use crate::{
     failure::{Hint, failure},
     files,
     keyholders::Keyholders,
-    keys::{self, SigningKey, is_path},
+    keys::{self, SigningKey, file::check_of_use, is_path},
 };
 
 /// Roles of the Image repository that list releases are called `vla-TIER`.
@@ -261,6 +261,7 @@ impl Base {
         }
         let path = Path::new(name);
         let key = keys::file::read_public(path)?;
+        check_of_use(&key).with_context(|| path.display().to_string())?;
         if let Some(file) = known.iter().position(|file| file.key == key) {
             return known.into_iter().nth(file).context("a position that was just found");
         }

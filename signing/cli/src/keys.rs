@@ -77,10 +77,10 @@ impl KeyReference {
     /// Opens the key.
     pub(crate) fn open(&self, passphrase: &PassphraseArguments) -> anyhow::Result<Box<dyn Signer>> {
         let signer: Box<dyn Signer> = match self {
-            Self::File(path) if Path::new(path).extension().is_some_and(|extension| extension == REFERENCE_EXTENSION) => {
-                return read_reference(Path::new(path))?.open(passphrase);
-            }
-            Self::File(path) => Box::new(file::read_secret(Path::new(path), passphrase)?),
+            Self::File(path) => match leads_to(Path::new(path))? {
+                Some(reference) => return reference.open(passphrase),
+                None => Box::new(file::read_secret(Path::new(path), passphrase)?),
+            },
             Self::Token(uri) => Box::new(TokenSigner::open(uri, passphrase)?),
             Self::Program(command_line) => Box::new(ProgramSigner::open(command_line)?),
         };
@@ -96,6 +96,11 @@ impl KeyReference {
             }
         }
     }
+}
+
+/// The reference in a file that leads to a key; nothing when the file is the key.
+pub(crate) fn leads_to(path: &Path) -> anyhow::Result<Option<KeyReference>> {
+    path.extension().is_some_and(|extension| extension == REFERENCE_EXTENSION).then(|| read_reference(path)).transpose()
 }
 
 /// Reads where a key is. It does not lead to another such file, so that there is no circle.

@@ -86,6 +86,8 @@ struct Made {
     signers: Vec<String>,
     threshold: u64,
     roles: Vec<String>,
+    #[serde(skip)]
+    new_keys: bool,
 }
 
 pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
@@ -93,6 +95,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     // Before anything is made: a server that does not answer should leave no half base behind.
     let online = OnlineKeys::read(arguments.online_keys.as_deref(), &arguments.server)?;
     let mut keyholders = Keyholders::gather(&arguments)?;
+    let new_keys = !keyholders.passphrases.is_empty();
     let base = Base::create(&arguments.base)?;
     let image_root = keyholders.set(&base, "image-root")?;
     let director_root = keyholders.set(&base, "director-root")?;
@@ -130,6 +133,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
         threshold,
         roles: arguments.tiers.iter().map(|tier| release_role(tier.as_str())).collect(),
         base: arguments.base,
+        new_keys,
     };
     output.show(&made, |made| {
         let mut text = pairs(&[
@@ -139,7 +143,8 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
             ("signers", format!("{}, {} of {} must sign", made.signers.join(", "), made.threshold, made.signers.len())),
             ("roles", made.roles.join(", ")),
         ]);
-        text.push_str("\nNext: move each signer's secret keys out of BASE/keys, then pack, sign and publish a release.\n");
+        let move_keys = if made.new_keys { "move each signer's secret keys out of BASE/keys, then " } else { "" };
+        text.push_str(&format!("\nNext: {move_keys}pack, sign and publish a release.\n"));
         text
     })
 }

@@ -20,6 +20,7 @@ use crate::{
     keys::{
         SigningKey,
         file::{KeyPaths, generate, read_secret, write},
+        leads_to,
         passphrase::{PassphraseArguments, Protection},
         token::{Module, TokenKey},
     },
@@ -189,6 +190,9 @@ struct ListedKey {
     name: String,
     key_id: String,
     secret_here: bool,
+    /// Where it is, when a file in the base leads to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret_at: Option<String>,
     signs: Vec<String>,
 }
 
@@ -196,13 +200,15 @@ fn list(base: &Base, output: &Output) -> anyhow::Result<()> {
     let duties = duties(base)?;
     let listed = |file: KeyFile| {
         let signs = duties.iter().filter(|(key, _)| *key == file.key).map(|(_, duty)| duty.clone()).collect();
-        ListedKey { name: file.name, key_id: file.key.key_id().to_string(), secret_here: file.secret.is_some(), signs }
+        let secret_at = file.secret.as_deref().map(leads_to).transpose()?.flatten().map(|reference| reference.to_string());
+        let secret_here = file.secret.is_some() && secret_at.is_none();
+        Ok(ListedKey { name: file.name, key_id: file.key.key_id().to_string(), secret_here, secret_at, signs })
     };
-    let keys: Vec<ListedKey> = base.key_files()?.into_iter().map(listed).collect();
+    let keys: Vec<ListedKey> = base.key_files()?.into_iter().map(listed).collect::<anyhow::Result<_>>()?;
     output.show(&keys, |keys| {
         let row = |key: &ListedKey| {
             let id: String = key.key_id.chars().take(12).collect();
-            let secret = if key.secret_here { "here" } else { "elsewhere" };
+            let secret = key.secret_at.as_deref().unwrap_or(if key.secret_here { "here" } else { "elsewhere" });
             vec![key.name.clone(), id, secret.to_owned(), key.signs.join(", ")]
         };
         table(&["NAME", "KEY ID", "SECRET", "SIGNS"], &keys.iter().map(row).collect::<Vec<_>>())

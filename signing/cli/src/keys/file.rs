@@ -130,6 +130,17 @@ pub(crate) fn parse_public(bytes: &[u8]) -> anyhow::Result<PublicKey> {
     key.context("the file holds no public key in PEM form (PUBLIC KEY) of Ed25519, P-256 or RSA")
 }
 
+/// That vehicles verify what the key signs. RSA is read in the metadata of others; a release of ours that it signs would reach no vehicle.
+pub(crate) fn check_of_use(key: &PublicKey) -> anyhow::Result<()> {
+    match key {
+        PublicKey::Ed25519(_) | PublicKey::P256(_) => Ok(()),
+        other => {
+            let what = format!("the key is of {}, which vehicles do not verify", other.scheme());
+            Err(failure(what, "take a key of ed25519 or ecdsa-sha2-nistp256"))
+        }
+    }
+}
+
 fn fill(bytes: &mut [u8]) -> anyhow::Result<()> {
     getrandom::fill(bytes).map_err(|error| anyhow::anyhow!("no randomness from the operating system: {error}"))
 }

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, bail};
 use switchback_signing::keys::{P256PublicKey, PublicKey, Signature, Signer, SignerError};
 
-use super::file::parse_public;
+use super::file::{check_of_use, parse_public};
 use crate::failure::{Hint, failure};
 
 /// Longest time for an answer: a person may have to touch something.
@@ -47,6 +47,7 @@ impl ProgramSigner {
         let program = Program::new(command_line, TIME_MAX)?;
         let answer = program.run(&["public"], &[]).hint(HINT)?;
         let key = parse_public(answer.trim_ascii()).with_context(|| format!("what `{} public` printed", program.name())).hint(HINT)?;
+        check_of_use(&key).with_context(|| format!("the key behind {}", program.name()))?;
         Ok(Self { program, key })
     }
 }

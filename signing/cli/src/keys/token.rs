@@ -61,6 +61,7 @@ impl TokenSigner {
         let session = module.context.open_ro_session(slot).with_context(|| format!("cannot open a session with {}", title(&info)))?;
         log_in(&session, &info, uri, passphrase)?;
         let private = find_one(&session, uri, &info)?;
+        check_login(&session, private).with_context(|| format!("the key {uri}"))?;
         let key = public_of(&session, private).with_context(|| format!("the key {uri}"))?;
         Ok(Self { session, private, key })
     }
@@ -231,6 +232,17 @@ fn find_one(session: &Session, uri: &TokenUri, info: &TokenInfo) -> anyhow::Resu
             let what = format!("{} has {} private keys that are {uri}", title(info), found.len());
             Err(failure(what, format!("say which with object= or id= in the URI; {LIST_HINT}")))
         }
+    }
+}
+
+/// That one login is enough: cryptoki starts and ends a signature in one call, and such a key wants its PIN between the two.
+fn check_login(session: &Session, private: ObjectHandle) -> anyhow::Result<()> {
+    match session.get_attributes(private, &[AttributeType::AlwaysAuthenticate])?[..] {
+        [Attribute::AlwaysAuthenticate(true)] => Err(failure(
+            "it asks for its PIN before every signature (CKA_ALWAYS_AUTHENTICATE), which is not supported",
+            "make the key without it; on a YubiKey, in the slot 9a instead of 9c",
+        )),
+        _ => Ok(()),
     }
 }
 

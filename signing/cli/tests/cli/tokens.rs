@@ -96,6 +96,12 @@ fn a_ceremony_whose_keys_never_leave_their_tokens() {
     let schemes: Vec<&str> = ids.iter().map(|id| root["signed"]["keys"][id.as_str().unwrap()]["scheme"].as_str().unwrap()).collect();
     assert_eq!(schemes, ["ed25519", "ecdsa-sha2-nistp256", "ed25519"]);
 
+    let listed = desk.ask("key list --base base");
+    let alice = listed.as_array().unwrap().iter().find(|key| key["name"] == "release-alice").unwrap();
+    assert_eq!(alice["secret_here"], false);
+    let place = alice["secret_at"].as_str().unwrap();
+    assert!(place.starts_with("pkcs11:token=alice;object=release-alice?module-path="), "{place}");
+
     // By name, which leads to the token; two of three each.
     desk.succeed("root expire --base base --repository image --days 700");
     desk.succeed("root sign --base base --repository image --key alice");
@@ -146,6 +152,10 @@ fn a_token_that_is_missing_locked_or_ambiguous_is_named() {
     let rsa = format!("pkcs11:token=alice;object=rsa?module-path={module}&pin-source={pin}");
     check(&desk, &rsa, &["no key that is used here: ed25519 and P-256 are"]);
 
+    tokens.tool("alice", "--keypairgen --key-type EC:prime256v1 --id 0a --label each --always-auth");
+    let each = format!("pkcs11:token=alice;object=each?module-path={module}&pin-source={pin}");
+    check(&desk, &each, &["asks for its PIN before every signature", "9a instead of 9c"]);
+
     // The module and the PIN may come from the environment; the list has what --key takes.
     desk.set("SWITCHBACK_PKCS11_MODULE", &module);
     desk.set("SWITCHBACK_PASSPHRASE", "1234");
@@ -153,7 +163,7 @@ fn a_token_that_is_missing_locked_or_ambiguous_is_named() {
     assert_eq!(desk.read("public.json"), desk.read("base/keys/release-alice.pub.json"));
     let listed = desk.ask(&format!("key list --pkcs11 {module}"));
     let listed = listed.as_array().unwrap();
-    assert_eq!(listed.len(), 13);
+    assert_eq!(listed.len(), 14);
     let bobs = listed.iter().find(|key| key["uri"].as_str().unwrap().contains("release-bob")).unwrap();
     assert_eq!(bobs["scheme"], "ecdsa-sha2-nistp256");
     desk.succeed(&format!("key export-public --out public.json --key {}", bobs["uri"].as_str().unwrap()));
@@ -186,6 +196,7 @@ const SIGN_P256: &str = "openssl dgst -sha256 -sign service.key message";
 fn a_signing_program_is_believed_only_as_far_as_its_signatures_verify() {
     let desk = Desk::ready();
     openssl(&desk, "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out service.key");
+    fs::copy(desk.path("service.key"), desk.path("p256.key")).unwrap();
     program(&desk, SIGN_P256);
     let service = format!("exec:{}", desk.path("service").display());
     desk.succeed(&format!("key export-public --key {service} --out release-service.pub.json"));
@@ -203,6 +214,11 @@ fn a_signing_program_is_believed_only_as_far_as_its_signatures_verify() {
     refuse("echo 'quota exceeded' >&2; exit 1", "service sign failed (exit status: 1): quota exceeded");
     refuse("echo another message >message; openssl dgst -sha256 -sign service.key message", "that are no ecdsa-sha2-nistp256 signature");
     refuse("echo deadbeef", "answered 9 bytes that are no ecdsa-sha2-nistp256 signature under its public key");
+    openssl(&desk, "genpkey -algorithm RSA -out service.key");
+    refuse(SIGN_P256, "the key is of rsassa-pss-sha256, which vehicles do not verify");
+    openssl(&desk, "pkey -in service.key -pubout -out release-rsa.pem");
+    assert!(desk.refuse("targets add-key --base base --tier ultra release-rsa.pem").contains("which vehicles do not verify"));
+    fs::copy(desk.path("p256.key"), desk.path("service.key")).unwrap();
     program(&desk, "openssl dgst -sha256 -hex -sign service.key message | sed 's/.*= //'");
     assert_eq!(desk.ask(&sign)["signed_by"], json!(["release-service"]));
 }
