@@ -212,6 +212,11 @@ impl Signature {
         Self(bytes.into())
     }
 
+    /// Takes a signature from hexadecimal; nothing when it is none.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        encoding::from_hex(text).map(Self)
+    }
+
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

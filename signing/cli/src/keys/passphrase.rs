@@ -15,6 +15,9 @@ const PASSPHRASE_BYTES_MAX: usize = 4096;
 /// Shortest passphrase for a new key. Whoever has the file can try as many as there are: each costs some 0.2 seconds of a core.
 const NEW_CHARACTERS_MIN: usize = 12;
 
+/// Holds a passphrase itself.
+pub(crate) const PASSPHRASE_VARIABLE: &str = "SWITCHBACK_PASSPHRASE";
+
 const HINT: &str = "name a file whose first line it is (--passphrase-file, or the environment variable SWITCHBACK_PASSPHRASE_FILE), or set \
                     SWITCHBACK_PASSPHRASE";
 
@@ -81,7 +84,7 @@ impl PassphraseArguments {
             }
             return Ok(Some(Zeroizing::new(line.to_owned())));
         }
-        let set = std::env::var("SWITCHBACK_PASSPHRASE").ok().filter(|text| !text.is_empty());
+        let set = std::env::var(PASSPHRASE_VARIABLE).ok().filter(|text| !text.is_empty());
         Ok(set.map(Zeroizing::new))
     }
 }

@@ -15,7 +15,10 @@ use std::{
 use anyhow::{Context, bail};
 use switchback_signing::keys::{P256PublicKey, PublicKey, Signature, Signer, SignerError};
 
-use super::file::{check_of_use, parse_public};
+use super::{
+    file::{check_of_use, parse_public},
+    passphrase::PASSPHRASE_VARIABLE,
+};
 use crate::failure::{Hint, failure};
 
 /// Longest time for an answer: a person may have to touch something.
@@ -67,20 +70,14 @@ impl Signer for ProgramSigner {
 
 /// The spelling of the answer that verifies; the answer itself where none does, for the message.
 fn signature_of(key: &PublicKey, message: &[u8], answer: Vec<u8>) -> Signature {
-    let decoded = std::str::from_utf8(&answer).ok().and_then(|text| from_hex(text.trim()));
-    let spellings = [Some(answer.clone()), decoded].into_iter().flatten();
-    let both = |bytes: Vec<u8>| {
-        let numbers = matches!(key, PublicKey::P256(_)).then(|| P256PublicKey::signature_of_numbers(&bytes)).flatten();
-        std::iter::once(Signature::from_bytes(bytes)).chain(numbers)
+    let decoded = std::str::from_utf8(&answer).ok().and_then(|text| Signature::from_hex(text.trim()));
+    let spellings = [Some(Signature::from_bytes(answer.as_slice())), decoded].into_iter().flatten();
+    let both = |spelling: Signature| {
+        let numbers = matches!(key, PublicKey::P256(_)).then(|| P256PublicKey::signature_of_numbers(spelling.as_bytes())).flatten();
+        std::iter::once(spelling).chain(numbers)
     };
     let found = spellings.flat_map(both).find(|signature| key.verify(message, signature.as_bytes()).is_ok());
     found.unwrap_or_else(|| Signature::from_bytes(answer))
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    rest.is_empty().then(|| pairs.iter().map(|&[high, low]| Some(nibble(high)? << 4 | nibble(low)?)).collect())?
 }
 
 impl Program {
@@ -101,6 +98,8 @@ impl Program {
         let end = Instant::now() + self.time_max;
         let mut command = Command::new(self.name());
         command.args(&self.words[1..]).args(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // What opens other keys is none of its business.
+        command.env_remove(PASSPHRASE_VARIABLE);
         let mut child = Running(command.spawn().with_context(|| format!("cannot run {}", self.name()))?);
         let stdin = child.0.stdin.take();
         let (answer, complaint) = (read(child.0.stdout.take()), read(child.0.stderr.take()));

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -13,6 +14,29 @@ use tempfile::TempDir;
 pub(crate) struct Desk {
     folder: TempDir,
     environment: Vec<(String, String)>,
+}
+
+/// Whether a test can be made with what is installed. With `CI` set it must, so that nothing is left out unseen; elsewhere the test says that
+/// it is left out.
+pub(crate) fn available(found: bool, missing: &str) -> bool {
+    assert!(found || std::env::var_os("CI").is_none(), "{missing}");
+    if !found {
+        // Past the test harness, which swallows what a test that passes prints.
+        let _ = writeln!(std::io::stderr(), "left out in {}: {missing}", std::thread::current().name().unwrap_or("a test"));
+    }
+    found
+}
+
+/// Whether OpenSSL's program is there.
+pub(crate) fn openssl_is_there() -> bool {
+    available(Command::new("openssl").arg("version").output().is_ok(), "openssl is not there; on Debian: apt-get install openssl")
+}
+
+/// Runs OpenSSL's program in the desk's folder, for what it prints.
+pub(crate) fn openssl(desk: &Desk, arguments: &str) -> String {
+    let output = Command::new("openssl").args(arguments.split_whitespace()).current_dir(desk.path("")).output().unwrap();
+    assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// What one run of the program left behind.

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::desk::{BUNDLE, Desk};
+use super::desk::{BUNDLE, Desk, available, openssl, openssl_is_there};
 
 /// Where Debian and Fedora put the module.
 const MODULES: [&str; 3] =
@@ -24,17 +24,11 @@ struct Tokens {
     configuration: PathBuf,
 }
 
-/// Whether tokens can be made. With `CI` set they must, so that nothing is left out unseen; elsewhere the test says that it is left out.
+/// The module, if tokens can be made, by the rule of [`available`].
 fn softhsm() -> Option<PathBuf> {
     let tools = ["softhsm2-util", "pkcs11-tool"].iter().all(|tool| Command::new(tool).arg("--help").output().is_ok());
     let module = MODULES.iter().map(PathBuf::from).find(|module| module.is_file()).filter(|_| tools);
-    let missing = "SoftHSM 2 and pkcs11-tool are not there; on Debian: apt-get install softhsm2 opensc";
-    assert!(module.is_some() || std::env::var_os("CI").is_none(), "{missing}");
-    if module.is_none() {
-        use std::io::Write;
-        // Past the test harness, which swallows what a test that passes prints.
-        let _ = writeln!(std::io::stderr(), "left out in {}: {missing}", std::thread::current().name().unwrap_or("a test"));
-    }
+    available(module.is_some(), "SoftHSM 2 and pkcs11-tool are not there; on Debian: apt-get install softhsm2 opensc");
     module
 }
 
@@ -175,10 +169,10 @@ fn a_token_that_is_missing_locked_or_ambiguous_is_named() {
     assert!(error.contains("cannot load the PKCS#11 module /nowhere/x.so"), "{error}");
 }
 
-/// A signing program in the language of the shell, over a key of OpenSSL.
+/// A signing program in the language of the shell, over a key of OpenSSL. It fails when it hears what opens other keys.
 fn program(desk: &Desk, sign: &str) {
     let script = format!(
-        "#!/bin/sh\nset -e\ncd {}\ncase \"$1\" in\npublic) openssl pkey -in service.key -pubout ;;\nsign) cat >message; {sign} ;;\nesac\n",
+        "#!/bin/sh\nset -e\n[ -z \"$SWITCHBACK_PASSPHRASE\" ]\ncd {}\ncase \"$1\" in\npublic) openssl pkey -in service.key -pubout ;;\nsign) cat >message; {sign} ;;\nesac\n",
         desk.path("").display()
     );
     desk.write("service", script);
@@ -186,15 +180,15 @@ fn program(desk: &Desk, sign: &str) {
     fs::set_permissions(desk.path("service"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
 }
 
-fn openssl(desk: &Desk, arguments: &str) {
-    assert!(Command::new("openssl").args(arguments.split_whitespace()).current_dir(desk.path("")).status().unwrap().success());
-}
-
 const SIGN_P256: &str = "openssl dgst -sha256 -sign service.key message";
 
 #[test]
 fn a_signing_program_is_believed_only_as_far_as_its_signatures_verify() {
-    let desk = Desk::ready();
+    if !openssl_is_there() {
+        return;
+    }
+    let mut desk = Desk::ready();
+    desk.set("SWITCHBACK_PASSPHRASE", "correct horse battery");
     openssl(&desk, "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out service.key");
     fs::copy(desk.path("service.key"), desk.path("p256.key")).unwrap();
     program(&desk, SIGN_P256);
@@ -225,6 +219,9 @@ fn a_signing_program_is_believed_only_as_far_as_its_signatures_verify() {
 
 #[test]
 fn a_token_a_file_and_a_program_sign_on_machines_of_their_own() {
+    if !openssl_is_there() {
+        return;
+    }
     let mut token_machine = Desk::new();
     let Some(tokens) = Tokens::make(&mut token_machine) else { return };
     let (desk, mut file_machine, program_machine) = (Desk::ready_online(), Desk::new(), Desk::new());
