@@ -3,8 +3,8 @@
 # make bench   figures against the machine's limit, appended to target/bench/results.jsonl
 # make header  writes include/switchback.h anew from sdk/ffi
 #
-# A machine needs Rust, a C compiler and Python 3 with pip; a test that needs more (OpenSSL, SoftHSM 2) says what it leaves out. ONNX Runtime is fetched by version and hash,
-# unless ORT_DYLIB_PATH names one.
+# A machine needs Rust, a C compiler and Python 3 with pip; a test that needs more (OpenSSL, SoftHSM 2) says what it leaves out.
+# ONNX Runtime is fetched by version and hash, unless ORT_DYLIB_PATH names one.
 
 CARGO ?= cargo
 

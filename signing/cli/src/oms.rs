@@ -39,6 +39,8 @@ pub(crate) struct Checked {
     pub(crate) model: String,
     pub(crate) files: usize,
     pub(crate) digest: Sha256Digest,
+    /// Paths in the model that the signature says nothing about.
+    pub(crate) ignored: Vec<String>,
 }
 
 /// Signs a model and writes the signature.
@@ -58,7 +60,12 @@ pub(crate) fn sign(contents: &Contents, signer: &dyn Signer, out: &Path) -> anyh
         },
     };
     files::write(out, &serde_json::to_vec(&bundle)?, Access::Public)?;
-    Ok(Checked { model: contents.name.clone(), files: contents.files.len(), digest: statement.digest()? })
+    Ok(Checked {
+        model: contents.name.clone(),
+        files: contents.files.len(),
+        digest: statement.digest()?,
+        ignored: contents.ignored.clone(),
+    })
 }
 
 /// A signature that was read and verified under a key.
@@ -99,7 +106,12 @@ impl Verified {
             let what = format!("{} is not the model that was signed: {}{more}", contents.name, wrong[..wrong.len().min(SHOWN)].join("; "));
             return Err(failure(what, "the model was changed after it was signed, or this is another one's signature"));
         }
-        Ok(Checked { model: self.0.subject[0].name.clone(), files: listed.len(), digest: self.0.digest()? })
+        Ok(Checked {
+            model: self.0.subject[0].name.clone(),
+            files: listed.len(),
+            digest: self.0.digest()?,
+            ignored: contents.ignored.clone(),
+        })
     }
 }
 

@@ -17,6 +17,7 @@ struct Outcome<'a> {
     model: String,
     files: usize,
     digest: Sha256Digest,
+    ignored: Vec<String>,
     key_id: String,
     signature: &'a Path,
 }
@@ -24,12 +25,16 @@ struct Outcome<'a> {
 impl Outcome<'_> {
     fn show(&self, what: &'static str, output: &Output) -> anyhow::Result<()> {
         output.show(self, |outcome| {
-            pairs(&[
+            let mut facts = vec![
                 ("model", format!("{}, {} files", outcome.model, outcome.files)),
                 ("digest", outcome.digest.to_string()),
                 ("key id", outcome.key_id.clone()),
                 (what, outcome.signature.display().to_string()),
-            ])
+            ];
+            if !outcome.ignored.is_empty() {
+                facts.push(("not signed", outcome.ignored.join(", ")));
+            }
+            pairs(&facts)
         })
     }
 }
@@ -40,8 +45,8 @@ pub(crate) fn sign(model: &Path, key: &SigningKey, out: &Path, output: &Output) 
         true => Contents::of_folder(model, Filter::usual().and_file(model, out)?)?,
         false => of_bundle(model, None, output)?,
     };
-    let Checked { model, files, digest } = oms::sign(&contents, &*signer, out)?;
-    Outcome { model, files, digest, key_id: signer.key_id().to_string(), signature: out }.show("written", output)
+    let Checked { model, files, digest, ignored } = oms::sign(&contents, &*signer, out)?;
+    Outcome { model, files, digest, ignored, key_id: signer.key_id().to_string(), signature: out }.show("written", output)
 }
 
 pub(crate) fn verify(model: &Path, index: Option<&Path>, signature: &Path, public_key: &Path, output: &Output) -> anyhow::Result<()> {
@@ -52,8 +57,8 @@ pub(crate) fn verify(model: &Path, index: Option<&Path>, signature: &Path, publi
         true => Contents::of_folder(model, verified.filter().and_file(model, signature)?)?,
         false => of_bundle(model, index, output)?,
     };
-    let Checked { model, files, digest } = verified.check(&contents)?;
-    Outcome { model, files, digest, key_id: key.key_id().to_string(), signature }.show("signature", output)
+    let Checked { model, files, digest, ignored } = verified.check(&contents)?;
+    Outcome { model, files, digest, ignored, key_id: key.key_id().to_string(), signature }.show("signature", output)
 }
 
 /// What a bundle unpacks to, after every byte of it was checked against its index.

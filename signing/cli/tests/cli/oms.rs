@@ -24,7 +24,11 @@ fn a_models_folder_is_signed_and_checked() {
     let desk = desk();
     let signed = desk.ask(SIGN);
     assert_eq!((&signed["model"], &signed["files"]), (&json!("model"), &json!(3)));
-    assert_eq!(desk.ask(VERIFY)["digest"], signed["digest"]);
+    let verified = desk.ask(VERIFY);
+    assert_eq!(verified["digest"], signed["digest"]);
+    // What the signer left out is shown to whoever relies on the signature.
+    assert!(verified["ignored"].as_array().unwrap().contains(&json!(".gitignore")), "{verified}");
+    assert!(desk.succeed(VERIFY).contains("not signed  .git, .gitattributes"));
     // What git keeps beside the model is not the model, and the signature is not part of what it signs.
     desk.write("model/.git/HEAD", "main");
     desk.succeed(VERIFY);
