@@ -15,8 +15,10 @@ use switchback_sdk::{
     vehicle::{EventKind, UpdateState, VehicleCallbacks, VehicleConfig},
 };
 use switchback_signing::{
+    bundle::{ChunkDecoder, ChunkIndex},
+    digest::Sha256Digest,
     keys::PublicKey,
-    metadata::vehicle::EcuReport,
+    metadata::{TargetMeta, vehicle::EcuReport},
     testing::{NOW, TestRepositories},
     trust::Attack,
 };
@@ -156,6 +158,36 @@ impl Scene {
         let mut state = self.server.lock();
         let (_, bytes) = state.blobs.iter_mut().find(|(path, _)| path.ends_with(name)).expect("there is such a target");
         with(bytes);
+    }
+
+    /// The engineers themselves are the attacker, or their tools: release 3 is this bundle, with every signature that there can be.
+    pub(super) fn engineers_publish(&mut self, index: &[u8], bundle: &[u8]) {
+        let path = index_path(3);
+        let mut bundle_path = String::new();
+        self.attack(|all| {
+            let mut custom = all.image.role("vla-ultra").targets[&path].release().unwrap();
+            (custom.bundle.length, custom.bundle.sha256) = (bundle.len() as u64, Sha256Digest::of(bundle));
+            bundle_path = custom.bundle.path.clone();
+            all.publish_target(&path, TargetMeta::of_release(index, &custom));
+            all.assign(&path);
+        });
+        let mut state = self.server.lock();
+        state.add_blob(&path, index);
+        state.add_blob(&bundle_path, bundle);
+    }
+
+    /// The content of `manifest.json` of release 3, and its archive.
+    pub(super) fn archive_of_release_3(&self) -> (Vec<u8>, Vec<u8>) {
+        let state = self.server.lock();
+        let blob = |name: &str| state.blobs.iter().find(|(path, _)| path.ends_with(name)).expect("there is such a target").1.as_slice();
+        let (index, bundle) = (ChunkIndex::parse(blob("vla-3-3.0.0.index")).unwrap(), blob("vla-3-3.0.0.tar.zst"));
+        let (mut decoder, mut archive) = (ChunkDecoder::new().unwrap(), Vec::new());
+        for row in index.rows() {
+            let stored = &bundle[row.stored_offset() as usize..][..row.stored_length() as usize];
+            let chunk = decoder.decode(index.verify_stored(row.number(), stored).unwrap()).unwrap();
+            archive.extend_from_slice(chunk.bytes());
+        }
+        (archive[512..][..index.manifest_length() as usize].to_vec(), archive)
     }
 
     /// Both clocks, the vehicle's and the server's, show a time so many days later than at the beginning.

@@ -152,7 +152,8 @@ impl Server {
 }
 
 impl State {
-    fn add_blob(&mut self, path: &str, bytes: &[u8]) {
+    /// Serves a target under its consistent name.
+    pub(crate) fn add_blob(&mut self, path: &str, bytes: &[u8]) {
         let (folder, name) = path.rsplit_once('/').unwrap();
         self.blobs.insert(format!("{folder}/{}.{name}", Sha256Digest::of(bytes)), bytes.to_vec());
     }

@@ -8,7 +8,7 @@ use switchback_signing::{
     digest::Sha256Digest,
 };
 
-use crate::{Verdict, parts};
+use crate::{CraftedBundle, Verdict, parts};
 
 pub(crate) fn run(input: &[u8]) -> Verdict {
     let parts = parts::split(input);
@@ -17,10 +17,10 @@ pub(crate) fn run(input: &[u8]) -> Verdict {
     }
     let listed = parts::named(&parts, "manifest").unwrap_or_default();
     manifest(listed);
-    let mut bundle = Crafted::default();
+    let mut bundle = CraftedBundle::default();
     for (at, (name, content)) in parts.iter().enumerate() {
         match name.as_str() {
-            "raw" => bundle.push(raw_frame(content), content),
+            "raw" => bundle.push_raw(content),
             "stored" => {
                 bundle.push(content.to_vec(), parts.get(at + 1).filter(|(next, _)| next == "plain").map_or(&[], |(_, plain)| plain));
             }
@@ -39,48 +39,6 @@ fn manifest(bytes: &[u8]) -> Verdict {
     let written = read.to_bytes().expect("what was read can be written");
     assert_eq!(Manifest::parse(&written).expect("what we write we read"), read);
     Verdict::Accepted
-}
-
-/// A bundle that nobody's writer made.
-#[derive(Default)]
-struct Crafted {
-    chunks: Vec<Vec<u8>>,
-    rows: Vec<u8>,
-    tar_length: u64,
-}
-
-impl Crafted {
-    fn push(&mut self, stored: Vec<u8>, raw: &[u8]) {
-        self.rows.extend_from_slice(&(stored.len() as u32).to_le_bytes());
-        self.rows.extend_from_slice(&(raw.len() as u32).to_le_bytes());
-        self.rows.push(0);
-        self.rows.extend_from_slice(Sha256Digest::of(&stored).as_bytes());
-        self.rows.extend_from_slice(Sha256Digest::of(raw).as_bytes());
-        self.tar_length += raw.len() as u64;
-        self.chunks.push(stored);
-    }
-
-    fn index(&self, manifest: &[u8]) -> Vec<u8> {
-        let bundle = self.chunks.concat();
-        let mut bytes = b"SWBX\x01\x00\x00\x00".to_vec();
-        bytes.extend_from_slice(&(self.chunks.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&(manifest.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&self.tar_length.to_le_bytes());
-        bytes.extend_from_slice(&(bundle.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(Sha256Digest::of(&bundle).as_bytes());
-        bytes.extend_from_slice(Sha256Digest::of(manifest).as_bytes());
-        bytes.extend_from_slice(&self.rows);
-        bytes
-    }
-}
-
-/// A zstd frame of one uncompressed block; of a block type that does not exist when there is more than a block can hold.
-fn raw_frame(raw: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0xa0];
-    frame.extend_from_slice(&(raw.len() as u32).to_le_bytes());
-    frame.extend_from_slice(&((raw.len() as u32) << 3 | 1).to_le_bytes()[..3]);
-    frame.extend_from_slice(raw);
-    frame
 }
 
 /// What was read of each chunk: paths as they begin and end, and contents.

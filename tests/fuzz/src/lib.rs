@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a property that does not hold must stop the run")]
 
 mod bundle;
+mod crafted;
 mod documents;
 mod index;
 mod keys;
@@ -19,7 +20,7 @@ mod reports;
 pub mod seeds;
 mod update;
 
-pub use self::mutate::Random;
+pub use self::{crafted::CraftedBundle, mutate::Random};
 
 /// What a target makes of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
