@@ -5,6 +5,7 @@ mod attacks;
 mod c;
 mod header;
 mod model_signing;
+mod mutation;
 mod python;
 mod reasons;
 mod scenarios;

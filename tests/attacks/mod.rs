@@ -16,3 +16,4 @@ mod past;
 mod reports;
 mod scene;
 mod signatures;
+mod single;
