@@ -2,10 +2,13 @@
 
 use core::fmt::Debug;
 
-use switchback_signing::metadata::{
-    Document, Root, Signed, Snapshot, Targets, Timestamp, add_signature,
-    json::{self, canonical},
-    merge_signatures, sign,
+use switchback_signing::{
+    metadata::{
+        Document, Root, Signed, Snapshot, Targets, Timestamp, add_signature,
+        json::{self, canonical},
+        merge_signatures, sign,
+    },
+    trust::{Repository, RepositoryMap},
 };
 
 use crate::{Verdict, seeds};
@@ -19,7 +22,15 @@ pub(crate) fn run(input: &[u8]) -> Verdict {
     let read = [kept::<Root>(input), kept::<Timestamp>(input), kept::<Snapshot>(input), kept::<Targets>(input)];
     let roles = read.iter().filter(|read| **read == Verdict::Accepted).count();
     assert!(roles <= 1, "one file is metadata of two roles");
-    (roles == 1).into()
+    (roles == 1 || map(input)).into()
+}
+
+/// A repository map that is read, written and read is the same, and both repositories are in it.
+fn map(input: &[u8]) -> bool {
+    let Ok(map) = RepositoryMap::parse(input) else { return false };
+    assert_eq!(RepositoryMap::parse(&map.to_bytes()).expect("what we write we read"), map);
+    assert!([Repository::Director, Repository::Image].iter().all(|repository| !map.urls(*repository).is_empty()));
+    true
 }
 
 fn one_value_one_text(input: &[u8]) {

@@ -21,7 +21,7 @@ use switchback_signing::{
         },
     },
     time::UnixTime,
-    trust::{Ecu, Installed, TrustAnchors, VehicleIdentity},
+    trust::{Ecu, Installed, RepositoryMap, TrustAnchors, VehicleIdentity},
 };
 
 use crate::parts;
@@ -173,7 +173,20 @@ pub(crate) fn metadata() -> Vec<Vec<u8>> {
         sign(&top, &signers).unwrap(),
         sign(&delegated, &signers[1..]).unwrap(),
         sign(&bins, &[]).unwrap(),
+        in_the_dialect_of_aktualizr(&sign(&root(2), &signers).unwrap()),
+        in_the_dialect_of_aktualizr(&sign(&top, &signers).unwrap()),
+        RepositoryMap::of_both("https://director", "https://image").to_bytes(),
     ]
+}
+
+fn in_the_dialect_of_aktualizr(file: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8(file.to_vec()).unwrap();
+    let words = [
+        (r#""_type":"root""#, r#""_type":"Root""#),
+        (r#""_type":"targets""#, r#""_type":"Targets""#),
+        (r#""keytype":"ed25519""#, r#""keytype":"ED25519""#),
+    ];
+    words.iter().fold(text, |text, (ours, theirs)| text.replace(ours, theirs)).into_bytes()
 }
 
 pub(crate) fn update() -> Vec<Vec<u8>> {
