@@ -310,7 +310,7 @@ mod tests {
             open(&bytes).unwrap_err().to_string()
         };
         for (text, problem) in [
-            (changed(|bytes| bytes.clear()), "the end is missing at byte 0"),
+            (changed(Vec::clear), "the end is missing at byte 0"),
             (changed(|bytes| bytes.truncate(700)), "a member that goes on beyond the end at byte 0"),
             (changed(|bytes| bytes.truncate(1024)), "the end is missing at byte 1024"),
             (changed(|bytes| bytes[0] ^= 1), "no tar header, or a damaged one at byte 0"),
