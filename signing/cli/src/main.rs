@@ -12,6 +12,7 @@ mod changes;
 mod client;
 mod clock;
 mod commands;
+mod companions;
 mod failure;
 mod files;
 mod keyholders;

@@ -46,9 +46,10 @@ pub(crate) fn check_listed(listed: &Targets, bundle: &BundleFile, manifest: &Man
     let index_sha256 = Sha256Digest::of(&bundle.index_bytes);
     check_target(listed, &index_path, bundle.index_bytes.len() as u64, index_sha256)?;
     check_target(listed, &bundle_path, bundle.index.bundle_length(), bundle.index.bundle_sha256())?;
-    // Regions and the library's version are stated by people; all the rest follows from the manifest.
+    // Regions, the library's version and what other ECUs need are stated by people; all the rest follows from the manifest.
     let stated = listed.targets.get(&index_path).map(TargetMeta::release).transpose()?.context("the index is not listed")?;
-    if stated != custom(bundle, manifest, stated.regions.clone(), stated.sdk_min)? {
+    let expected = custom(bundle, manifest, stated.regions.clone(), stated.sdk_min)?;
+    if stated != (Custom { companions: stated.companions.clone(), ..expected }) {
         let what = format!("what is said about {} is not what its manifest says", stated.title());
         return Err(failure(what, "find out who wrote the metadata; `switchback inspect` shows the manifest"));
     }

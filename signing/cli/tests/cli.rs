@@ -3,6 +3,8 @@
 
 #[path = "cli/ceremony.rs"]
 mod ceremony;
+#[path = "cli/companions.rs"]
+mod companions;
 #[path = "cli/control.rs"]
 mod control;
 #[path = "cli/desk.rs"]

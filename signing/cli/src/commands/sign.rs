@@ -11,7 +11,7 @@ use serde::Serialize;
 use switchback_signing::{
     bundle::Manifest,
     keys::Signer,
-    metadata::{Custom, Region, Signed, TargetMeta, Targets, Tier, Version, add_signature, sign},
+    metadata::{Companion, Custom, Region, Signed, TargetMeta, Targets, Tier, Version, add_signature, sign},
     time::UnixTime,
     trust::limits::TARGETS_BYTES_MAX,
 };
@@ -21,6 +21,7 @@ use crate::{
     base::{Base, release_role},
     bundle::BundleFile,
     clock,
+    companions::{self, CompanionFile, Companions},
     failure::failure,
     files::{self, Access},
     keyholders::{Keyholders, Signatures},
@@ -40,6 +41,7 @@ const SDK_MIN: &str = "0.1.0";
 #[command(after_help = "Examples:
   switchback sign --base release --key alice dist/ultra/vla-2-2.0.0.tar.zst
   switchback sign --base release --key /media/stick/release-bob.pem dist/ultra/vla-2-2.0.0.tar.zst
+  switchback sign --base release --key alice --companion cam-a=dist/cam-a-2.0.0.cal dist/ultra/vla-2-2.0.0.tar.zst
   switchback sign --base release --key alice --renew ultra     # before the tier's metadata expires
   switchback sign --oms model.sig --key release-p256.pem models/vla-2      # for tools that know OpenSSF Model Signing")]
 pub(crate) struct Arguments {
@@ -49,7 +51,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     key: SigningKey,
     /// Write an OpenSSF Model Signing signature of the bundle, or of a model's folder, to FILE instead; needs a P-256 key and no base
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "index", "renew", "regions", "sdk_min", "discard_draft"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "index", "renew", "regions", "sdk_min", "companions", "discard_draft"])]
     oms: Option<PathBuf>,
     /// The bundle
     #[arg(required_unless_present = "renew")]
@@ -70,6 +72,10 @@ pub(crate) struct Arguments {
     /// Smallest version of the vehicle library that may install the release. Given by the first keyholder
     #[arg(long, value_name = "VERSION")]
     sdk_min: Option<Version>,
+    /// Image that the vehicles' ECUs of this hardware must run beside the release, such as a camera's calibration. Once for each
+    /// hardware; every keyholder names the same files
+    #[arg(long = "companion", value_name = "HARDWARE=FILE", requires = "bundle")]
+    companions: Vec<CompanionFile>,
     /// Days that the tier's metadata is valid from the first signature on
     #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..))]
     days: u16,
@@ -91,6 +97,8 @@ struct SignedRelease {
     expires: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     release: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needs: Option<String>,
     #[serde(skip)]
     text: String,
 }
@@ -113,8 +121,9 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
             let manifest = bundle.verify(output)?;
             let role = arguments.role.clone().unwrap_or_else(|| release_role(&manifest.release.tier));
             let ceremony = Ceremony { base: &base, arguments: &arguments, role: &role, now };
-            let (bytes, signer) = ceremony.release(&bundle, &manifest)?;
-            ceremony.finish(bytes, &signer, Some((&bundle, &manifest)), output)
+            let release = Release { bundle: &bundle, manifest: &manifest, companions: ceremony.companions(&manifest)? };
+            let (bytes, signer) = ceremony.release(&release)?;
+            ceremony.finish(bytes, &signer, Some(&release), output)
         }
         (None, None) => bail!("name a bundle, or a tier with --renew"),
     }
@@ -126,6 +135,13 @@ struct Ceremony<'a> {
     arguments: &'a Arguments,
     role: &'a str,
     now: UnixTime,
+}
+
+/// What is signed.
+struct Release<'a> {
+    bundle: &'a BundleFile,
+    manifest: &'a Manifest,
+    companions: Companions,
 }
 
 /// The secret key and how it is called in messages.
@@ -151,16 +167,32 @@ impl Ceremony<'_> {
     }
 
     /// Metadata that lists the bundle, with this keyholder's signature.
-    fn release(&self, bundle: &BundleFile, manifest: &Manifest) -> anyhow::Result<(Vec<u8>, Holder)> {
+    fn release(&self, release: &Release<'_>) -> anyhow::Result<(Vec<u8>, Holder)> {
         let holder = self.holder()?;
         let bytes = match self.draft()? {
             Some((bytes, draft)) => {
-                self.same_release(&draft.signed, bundle, manifest)?;
+                self.same_release(&draft.signed, release)?;
                 add_signature(&bytes, bytes.len(), &*holder.signer)?
             }
-            None => sign(&self.new_draft(bundle, manifest)?, &[&*holder.signer])?,
+            None => sign(&self.new_draft(release)?, &[&*holder.signer])?,
         };
         Ok((bytes, holder))
+    }
+
+    /// The images for other ECUs, held against what the draft lists, or else against what is published.
+    fn companions(&self, manifest: &Manifest) -> anyhow::Result<Companions> {
+        let listed = match self.draft()? {
+            Some((_, draft)) => draft.signed,
+            None => self.newest()?.unwrap_or_else(|| Targets::new(1, self.expires())),
+        };
+        let tier = Tier::new(&manifest.release.tier)?;
+        Companions::read(&self.arguments.companions, &tier, manifest.release.release_counter, &listed)
+    }
+
+    fn newest(&self) -> anyhow::Result<Option<Targets>> {
+        let newest = self.base.newest(self.role)?;
+        let newest = newest.map(|stored| Signed::<Targets>::parse(&stored.bytes, stored.bytes.len())).transpose()?;
+        Ok(newest.map(|newest| newest.signed))
     }
 
     /// The same targets with a later expiry, with this keyholder's signature.
@@ -201,7 +233,8 @@ impl Ceremony<'_> {
     }
 
     /// That the draft speaks of this bundle and says about it what its manifest says.
-    fn same_release(&self, draft: &Targets, bundle: &BundleFile, manifest: &Manifest) -> anyhow::Result<()> {
+    fn same_release(&self, draft: &Targets, release: &Release<'_>) -> anyhow::Result<()> {
+        let Release { bundle, manifest, companions } = release;
         let (index_path, _) = target_paths(manifest);
         let Some(target) = draft.targets.get(&index_path) else {
             return Err(self.other_draft(draft));
@@ -214,15 +247,14 @@ impl Ceremony<'_> {
             let what = format!("the draft says about {} something else than your options", stated.title());
             return Err(failure(what, "do not sign it; find out who wrote the draft, or begin another with --discard-draft"));
         }
-        Ok(())
+        same_companions("the draft says", &stated.companions, companions)
     }
 
-    fn new_draft(&self, bundle: &BundleFile, manifest: &Manifest) -> anyhow::Result<Targets> {
+    fn new_draft(&self, release: &Release<'_>) -> anyhow::Result<Targets> {
+        let Release { bundle, manifest, companions } = release;
         let (index_path, bundle_path) = target_paths(manifest);
-        let previous = self.base.newest(self.role)?;
-        let previous = previous.map(|stored| Signed::<Targets>::parse(&stored.bytes, stored.bytes.len())).transpose()?;
-        let mut draft = match previous {
-            Some(previous) => Targets { version: previous.signed.version + 1, expires: self.expires(), ..previous.signed },
+        let mut draft = match self.newest()? {
+            Some(previous) => Targets { version: previous.version + 1, expires: self.expires(), ..previous },
             None => Targets::new(1, self.expires()),
         };
         check_counter(&draft, manifest)?;
@@ -232,8 +264,10 @@ impl Ceremony<'_> {
             None => SDK_MIN.parse()?,
         };
         let custom = match self.said_by_others(&index_path)? {
-            Some(said) => self.cosigned(bundle, manifest, said)?,
-            None => custom(bundle, manifest, regions.clone().unwrap_or_default(), sdk_min)?,
+            Some(said) => self.cosigned(release, said)?,
+            None => {
+                Custom { companions: companions.named.clone(), ..custom(bundle, manifest, regions.clone().unwrap_or_default(), sdk_min)? }
+            }
         };
         let index = TargetMeta::of_release(&bundle.index_bytes, &custom);
         let whole = TargetMeta::of_digest(bundle.index.bundle_length(), bundle.index.bundle_sha256());
@@ -242,6 +276,10 @@ impl Ceremony<'_> {
                 let what = format!("{path} is listed in {} version {} already", self.role, draft.version - 1);
                 return Err(failure(what, "a published release never changes; give the new one another --version"));
             }
+        }
+        for (path, image) in &companions.targets {
+            // One that an earlier release needed too stays as it is.
+            draft.targets.entry(path.clone()).or_insert_with(|| image.clone());
         }
         Ok(draft)
     }
@@ -265,7 +303,8 @@ impl Ceremony<'_> {
     }
 
     /// The same as the others say, after it has been held against the bundle and the options.
-    fn cosigned(&self, bundle: &BundleFile, manifest: &Manifest, said: Custom) -> anyhow::Result<Custom> {
+    fn cosigned(&self, release: &Release<'_>, said: Custom) -> anyhow::Result<Custom> {
+        let Release { bundle, manifest, companions } = release;
         let own = custom(bundle, manifest, said.regions.clone(), said.sdk_min)?;
         let Arguments { regions, sdk_min, .. } = self.arguments;
         let other_options =
@@ -275,6 +314,7 @@ impl Ceremony<'_> {
             let what = format!("the other roles say about {} something else than the bundle or your options", said.title());
             return Err(failure(what, "do not sign it; find out who wrote it"));
         }
+        same_companions("the other roles say", &said.companions, companions)?;
         Ok(said)
     }
 
@@ -282,11 +322,11 @@ impl Ceremony<'_> {
         self.now.plus_days(self.arguments.days.into())
     }
 
-    fn finish(&self, bytes: Vec<u8>, holder: &Holder, release: Option<(&BundleFile, &Manifest)>, output: &Output) -> anyhow::Result<()> {
+    fn finish(&self, bytes: Vec<u8>, holder: &Holder, release: Option<&Release<'_>>, output: &Output) -> anyhow::Result<()> {
         let file = Signed::<Targets>::parse(&bytes, bytes.len())?;
         let draft = self.base.draft(self.role);
         let sources = match release {
-            Some((bundle, manifest)) => sources(bundle, manifest)?,
+            Some(release) => sources(release)?,
             None => BTreeMap::new(),
         };
         files::write(&self.base.draft_files(self.role), &serde_json::to_vec_pretty(&sources)?, Access::Public)?;
@@ -303,7 +343,11 @@ impl Ceremony<'_> {
             missing: signatures.missing,
             threshold: signatures.threshold,
             expires: file.signed.expires.to_string(),
-            release: release.map(|(_, manifest)| format!("{} {}", manifest.release.model, manifest.release.version)),
+            release: release.map(|release| format!("{} {}", release.manifest.release.model, release.manifest.release.version)),
+            needs: release
+                .map(|release| &release.companions.named)
+                .filter(|named| !named.is_empty())
+                .map(|named| companions::describe(named)),
         };
         output.show(&result, describe)
     }
@@ -313,6 +357,9 @@ fn describe(result: &SignedRelease) -> String {
     let mut facts = vec![("role", format!("{} version {}, valid until {}", result.role, result.version, result.expires))];
     if let Some(release) = &result.release {
         facts.push(("release", release.clone()));
+    }
+    if let Some(needs) = &result.needs {
+        facts.push(("needs", needs.clone()));
     }
     facts.push(("signed by", result.signed_now_by.clone()));
     facts.push(("state", result.text.clone()));
@@ -334,9 +381,22 @@ fn check_counter(listed: &Targets, manifest: &Manifest) -> anyhow::Result<()> {
     }
 }
 
+/// That a keyholder has named, and so has, what the others say that the release needs.
+fn same_companions(who_says: &str, stated: &[Companion], companions: &Companions) -> anyhow::Result<()> {
+    if stated == companions.named {
+        return Ok(());
+    }
+    let (stated, named) = (companions::describe(stated), companions::describe(&companions.named));
+    let what = format!("{who_says} that the release needs {stated}, you have named {named}");
+    Err(failure(what, "name each file with --companion HARDWARE=FILE, so that it is checked before you sign"))
+}
+
 /// Where the files of the draft are, for `publish`.
-fn sources(bundle: &BundleFile, manifest: &Manifest) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+fn sources(release: &Release<'_>) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let Release { bundle, manifest, companions } = release;
     let absolute = |path: &Path| path.canonicalize().with_context(|| path.display().to_string());
     let (index_path, bundle_path) = target_paths(manifest);
-    Ok(BTreeMap::from([(index_path, absolute(&bundle.index_path)?), (bundle_path, absolute(&bundle.path)?)]))
+    let mut sources = BTreeMap::from([(index_path, absolute(&bundle.index_path)?), (bundle_path, absolute(&bundle.path)?)]);
+    sources.extend(companions.sources.clone());
+    Ok(sources)
 }

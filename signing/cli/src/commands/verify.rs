@@ -8,7 +8,7 @@ use serde::Serialize;
 use switchback_signing::{
     bundle::Manifest,
     digest::Sha256Digest,
-    metadata::{Signed, Targets},
+    metadata::{Signed, TargetMeta, Targets},
     time::UnixTime,
     trust::limits::TARGETS_BYTES_MAX,
 };
@@ -17,7 +17,7 @@ use super::oms;
 use crate::{
     base::{Base, release_role},
     bundle::BundleFile,
-    clock,
+    clock, companions,
     failure::failure,
     files,
     keyholders::{Keyholders, Signatures},
@@ -67,6 +67,8 @@ struct SignedState {
     version: u64,
     file: PathBuf,
     expires: String,
+    /// What it needs on the vehicle's other ECUs.
+    needs: Vec<String>,
     signed_by: Vec<String>,
     missing: Vec<String>,
     threshold: u64,
@@ -101,6 +103,7 @@ fn describe(verified: &Verified) -> String {
         None => facts.push(("signed", "not checked; name a base directory with --base".into())),
         Some(signed) => {
             facts.push(("signed", format!("{} in {}", signed.text, signed.file.display())));
+            facts.push(("needs", if signed.needs.is_empty() { "nothing of other ECUs".to_owned() } else { signed.needs.join(", ") }));
             facts.push(("expires", signed.expires.clone()));
         }
     }
@@ -123,11 +126,19 @@ fn signed_state(folder: &Path, bundle: &BundleFile, manifest: &Manifest) -> anyh
         version: file.signed.version,
         file: path,
         expires: file.signed.expires.to_string(),
+        needs: needs(&file.signed, manifest)?,
         text: signatures.describe(),
         signed_by: signatures.signed,
         missing: signatures.missing,
         threshold: signatures.threshold,
     })
+}
+
+fn needs(listed: &Targets, manifest: &Manifest) -> anyhow::Result<Vec<String>> {
+    let (index_path, _) = target_paths(manifest);
+    let release = listed.targets.get(&index_path).map(TargetMeta::release).transpose()?;
+    let companions = release.into_iter().flat_map(|release| release.companions);
+    Ok(companions.map(|companion| companions::describe(&[companion])).collect())
 }
 
 /// The newest metadata that speaks of the bundle's index: signed and complete, or else a draft.
