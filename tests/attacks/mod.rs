@@ -15,5 +15,6 @@ mod network;
 mod past;
 mod reports;
 mod scene;
+mod secondaries;
 mod signatures;
 mod single;

@@ -130,6 +130,20 @@ impl Desk {
         bundle
     }
 
+    /// As [`Desk::release`], with images that other ECUs must run beside it, by their hardware.
+    pub fn release_with(&self, model: &ModelFolder, named: Named<'_>, companions: &[(&str, &Path)]) -> Bundle {
+        let bundle = self.pack(model, named);
+        let named_files = companions.iter().map(|(hardware, file)| format!("--companion={hardware}={}", file.display()));
+        let named_files: Vec<String> = named_files.collect();
+        for key in ["alice", "bob"] {
+            let words: Vec<&str> = ["sign", "--key", key].into_iter().chain(named_files.iter().map(String::as_str)).collect();
+            self.succeed(&words, &[("--base", &self.base()), ("", &bundle.bundle)]);
+        }
+        self.publish();
+        self.approve(named.model, named.version, "eu");
+        bundle
+    }
+
     /// Records an approval.
     pub fn approve(&self, model: &str, version: &str, region: &str) {
         let words =
