@@ -219,7 +219,7 @@ fn a23_another_spelling_of_the_same_letters_is_not_what_was_signed() {
             text.replace('\u{e9}', "e\u{301}")
         });
     })
-    .refused_as(102, "threshold_not_met", ArbitrarySoftware);
+    .refused_as(101, "metadata_malformed", ArbitrarySoftware);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 """The attacks that a repository's metadata and images can carry, each under its number in docs/lessons.md.
 
-Not here, because no repository does them: A1 (eavesdropping), A21 (the clock), A25 (between check and use), A26 (manifests).
+Not here, because no repository does them: A1 (eavesdropping), A25 (between check and use), A26 (manifests).
 Each is refused under its name, changes no image, and an honest release arrives afterwards.
 """
 
@@ -10,7 +10,7 @@ import os
 import threading
 
 from uptane_world import (
-    HARDWARE, PAST, PATH, PRIMARY, V1, V2, Case, CryptoSigner, MetaFile, Repository, Root, TargetFile, dripping, endless, redirect, status,
+    FUTURE, HARDWARE, PAST, PATH, PRIMARY, V1, V2, Case, CryptoSigner, MetaFile, Repository, Root, TargetFile, dripping, endless, redirect, status,
 )
 
 
@@ -138,6 +138,10 @@ class Attacks(Case):
             new_image(world)
             world.contents = {path: data + b"!" for path, data in world.contents.items()}
         self.attacked("wrong_range", "endless", longer_image)
+        def shorter_image(world):
+            new_image(world)
+            world.contents = {path: data[:-1] for path, data in world.contents.items()}
+        self.attacked("wrong_range", None, shorter_image)
 
     def test_a09_metadata_that_never_was_together(self):
         def other_snapshot(world):
@@ -389,6 +393,15 @@ class Attacks(Case):
         for code in [500, 503]:
             self.attacked("unreachable", "drop", lambda world: world.faults.update({"director/2.root": status(code)}))
 
+    def test_a21_a_clock_that_is_behind_the_last_update_makes_nothing_fresh(self):
+        world = self.start()
+        path = world.metadata_dir / "installed"
+        state = json.loads(path.read_text())
+        path.write_text(json.dumps(state | {"verifiedAt": int(FUTURE.timestamp())}))
+        self.refuses("expired", "freeze")
+        path.write_text(json.dumps(state))
+        self.installs([])
+
     def test_a22_names_that_climb(self):
         for path in ["../evil", "firmware/../../evil", "/etc/evil", "firmware//evil", "firmware/./evil", "firmware\\evil", "firmware/\x07evil"]:
             with self.subTest(path):
@@ -422,6 +435,10 @@ class Attacks(Case):
                 self.assertNotEqual(change(text), text)
                 world.director.files["timestamp.json"] = change(text).encode()
             self.attacked("metadata_malformed", "arbitrary", alter)
+        def other_normal_form(world):
+            world.director.targets.unrecognized_fields["note"] = "e\u0301"
+            world.director.publish()
+        self.attacked("metadata_malformed", "arbitrary", other_normal_form)
         def not_utf8(world):
             world.director.publish()
             world.director.files["timestamp.json"] = world.director.files["timestamp.json"].replace(b"timestamp", b"t\xff", 1)

@@ -1,6 +1,7 @@
 //! What is not meant for a vehicle, or not fresh, or not signed, is refused by name.
 
 use switchback_sdk::vehicle::{EventKind, VehicleCallbacks};
+use switchback_signing::trust::RepositoryMap;
 use switchback_tests::{
     car::{Car, Garage},
     desk::{Desk, Named},
@@ -173,4 +174,55 @@ fn a_release_with_an_unknown_contract_version_is_refused_before_its_download_and
     assert_eq!(report["payload"]["reason"]["name"], "contract_unknown", "{report:#}");
     assert!(!proxy.requests().iter().any(|request| request.path.contains("vla-2-2.0.0")), "neither index nor bundle was asked for");
     assert_eq!((car.active().as_deref(), car.frames_lost), (Some("vla-1 1.0.0"), 0));
+}
+
+/// The automaker's role lists what the release engineers list, or vehicles are brought nothing.
+#[test]
+fn a_release_reaches_vehicles_only_when_the_automaker_has_signed_it_too() {
+    let server = Server::start();
+    let desk = Desk::open(&server);
+    let (base, stick) = (desk.base(), tempfile::tempdir().unwrap());
+    desk.succeed(&["key", "new", "--unencrypted", "oem-brand"], &[("--out", stick.path())]);
+    let (public, secret) = (stick.path().join("oem-brand.pub.json"), stick.path().join("oem-brand.pem"));
+    let role = "oem-brand-ultra";
+    desk.succeed(&["targets", "require-cosigner", "--tier", "ultra", "--role", role], &[("--base", &base), ("", &public)]);
+    for key in ["alice", "bob"] {
+        desk.succeed(&["targets", "sign", "--key", key], &[("--base", &base)]);
+    }
+    desk.publish();
+
+    let bundle = desk.pack(&Straight::new(0.001).write(), FIRST);
+    desk.sign("alice", &bundle);
+    desk.sign("bob", &bundle);
+    desk.publish();
+    let words = ["rollout", "create", "--name", "early", "--model", "vla-1", "--version", "1.0.0", "--wave", "percent=100"];
+    desk.fail(&words, &[]);
+
+    // What the engineers said about regions and versions is taken over; other options than theirs are refused.
+    let cosign = ["sign", "--role", role];
+    let told = desk.fail(&[&cosign[..], &["--regions", "cn"]].concat(), &[("--base", &base), ("--key", &secret), ("", &bundle.bundle)]);
+    assert!(told.contains("the other roles say about vla-1 1.0.0 (ultra) something else"), "{told}");
+    desk.succeed(&cosign, &[("--base", &base), ("--key", &secret), ("", &bundle.bundle)]);
+    desk.publish();
+    desk.approve("vla-1", "1.0.0", "eu");
+    desk.roll_out("vla-1", "1.0.0");
+    let garage = Garage::new(&desk, "p7-1", "ultra", "eu");
+    assert_eq!(garage.start(server.url()).until_confirmed(), "vla-1 1.0.0");
+}
+
+/// Whatever both repositories sign: what the vehicle's repository map does not name is not installed.
+#[test]
+fn a_release_outside_the_vehicles_repository_map_is_refused() {
+    let (server, desk) = road();
+    let garage = Garage::new(&desk, "p7-1", "ultra", "eu");
+    let entry = r#"{"paths":["ultra-se/*"],"repositories":["director","image"],"threshold":2}"#;
+    let map = format!(r#"{{"repositories":{{"director":["https://ota"],"image":["https://cdn"]}},"mapping":[{entry}]}}"#);
+    let mut config = garage.config(server.url());
+    config.repository_map = RepositoryMap::parse(map.as_bytes()).unwrap();
+    let mut car = Car::open(config, VehicleCallbacks::default()).unwrap();
+    let reason = car.until(|event| event.reason.is_some()).reason.unwrap();
+    assert_eq!(reason.name, "path_unmapped", "{reason:?}");
+    assert!(car.active().is_none());
+    drop(car);
+    assert_eq!(garage.start(server.url()).until_confirmed(), "vla-1 1.0.0");
 }

@@ -9,7 +9,7 @@ use switchback_signing::{
         EcuSerial, HardwareId, Region, Tier, VehicleId,
         vehicle::{EnrolledSecondary, SECONDARIES_MAX},
     },
-    trust::{TrustAnchors, VehicleIdentity},
+    trust::{RepositoryMap, TrustAnchors, VehicleIdentity},
 };
 
 use super::{SecondaryEcu, VehicleError};
@@ -33,6 +33,9 @@ pub struct VehicleConfig {
     pub image_url: Option<String>,
     /// The root metadata that the vehicle was provisioned with. Used at the first start; later ones have newer roots in the store.
     pub anchors: TrustAnchors,
+    /// Which repositories must sign for which images, and which images may be installed at all. Its addresses are not used. Default: both
+    /// repositories for everything.
+    pub repository_map: RepositoryMap,
     /// What the vehicle is.
     pub identity: Identity,
     /// One-time token of the first enrollment. Absent when the vehicle has enrolled before, or was enrolled otherwise.
@@ -82,6 +85,7 @@ impl VehicleConfig {
             server_url: server_url.into(),
             image_url: None,
             anchors,
+            repository_map: RepositoryMap::default(),
             identity,
             enrollment_token: None,
             signing_key: None,

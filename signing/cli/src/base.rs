@@ -36,6 +36,9 @@ use crate::{
 /// Roles of the Image repository that list releases are called `vla-TIER`.
 const RELEASE_ROLE_PREFIX: &str = "vla-";
 
+/// Roles that co-sign the releases of a tier are called `oem-...`.
+pub(crate) const COSIGNER_PREFIX: &str = "oem-";
+
 /// Names of the drafts of both roots, which are of different repositories.
 pub(crate) const IMAGE_ROOT: &str = "image.root";
 pub(crate) const DIRECTOR_ROOT: &str = "director.root";
@@ -140,7 +143,8 @@ impl Base {
     /// Release roles with a draft.
     pub(crate) fn drafted_roles(&self) -> anyhow::Result<Vec<String>> {
         let names = file_names(&self.drafts())?;
-        let release = |role: &&str| role.starts_with(RELEASE_ROLE_PREFIX) && !role.contains('.');
+        let release =
+            |role: &&str| [RELEASE_ROLE_PREFIX, COSIGNER_PREFIX].iter().any(|prefix| role.starts_with(prefix)) && !role.contains('.');
         let role = |name: &String| name.strip_suffix(".json").filter(release).map(ToOwned::to_owned);
         Ok(names.iter().filter_map(role).collect())
     }

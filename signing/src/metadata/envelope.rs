@@ -9,6 +9,7 @@ use alloc::{
 use super::{
     MetadataError, aktualizr,
     json::{self, Json, canonical},
+    normal,
     object::{Fields, ObjectWriter, wrong},
 };
 use crate::{
@@ -120,7 +121,7 @@ pub fn sign<T: Document>(document: &T, signers: &[&dyn Signer]) -> Result<Vec<u8
 /// # Errors
 /// As [`sign`].
 pub fn sign_envelope<T: Document>(document: &T, signers: &[&dyn Signer]) -> Result<Json, SignerError> {
-    let signed = typed_json(document);
+    let signed = normal::normalize(typed_json(document));
     let message = canonical(&signed);
     let entries = signers.iter().map(|signer| signature_entry(*signer, &message)).collect::<Result<Vec<_>, _>>()?;
     Ok(Json::object([("signatures", Json::Array(entries)), ("signed", signed)]))

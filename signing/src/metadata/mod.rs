@@ -22,6 +22,7 @@ mod envelope;
 mod hashes;
 pub mod json;
 mod names;
+pub(crate) mod normal;
 pub(crate) mod object;
 mod offline;
 mod root;
@@ -77,6 +78,12 @@ pub enum MetadataError {
         expected: &'static str,
         /// What `_type` says.
         found: String,
+    },
+    /// A string that looks like another one and is not.
+    #[error("{text:?} is not in Unicode normalization form C")]
+    NotNormal {
+        /// The string.
+        text: String,
     },
     /// Two signatures under one key id.
     #[error("two signatures carry the key id {key_id}")]

@@ -225,10 +225,13 @@ impl Delegations {
         changed
     }
 
-    /// Delegates no longer to the role `name`, and forgets keys that are of no other; whether anything changed.
+    /// Delegates no longer to the role `name`, nor to those with which it must agree, which would otherwise be believed alone; forgets
+    /// keys that are of no other role. Whether anything changed.
     pub fn remove(&mut self, name: &str) -> bool {
         let before = self.roles.len();
-        self.roles.retain(|role| role.name != name);
+        let together = self.agreement_of(name).map_or_else(|| Vec::from([name.to_string()]), |agreement| agreement.roles.clone());
+        self.roles.retain(|role| !together.contains(&role.name));
+        self.agreements.retain(|agreement| agreement.roles != together);
         self.forget_keys();
         self.roles.len() != before
     }

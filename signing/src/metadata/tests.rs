@@ -294,6 +294,9 @@ fn roles_that_must_agree_are_one_entry_of_the_file() {
     assert_eq!(text.matches("ultra/*").count(), 1);
     assert_eq!(Signed::<Targets>::parse(&bytes, bytes.len()).unwrap().signed, targets);
 
+    let mut without = delegations.clone();
+    assert!(without.remove("oem-brand") && !without.remove("oem-brand"));
+    assert_eq!((without.roles.len(), without.agreements.len(), without.keys.len()), (1, 0, 1), "the other is not believed alone");
     let names: Vec<&str> = delegations.roles.iter().map(|role| role.name.as_str()).collect();
     assert_eq!(names, ["vla-ultra", "oem-brand", "vla-lite"]);
     for (names, roles_min, expected) in [

@@ -8,7 +8,7 @@ use super::{
     refresh::{Held, Refresh, Refreshed},
     search::{Delegatee, Next, Search},
 };
-use crate::metadata::TargetMeta;
+use crate::metadata::{TargetMeta, normal};
 
 /// How far the workflow is.
 #[derive(Debug)]
@@ -52,6 +52,14 @@ impl Client {
         let request = self.request().filter(|_| held.changes.is_empty()).ok_or(TrustError::OutOfOrder)?;
         if fetched.as_ref().is_ok_and(|bytes| bytes.len() as u64 > request.length_max) {
             return Err(FetchFailure::TooLong.into_error(&request));
+        }
+        if let Ok(bytes) = &fetched
+            && held.rules.are_uptane()
+        {
+            // Uptane, 5.2.1. TUF leaves the form to the repository.
+            let FetchRequest { repository, file_name, .. } = &request;
+            let (repository, file_name) = (*repository, file_name.clone());
+            normal::check(bytes).map_err(|problem| TrustError::Malformed { repository, file_name, problem })?;
         }
         match self {
             Self::Refreshing(refresh) => Ok(match refresh.handle(&request, fetched, held)? {

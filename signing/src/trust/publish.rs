@@ -18,7 +18,7 @@ use super::{
     verify::{KeySet, Trusted, not_older, nothing_went_back, read, signed_targets},
 };
 use crate::{
-    metadata::{Agreement, Custom, Delegations, MetaFile, Root, RootRole, Snapshot, Targets, Timestamp},
+    metadata::{Agreement, Custom, Delegations, MetaFile, Root, RootRole, Snapshot, Targets, Timestamp, normal},
     time::UnixTime,
 };
 
@@ -51,6 +51,7 @@ pub struct Publication<'a> {
 /// # Errors
 /// [`TrustError`] as a vehicle would give it; also when a role names fewer usable keys than its threshold, which nobody could ever sign.
 pub fn check_root_step(repository: Repository, trusted: Option<&[u8]>, new: &[u8], now: UnixTime) -> Result<Root, TrustError> {
+    normal::check(new).map_err(|problem| TrustError::Malformed { repository, file_name: "root.json".to_string(), problem })?;
     let root = match trusted {
         Some(trusted) => Trusted::anchor(repository, trusted)?.step(new)?,
         None => Trusted::anchor(repository, new)?,
@@ -91,6 +92,8 @@ pub fn check_delegated(role: &str, delegator: &Targets, new: &[u8], to: &Publica
 }
 
 fn check_signed(role: &str, keys: &KeySet, new: &[u8], to: &Publication<'_>) -> Result<Targets, TrustError> {
+    let (repository, file_name) = (to.repository, format!("{role}.json"));
+    normal::check(new).map_err(|problem| TrustError::Malformed { repository, file_name, problem })?;
     let targets = signed_targets(to.repository, role, keys, new)?;
     if let Some(previous) = to.previous {
         let previous = read::<Targets>(to.repository, role, previous, TARGETS_BYTES_MAX)?.signed;

@@ -60,8 +60,11 @@ impl Failure {
     fn attack(&self) -> Option<Attack> {
         match self {
             Self::Trust(error) => error.attack(),
-            // An image of another length than the metadata lists.
-            Self::Network(FetchError::WrongRange { .. }) => Some(Attack::EndlessData),
+            // An image that is announced longer than the metadata lists.
+            Self::Network(FetchError::WrongRange { length, found, .. }) => {
+                let announced = found.strip_suffix(" bytes").and_then(|bytes| bytes.parse::<u64>().ok());
+                announced.is_some_and(|announced| announced > *length).then_some(Attack::EndlessData)
+            }
             Self::Network(error) => error.attack(),
             _ => None,
         }

@@ -19,6 +19,7 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 use switchback_signing::{
     metadata::{EcuSerial, HardwareId, VehicleId},
+    time::UnixTime,
     trust::{
         Action, AskImages, Ecu, Installed, MetadataCache, OtherEcus, Repository, RepositoryMap, TrustAnchors, TrustError, UptaneCheck,
         UptaneOutcome, VehicleEcus, VerifiedAssignments, VerifiedImage,
@@ -224,18 +225,20 @@ impl Vehicle {
     /// The seven steps of a Primary (Uptane, 5.4.2), less what its Secondaries are handed.
     fn update(mut self, vehicle: VehicleEcus) -> Result<Vec<String>, Failure> {
         let known = vehicle.vehicle_id.clone();
-        let VerifiedAssignments { vehicle_id, images } = self.verify(vehicle)?;
+        let clock = crate::clock::now().map_err(|problem| Failure::Disk { path: "the clock".into(), problem })?;
+        let now = self.state.verified_at.map_or(clock, |latest| latest.max(clock));
+        let VerifiedAssignments { vehicle_id, images } = self.verify(vehicle, now)?;
         let installed = self.install(&images)?;
         for image in &images {
             self.state.remember(image);
         }
         self.state.vehicle_id = known.or(vehicle_id);
+        self.state.verified_at = Some(now);
         self.state.write(&self.base)?;
         Ok(installed)
     }
 
-    fn verify(&self, vehicle: VehicleEcus) -> Result<VerifiedAssignments, Failure> {
-        let now = crate::clock::now().map_err(|problem| Failure::Disk { path: "the clock".into(), problem })?;
+    fn verify(&self, vehicle: VehicleEcus, now: UnixTime) -> Result<VerifiedAssignments, Failure> {
         let mut check = UptaneCheck::start(self.cache()?, vehicle, AskImages::Always, now).with_map(self.map.clone());
         loop {
             match check.next() {

@@ -1,4 +1,4 @@
-//! What is remembered between two updates: the vehicle, and for each ECU the image that it has.
+//! What is remembered between two updates: the vehicle, for each ECU the image that it has, and when metadata was verified last.
 
 use std::{collections::BTreeMap, fs, io::ErrorKind, path::Path};
 
@@ -8,6 +8,7 @@ use switchback_signing::{
         EcuSerial, Hashes, VehicleId,
         json::{self, Json},
     },
+    time::UnixTime,
     trust::{ReleaseFloor, VerifiedImage},
 };
 
@@ -23,6 +24,8 @@ const BYTES_MAX: usize = 4 << 20;
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) vehicle_id: Option<VehicleId>,
+    /// The time of the last update that succeeded: a clock that is behind it was set back, and makes nothing fresh that has expired.
+    pub(super) verified_at: Option<UnixTime>,
     ecus: BTreeMap<EcuSerial, BTreeMap<String, Json>>,
 }
 
@@ -46,13 +49,19 @@ impl State {
             Json::Object(said) if matches!(said.get("releaseCounter"), Some(Json::Integer(0..))) => Ok((serial.parse()?, said.clone())),
             _ => anyhow::bail!("ECU {serial} has no release counter"),
         };
-        Ok(Self { vehicle_id: vehicle_id.transpose()?, ecus: ecus.iter().map(ecu).collect::<anyhow::Result<_>>()? })
+        let verified_at = match state.member("verifiedAt") {
+            Some(Json::Integer(seconds)) => Some(UnixTime::from_seconds(*seconds)),
+            Some(_) => anyhow::bail!("verifiedAt is no time"),
+            None => None,
+        };
+        Ok(Self { vehicle_id: vehicle_id.transpose()?, verified_at, ecus: ecus.iter().map(ecu).collect::<anyhow::Result<_>>()? })
     }
 
     pub(super) fn write(&self, base: &Path) -> Result<(), Failure> {
         let ecus = self.ecus.iter().map(|(serial, said)| (serial.to_string(), Json::Object(said.clone()))).collect();
         let mut state = BTreeMap::from([("ecus".to_owned(), Json::Object(ecus))]);
         state.extend(self.vehicle_id.as_ref().map(|id| ("vehicleId".to_owned(), Json::string(id.as_str()))));
+        state.extend(self.verified_at.map(|time| ("verifiedAt".to_owned(), Json::Integer(time.seconds()))));
         let bytes = json::to_bytes(&Json::Object(state));
         disk::write(base, FILE, &bytes).map_err(|problem| Failure::Disk { path: base.join(FILE), problem })
     }
@@ -90,14 +99,21 @@ mod tests {
 
     #[test]
     fn what_was_remembered_is_read_again_and_damage_is_not_forgetting() {
-        let text = r#"{"ecus":{"ecu-1":{"path":"a","releaseCounter":3}},"vehicleId":"v-1"}"#;
+        let text = r#"{"ecus":{"ecu-1":{"path":"a","releaseCounter":3}},"vehicleId":"v-1","verifiedAt":1800000000}"#;
         let folder = tempfile::tempdir().unwrap();
         State::parse(text.as_bytes()).unwrap().write(folder.path()).unwrap();
         let state = State::load(folder.path()).unwrap();
         assert_eq!((state.floor(&"ecu-1".parse().unwrap()), state.vehicle_id.as_ref().unwrap().as_str()), (ReleaseFloor(3), "v-1"));
+        assert_eq!(state.verified_at, Some(UnixTime::from_seconds(1_800_000_000)));
         assert_eq!(state.floor(&"ecu-2".parse().unwrap()), ReleaseFloor(0));
-        for damaged in ["", "{}", r#"{"ecus":{"ecu-1":{}}}"#, r#"{"ecus":{"ecu-1":{"releaseCounter":-1}}}"#, r#"{"ecus":{},"vehicleId":7}"#]
-        {
+        for damaged in [
+            "",
+            "{}",
+            r#"{"ecus":{"ecu-1":{}}}"#,
+            r#"{"ecus":{"ecu-1":{"releaseCounter":-1}}}"#,
+            r#"{"ecus":{},"vehicleId":7}"#,
+            r#"{"ecus":{},"verifiedAt":"now"}"#,
+        ] {
             fs::write(folder.path().join(FILE), damaged).unwrap();
             assert!(State::load(folder.path()).is_err(), "{damaged}");
         }

@@ -40,6 +40,7 @@ impl Worker {
         let mut link = self.link.of_file(file);
         let (installed, secondaries) = (self.installed(), self.secondaries.ecus());
         let check = MetadataCheck::of_offline_update(&self.cache, self.identity.clone(), installed, secondaries, now);
+        let check = check.with_map(self.config.repository_map.clone());
         let key = RequestKey { signer: &*self.key, now };
         let checked = match check::run(check, &mut self.cache, &mut link, &mut self.store, key) {
             Ok(checked) => checked,

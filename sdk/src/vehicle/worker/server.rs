@@ -114,6 +114,7 @@ impl Worker {
         let now = self.now();
         let (installed, secondaries) = (self.installed(), self.secondaries.ecus());
         let check = MetadataCheck::with_secondaries(self.cache.clone(), self.identity.clone(), installed, secondaries, now);
+        let check = check.with_map(self.config.repository_map.clone());
         let key = RequestKey { signer: &*self.key, now };
         let checked = match check::run(check, &mut self.cache, &mut self.link, &mut self.store, key) {
             Ok(checked) => checked,

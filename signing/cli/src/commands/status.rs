@@ -133,7 +133,11 @@ impl Calendar<'_> {
             let Some(stored) = self.base.newest(&delegated.name)? else { continue };
             let release = parse::<Targets>(&stored)?.signed;
             let holders = Keyholders::of_release_role(&targets, &delegated.name, &self.names)?;
-            let renew = format!("switchback sign --renew {}", tier_of(&delegated.name));
+            let agreement = targets.delegations.iter().find_map(|delegations| delegations.agreement_of(&delegated.name));
+            let renew = match agreement.and_then(|agreement| agreement.roles.first()).filter(|first| **first != delegated.name) {
+                Some(first) => format!("switchback sign --renew {} --role {}", tier_of(first), delegated.name),
+                None => format!("switchback sign --renew {}", tier_of(&delegated.name)),
+            };
             found.push(self.status(delegated.name.clone(), (release.version, release.expires), &holders, renew));
         }
         Ok(found)

@@ -13,7 +13,7 @@ use switchback_signing::{
 
 use super::root::{Expiry, ShownRole, already, check_threshold, unknown};
 use crate::{
-    base::{Base, check_tier, delegated_role, release_role},
+    base::{Base, COSIGNER_PREFIX, check_tier, delegated_role, release_role},
     ceremony::{Ceremony, Part, Report, Subject},
     clock,
     failure::failure,
@@ -237,9 +237,6 @@ fn edit(
     })?;
     report(&base, &ceremony, output, None, Some(dropped))
 }
-
-/// The beginning of the names of roles that co-sign.
-const COSIGNER_PREFIX: &str = "oem-";
 
 fn cosigner_role(text: &str) -> Result<String, String> {
     // A name of this alphabet is one file name and one word in an address.

@@ -5,8 +5,12 @@ use alloc::{format, string::String};
 use super::*;
 use crate::{
     digest::{Sha256Digest, Sha512Digest},
-    metadata::{DelegatedRole, Delegations, Hashes, MetaFile, RootRole, SuccinctRoles, TargetMeta, json::Json},
-    testing::{TestRepository, public},
+    keys::Signer,
+    metadata::{
+        DelegatedRole, Delegations, Hashes, MetaFile, RootRole, SuccinctRoles, TargetMeta,
+        json::{self, Json},
+    },
+    testing::{TestRepository, key, public},
 };
 
 /// A client of one repository with its disk, and the requests of its last run.
@@ -218,7 +222,7 @@ fn a_path_belongs_to_exactly_one_hash_bin() {
     }
     let mut repository = TestRepository::new(Repository::Image);
     let mut delegations = Delegations { bins: Some(bins(4, "bin")), ..Delegations::default() };
-    delegations.keys.insert(crate::keys::Signer::key_id(&crate::testing::key("bins")), (&public("bins")).into());
+    delegations.keys.insert(key("bins").key_id(), (&public("bins")).into());
     repository.targets.delegations = Some(delegations);
     for number in 0..16 {
         let role = format!("bin-{number:x}");
@@ -240,4 +244,29 @@ fn an_answer_that_was_not_asked_for_ends_the_client() {
     assert!(matches!(client.next(), Action::Finished(TufOutcome::Refused(TrustError::OutOfOrder))));
     client.fetched(Ok(Vec::new()));
     assert!(matches!(client.next(), Action::Finished(TufOutcome::Refused(TrustError::OutOfOrder))));
+}
+
+/// The Uptane Standard asks for one normal form of Unicode, TUF for none: the same file is refused by the one and read by the other.
+#[test]
+fn metadata_in_another_normal_form_is_refused_although_it_is_signed() {
+    let (mut repositories, vehicle) = world();
+    let parsed = json::parse(&repositories.image.files["timestamp.json"], 10_000).unwrap();
+    let Some(Json::Object(signed)) = parsed.member("signed") else { panic!("an object") };
+    let mut signed = signed.clone();
+    signed.insert("note".into(), Json::string("e\u{301}"));
+    let (signed, key) = (Json::Object(signed), key("image-timestamp"));
+    let signature = key.sign(&json::canonical(&signed)).unwrap().to_hex();
+    let entry = Json::object([("keyid", Json::string(key.key_id().as_str())), ("sig", Json::String(signature))]);
+    let file = Json::object([("signatures", Json::Array([entry].into())), ("signed", signed)]);
+    repositories.image.files.insert("timestamp.json".into(), json::to_bytes(&file));
+    assert_refused(
+        &repositories,
+        &vehicle,
+        "101 metadata_malformed (arbitrary software attack): Image repository: timestamp.json: \"e\\u{301}\" is not in Unicode normalization form C",
+    );
+    assert_eq!(User::new(&repositories.image).run(&repositories.image, &[]), [TufOutcome::Refreshed]);
+    // What we write is brought into the form.
+    repositories.image.timestamp.extra.insert("note".into(), Json::string("e\u{301}"));
+    repositories.image.publish_timestamp();
+    assert_installs(vehicle.clone().check(&repositories, NOW));
 }
