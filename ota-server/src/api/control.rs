@@ -67,7 +67,7 @@ pub(super) async fn vehicles(
 
 /// `GET /v1/vehicles/{id}`.
 pub(super) async fn vehicle(State(server): State<Arc<Server>>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
-    let view = server.vehicle_view(&id);
+    let view = server.vehicle_view(&id).await?;
     let view = view.ok_or_else(|| Problem::not_found(format!("there is no vehicle {id}")))?;
     Ok(Json(wire::vehicle_view(&view)))
 }

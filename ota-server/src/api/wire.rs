@@ -14,7 +14,7 @@ use crate::{
     fleet::{FleetVehicle, VehicleState},
     gate::FailureLimit,
     keys::Pending,
-    registry::{NewRollout, Token},
+    registry::{Event, NewRollout, Token},
     rollout::{Approval, ApprovalId, GaveUp, Release, ReleaseName, Rollout, RolloutState, Selector, Share, Wave, Withheld},
     server::{KeysView, Published, RepositoryKeysView, RoleKeysView, RolloutView, SetsView, Uncertified, VehicleView, WaveProgress},
 };
@@ -360,8 +360,7 @@ pub(super) fn rollout_view(view: &RolloutView) -> Value {
     let mut value = rollout(&view.rollout);
     value["gate"] = json!({"confirmed": view.tally.confirmed, "failed": view.tally.failed});
     value["waves"] = view.rollout.waves.iter().zip(&view.waves).map(|(wave, progress)| wave_view(wave, progress)).collect();
-    let events = view.events.iter().map(|event| json!({"id": event.id, "at": Time(event.at), "kind": event.kind, "text": event.text}));
-    value["events"] = events.collect();
+    value["events"] = view.events.iter().map(event).collect();
     value["warnings"] = json!(view.warnings);
     value
 }
@@ -434,7 +433,12 @@ pub(super) fn vehicle_view(view: &VehicleView) -> Value {
         })
     });
     value["rollouts"] = verdicts.collect();
+    value["attacks"] = view.attacks.iter().map(event).collect();
     value
+}
+
+fn event(event: &Event) -> Value {
+    json!({"id": event.id, "at": Time(event.at), "kind": event.kind, "text": event.text})
 }
 
 /// A page of vehicles.

@@ -84,13 +84,15 @@ impl Registry {
     pub async fn events(&self, id: RolloutId, limit: u32) -> Result<Vec<Event>, RegistryError> {
         let sql = "SELECT event_id, at, kind, text FROM events WHERE rollout_id = ? ORDER BY event_id DESC LIMIT ?";
         let rows = sqlx::query(sql).bind(id.0).bind(limit).fetch_all(&self.readers).await?;
-        let events = rows.iter().rev().map(|row| Event {
-            id: row.get("event_id"),
-            at: UnixTime::from_seconds(row.get("at")),
-            kind: row.get("kind"),
-            text: row.get("text"),
-        });
-        Ok(events.collect())
+        Ok(rows.iter().rev().map(event).collect())
+    }
+
+    /// The newest attacks that a vehicle has reported, oldest first.
+    pub async fn attacks(&self, vehicle_id: &str, limit: u32) -> Result<Vec<Event>, RegistryError> {
+        let sql = "SELECT event_id, at, kind, text FROM events WHERE vehicle_id = ? AND kind = 'attack_reported'
+                   ORDER BY event_id DESC LIMIT ?";
+        let rows = sqlx::query(sql).bind(vehicle_id).bind(limit).fetch_all(&self.readers).await?;
+        Ok(rows.iter().rev().map(event).collect())
     }
 }
 
@@ -166,6 +168,10 @@ impl Change {
             .await?;
         Ok(())
     }
+}
+
+fn event(row: &SqliteRow) -> Event {
+    Event { id: row.get("event_id"), at: UnixTime::from_seconds(row.get("at")), kind: row.get("kind"), text: row.get("text") }
 }
 
 fn outcome(row: &SqliteRow) -> Result<Outcome, RegistryError> {

@@ -264,7 +264,8 @@ impl Change {
     pub async fn forget_before(&mut self, before: UnixTime, count_max: u32) -> Result<u64, RegistryError> {
         let reports = "DELETE FROM reports WHERE report_id IN (SELECT report_id FROM reports WHERE received_at < ? LIMIT ?)";
         let events = "DELETE FROM events WHERE event_id IN
-                      (SELECT event_id FROM events WHERE kind IN ('vehicle_failed', 'secondary_trouble') AND at < ? LIMIT ?)";
+                      (SELECT event_id FROM events WHERE kind IN ('vehicle_failed', 'secondary_trouble', 'attack_reported')
+                       AND at < ? LIMIT ?)";
         let mut most = 0;
         for sql in [reports, events] {
             let query = sqlx::query(sql).bind(before.seconds()).bind(count_max);

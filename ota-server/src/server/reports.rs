@@ -10,7 +10,7 @@ use std::{
 
 use switchback_signing::{
     keys::SignerError,
-    metadata::vehicle::{EcuReport, ReleaseRef, ReportPayload, UpdateState},
+    metadata::vehicle::{EcuReport, Reason, ReleaseRef, ReportPayload, UpdateState},
     time::UnixTime,
     trust::report::VerifiedManifest,
 };
@@ -219,6 +219,7 @@ impl Batch {
             let Some(secondary) = state.secondaries.get(ecu_serial) else { continue };
             change.save_secondary(ecu_serial.as_str(), secondary).await?;
         }
+        self.events.extend(attack_event(&reported.id, report));
         self.events.extend(heard.troubles.into_iter().map(|trouble| trouble.event(&reported.id)));
         let Some(rollout) = self.rollout_of(change, &state, report).await? else { return Ok(Ok(())) };
         let mut outcome = outcome(&reported.id, &report.payload);
@@ -419,6 +420,17 @@ fn outcome(vehicle_id: &str, payload: &ReportPayload) -> Outcome {
         reason_name: reason.map(|reason| reason.name.clone()),
         reason_text: reason.map(|reason| reason.text.clone()),
     }
+}
+
+fn attack_event(vehicle_id: &str, report: &EcuReport) -> Option<NewEvent> {
+    let Reason { number, name, text } = report.attack_detected.as_ref()?;
+    tracing::warn!(vehicle.id = vehicle_id, attack = name, "a vehicle reports an attack");
+    Some(NewEvent {
+        kind: "attack_reported",
+        rollout: None,
+        vehicle_id: Some(vehicle_id.to_owned()),
+        text: format!("{name} ({number}): {text}"),
+    })
 }
 
 fn failure_event(rollout: RolloutId, outcome: &Outcome) -> Option<NewEvent> {

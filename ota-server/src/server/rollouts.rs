@@ -14,6 +14,8 @@ use crate::{
     },
 };
 
+/// Attacks of a vehicle that are shown.
+const ATTACKS_MAX: u32 = 100;
 /// Events of a rollout that are shown.
 const EVENTS_MAX: u32 = 1_000;
 
@@ -100,6 +102,8 @@ pub struct VehicleView {
     pub vehicle: Arc<FleetVehicle>,
     /// Per rollout: why it withholds its release, or nothing when it offers it.
     pub verdicts: Vec<(Rollout, Option<Withheld>)>,
+    /// The newest attacks that it has reported, oldest first.
+    pub attacks: Vec<Event>,
 }
 
 impl Server {
@@ -263,15 +267,15 @@ impl Server {
         Ok(RolloutView { rollout, tally, waves, events, warnings })
     }
 
-    /// What every rollout has to say about one vehicle.
-    #[must_use]
-    pub fn vehicle_view(&self, vehicle_id: &str) -> Option<VehicleView> {
-        let vehicle = self.fleet.find(vehicle_id)?;
+    /// What every rollout has to say about one vehicle, and what the vehicle has met.
+    pub async fn vehicle_view(&self, vehicle_id: &str) -> Result<Option<VehicleView>, RegistryError> {
+        let Some(vehicle) = self.fleet.find(vehicle_id) else { return Ok(None) };
+        let attacks = self.registry.attacks(vehicle_id, ATTACKS_MAX).await?;
         let (rules, now) = (self.rules.load(), self.now());
         let facts = vehicle.state.load().vehicle.clone();
         let verdicts = rules.rollouts.iter().map(|rollout| (rollout.clone(), verdict(&facts, rollout, &rules, now).err()));
         let verdicts = verdicts.collect();
-        Some(VehicleView { vehicle, verdicts })
+        Ok(Some(VehicleView { vehicle, verdicts, attacks }))
     }
 
     /// Replaces the rules. Only with `control` held, and after the change is durable.

@@ -235,3 +235,20 @@ fn metadata_is_renewed_before_it_expires_and_its_versions_only_rise() {
     assert_eq!(etag(&server, &vehicle), "\"timestamp-3\"");
     assert_eq!(vehicle.offered(&server, &ceremony, now).as_deref(), Some("1.0.0"));
 }
+
+#[test]
+fn an_attack_that_a_vehicle_reports_is_told_with_the_vehicle() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let (mut one, two) = (TestVehicle::enroll(&server, "v-1"), TestVehicle::enroll(&server, "v-2"));
+    one.report(&server, START, UpdateState::Confirmed, "1.0.0", 1);
+    let attacks = |vehicle: &TestVehicle| server.ask("GET", &format!("/v1/vehicles/{}", vehicle.id), None)["attacks"].clone();
+    assert_eq!(attacks(&one), json!([]));
+    one.report_attack(&server, START, 111, "older_version");
+    one.report_attack(&server, START, 112, "expired");
+    let told = attacks(&one);
+    let texts: Vec<&str> = told.as_array().unwrap().iter().map(|attack| attack["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["older_version (111): older_version, in words", "expired (112): expired, in words"]);
+    assert_eq!((&told[0]["kind"], &told[0]["at"]), (&json!("attack_reported"), &json!(START.to_string())));
+    assert_eq!(attacks(&two), json!([]));
+}

@@ -206,9 +206,18 @@ impl TestVehicle {
     }
 
     fn sign(&mut self, now: UnixTime, payload: ReportPayload) -> Vec<u8> {
+        self.sign_attacked(now, payload, None)
+    }
+
+    /// Reports that somebody has attacked it, and expects to be heard.
+    pub(crate) fn report_attack(&mut self, server: &impl Control, now: UnixTime, number: u32, name: &str) {
+        let manifest = self.sign_attacked(now, ReportPayload::idle(), Some(reason(number, name)));
+        self.send_heard(server, now, &manifest);
+    }
+
+    fn sign_attacked(&mut self, now: UnixTime, payload: ReportPayload, attack_detected: Option<Reason>) -> Vec<u8> {
         self.counter += 1;
-        let report =
-            EcuReport { ecu_serial: self.ecu(), installed: None, attack_detected: None, time: now, counter: self.counter, payload };
+        let report = EcuReport { ecu_serial: self.ecu(), installed: None, attack_detected, time: now, counter: self.counter, payload };
         let manifest = VehicleVersionManifest {
             vehicle_id: VehicleId::new(&self.id).unwrap(),
             primary_ecu_serial: self.ecu(),
