@@ -197,7 +197,7 @@ pub fn sign_all(
 ) -> Result<SignedSet, SignerError> {
     let Terms { lifetimes, signers, now } = *terms;
     let release = assignment.map(|assignment| &*assignment.release);
-    let version = held.map_or(0, |held| held.version) + 1;
+    let version = next_version(held.map_or(0, |held| held.version), now);
     let expires = now.plus_seconds(lifetimes.targets_s);
     let targets = sign(&targets(addressee, release, version, expires), &[signers.targets])?;
     let mut snapshot = Snapshot::new(version, expires);
@@ -222,7 +222,7 @@ pub fn sign_all(
 /// Makes and signs a new Timestamp of the Snapshot that `held` describes.
 pub fn sign_timestamp(held: &Held, terms: &Terms<'_>) -> Result<SignedSet, SignerError> {
     let Terms { lifetimes, signers, now } = *terms;
-    let version = held.timestamp_version + 1;
+    let version = next_version(held.timestamp_version, now);
     let expires = now.plus_seconds(lifetimes.timestamp_s);
     let snapshot = MetaFile {
         version: held.version,
@@ -233,6 +233,15 @@ pub fn sign_timestamp(held: &Held, terms: &Terms<'_>) -> Result<SignedSet, Signe
     let timestamp = sign(&Timestamp::new(version, expires, snapshot), &[signers.timestamp])?;
     let held = Held { timestamp_version: version, timestamp_expires: expires.seconds(), ..held.clone() };
     Ok(SignedSet { held, set: None, timestamp })
+}
+
+/// Versions are the time at which they were made, and rise in any case.
+///
+/// Snapshot and Timestamp name no vehicle. Somebody in between can show a vehicle those of its neighbor, or the vehicle has seen some that
+/// a database which was restored knows nothing of; with counted versions it would refuse its own until they had caught up, for months
+/// perhaps. What is signed from now on is above all that was signed before, for whomever.
+fn next_version(last: u64, now: UnixTime) -> u64 {
+    u64::try_from(now.seconds()).unwrap_or_default().max(last.saturating_add(1))
 }
 
 /// Lists the release for the Primary and what it needs for the Secondaries, or nothing; in both cases the vehicle it is meant for, so
@@ -316,9 +325,10 @@ mod tests {
         let listed: &TargetMeta = &targets.targets[&release.assigned.path];
         assert_eq!(listed.shall_match(), release.target.shall_match());
         assert_eq!(listed.ecus().unwrap()[0].ecu_serial.as_str(), "ecu-1");
-        assert_eq!(snapshot.meta["targets.json"], MetaFile::of(1, &set.targets));
-        assert_eq!(timestamp.snapshot, MetaFile::of(1, &set.snapshot));
-        assert_eq!((held.version, held.timestamp_version), (1, 1));
+        let version = START.seconds() as u64;
+        assert_eq!(snapshot.meta["targets.json"], MetaFile::of(version, &set.targets));
+        assert_eq!(timestamp.snapshot, MetaFile::of(version, &set.snapshot));
+        assert_eq!((held.version, held.timestamp_version), (version, version));
     }
 
     #[test]
@@ -382,12 +392,19 @@ mod tests {
     }
 
     #[test]
-    fn versions_only_rise() {
+    fn versions_are_the_time_and_only_rise() {
+        let versions = |held: &Held| (held.version, held.timestamp_version);
+        let start = START.seconds() as u64;
         let first = signed(None, None, START).held;
         let renewed = Keys::new().at(START.plus_seconds(60), |terms| sign_timestamp(&first, terms)).unwrap();
         assert!(renewed.set.is_none());
-        assert_eq!((renewed.held.version, renewed.held.timestamp_version), (1, 2));
-        let changed = signed(None, Some(&renewed.held), START.plus_seconds(61)).held;
-        assert_eq!((changed.version, changed.timestamp_version), (2, 3));
+        assert_eq!(versions(&renewed.held), (start, start + 60));
+        let changed = signed(None, Some(&renewed.held), START.plus_seconds(60)).held;
+        assert_eq!(versions(&changed), (start + 60, start + 61));
+        // A clock that was set back takes no version back.
+        let earlier = signed(None, Some(&changed), START).held;
+        assert_eq!(versions(&earlier), (start + 61, start + 62));
+        let before_1970 = signed(None, None, UnixTime::from_seconds(-5)).held;
+        assert_eq!(versions(&before_1970), (1, 1));
     }
 }

@@ -97,6 +97,13 @@ impl Registry {
 }
 
 impl Change {
+    /// The newest attack that a vehicle has reported after `after`.
+    pub async fn newest_attack(&mut self, vehicle_id: &str, after: UnixTime) -> Result<Option<String>, RegistryError> {
+        let sql = "SELECT text FROM events WHERE vehicle_id = ? AND kind = 'attack_reported' AND at > ? ORDER BY event_id DESC LIMIT 1";
+        let query = sqlx::query_scalar(sql).bind(vehicle_id).bind(after.seconds());
+        Ok(query.fetch_optional(&mut *self.transaction).await?)
+    }
+
     /// Writes an event down.
     pub async fn add_event(&mut self, new: &NewEvent, now: UnixTime) -> Result<(), RegistryError> {
         let sql = "INSERT INTO events (at, kind, rollout_id, vehicle_id, text) VALUES (?, ?, ?, ?, ?)";

@@ -18,13 +18,16 @@ use tokio::sync::oneshot;
 
 use super::{PollError, Server, secondaries};
 use crate::{
-    director::{self, Held, Installed, SignedSet, Terms},
+    director::{self, Held, Installed, SignedSet, SignersId, Terms},
     fleet::{FleetVehicle, VehicleState},
     gate::{self, Blame, Said},
     metadata_cache::CacheKey,
     registry::{Change, Counted, NewEvent, Outcome, RegistryError, StoredMetadata},
     rollout::{Act, Assignment, GaveUp, PausedBy, ReleaseName, Rollout, RolloutId, RolloutState, Rules, Vehicle, assignment},
 };
+
+/// After this time an attack that goes on is written down once more, seconds.
+const ATTACK_AGAIN_S: i64 = 3_600;
 
 /// Something for the writer.
 #[derive(Debug)]
@@ -219,7 +222,15 @@ impl Batch {
             let Some(secondary) = state.secondaries.get(ecu_serial) else { continue };
             change.save_secondary(ecu_serial.as_str(), secondary).await?;
         }
-        self.events.extend(attack_event(&reported.id, report));
+        if let Some(event) = attack_event(&reported.id, report) {
+            // A vehicle says so with every poll for as long as it lasts.
+            let known = change.newest_attack(&reported.id, now.plus_seconds(-ATTACK_AGAIN_S)).await?;
+            if known.as_ref() != Some(&event.text) {
+                tracing::warn!(vehicle.id = &*reported.id, attack = %event.text, "a vehicle reports an attack");
+                self.events.push(event);
+                self.sign_anew(change, vehicle).await?;
+            }
+        }
         self.events.extend(heard.troubles.into_iter().map(|trouble| trouble.event(&reported.id)));
         let Some(rollout) = self.rollout_of(change, &state, report).await? else { return Ok(Ok(())) };
         let mut outcome = outcome(&reported.id, &report.payload);
@@ -233,6 +244,15 @@ impl Batch {
         }
         self.events.extend(failure_event(rollout, &outcome));
         Ok(Ok(()))
+    }
+
+    /// Whatever a vehicle was shown by somebody else is older than what it gets with its next poll.
+    async fn sign_anew(&mut self, change: &mut Change, vehicle: &Arc<FleetVehicle>) -> Result<(), RegistryError> {
+        let state = self.state(vehicle);
+        let Some(held) = &mut state.held else { return Ok(()) };
+        held.signers = SignersId::default();
+        let (id, held) = (Arc::clone(&state.vehicle.id), held.clone());
+        change.save_held(&id, &held).await
     }
 
     /// The rollout that offered the release which the report is about.
@@ -424,7 +444,6 @@ fn outcome(vehicle_id: &str, payload: &ReportPayload) -> Outcome {
 
 fn attack_event(vehicle_id: &str, report: &EcuReport) -> Option<NewEvent> {
     let Reason { number, name, text } = report.attack_detected.as_ref()?;
-    tracing::warn!(vehicle.id = vehicle_id, attack = name, "a vehicle reports an attack");
     Some(NewEvent {
         kind: "attack_reported",
         rollout: None,

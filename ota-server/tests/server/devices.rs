@@ -4,6 +4,8 @@ use serde_json::json;
 use switchback_signing::{
     keys::{Ed25519Signer, Signer},
     metadata::vehicle::UpdateState,
+    time::UnixTime,
+    trust::{Installed, Outcome},
 };
 
 use crate::{
@@ -220,11 +222,12 @@ fn metadata_is_renewed_before_it_expires_and_its_versions_only_rise() {
         vehicle.director(server, server.clock.now(), "timestamp.json", &[]).headers["etag"].clone()
     };
     assert!(vehicle.offered(&server, &ceremony, START).is_some());
-    assert_eq!(etag(&server, &vehicle), "\"timestamp-1\"");
+    let made_at = |time: UnixTime| format!("\"timestamp-{}\"", time.seconds());
+    assert_eq!(etag(&server, &vehicle), made_at(START));
     server.clock.turn(12 * 3600);
-    assert_eq!(etag(&server, &vehicle), "\"timestamp-1\"");
+    assert_eq!(etag(&server, &vehicle), made_at(START));
     server.clock.turn(1);
-    assert_eq!(etag(&server, &vehicle), "\"timestamp-2\"");
+    assert_eq!(etag(&server, &vehicle), made_at(START.plus_seconds(12 * 3600 + 1)));
     // A vehicle that was parked for two months finds everything fresh, in both repositories.
     server.clock.turn(60 * 86_400);
     server.runtime.block_on(server.server.refresh_image_metadata()).unwrap();
@@ -232,7 +235,7 @@ fn metadata_is_renewed_before_it_expires_and_its_versions_only_rise() {
     assert_eq!(vehicle.offered(&server, &ceremony, now).as_deref(), Some("1.0.0"));
     drop(server);
     let server = TestServer::start_at(data.path(), now);
-    assert_eq!(etag(&server, &vehicle), "\"timestamp-3\"");
+    assert_eq!(etag(&server, &vehicle), made_at(now));
     assert_eq!(vehicle.offered(&server, &ceremony, now).as_deref(), Some("1.0.0"));
 }
 
@@ -245,10 +248,33 @@ fn an_attack_that_a_vehicle_reports_is_told_with_the_vehicle() {
     let attacks = |vehicle: &TestVehicle| server.ask("GET", &format!("/v1/vehicles/{}", vehicle.id), None)["attacks"].clone();
     assert_eq!(attacks(&one), json!([]));
     one.report_attack(&server, START, 111, "older_version");
+    // As long as it goes on, the vehicle says so with every poll.
+    one.report_attack(&server, START, 111, "older_version");
     one.report_attack(&server, START, 112, "expired");
     let told = attacks(&one);
     let texts: Vec<&str> = told.as_array().unwrap().iter().map(|attack| attack["text"].as_str().unwrap()).collect();
     assert_eq!(texts, ["older_version (111): older_version, in words", "expired (112): expired, in words"]);
     assert_eq!((&told[0]["kind"], &told[0]["at"]), (&json!("attack_reported"), &json!(START.to_string())));
     assert_eq!(attacks(&two), json!([]));
+}
+
+/// Somebody in between has shown it what was signed for its neighbor, later than its own: Snapshot and Timestamp name no vehicle.
+#[test]
+fn a_vehicle_that_was_shown_its_neighbors_metadata_takes_its_own_again() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let ceremony = published(&server);
+    server.approve("1.0.0");
+    server.roll_out("1.0.0", 1);
+    let (mut vehicle, neighbor) = (TestVehicle::enroll(&server, "v-1"), TestVehicle::enroll(&server, "v-2"));
+    assert_eq!(vehicle.offered(&server, &ceremony, START).as_deref(), Some("1.0.0"));
+    server.clock.turn(60);
+    let now = server.clock.now();
+    let Outcome::Refused(error) = vehicle.check_as(&server, &neighbor, now) else { panic!("it was not refused") };
+    assert_eq!(error.name(), "other_vehicle");
+    let Outcome::Refused(error) = vehicle.check(&server, &ceremony, now, Installed::default()) else { panic!("it was not refused") };
+    assert_eq!(error.name(), "older_version");
+    vehicle.report_attack(&server, now, error.number(), error.name());
+    server.clock.turn(1);
+    assert_eq!(vehicle.offered(&server, &ceremony, server.clock.now()).as_deref(), Some("1.0.0"));
 }

@@ -143,7 +143,22 @@ impl TestVehicle {
     /// Verifies everything as a Primary does.
     pub(crate) fn check(&mut self, server: &impl Control, ceremony: &Ceremony, now: UnixTime, installed: Installed) -> Outcome {
         let anchors = TrustAnchors { director_root: ceremony.director_root(), image_root: ceremony.image_root() };
-        let cache = self.cache.take().unwrap_or_else(|| MetadataCache::provision(&anchors));
+        self.cache.get_or_insert_with(|| MetadataCache::provision(&anchors));
+        self.check_by(now, installed, |vehicle, request| vehicle.fetch(server, now, request))
+    }
+
+    /// As [`Self::check`] of a vehicle that somebody shows what was signed for its neighbor.
+    pub(crate) fn check_as(&mut self, server: &impl Control, neighbor: &Self, now: UnixTime) -> Outcome {
+        self.check_by(now, Installed::default(), |_, request| neighbor.fetch(server, now, request))
+    }
+
+    fn check_by(
+        &mut self,
+        now: UnixTime,
+        installed: Installed,
+        fetch: impl Fn(&Self, &FetchRequest) -> Result<Vec<u8>, FetchFailure>,
+    ) -> Outcome {
+        let cache = self.cache.take().expect("it was provisioned");
         let identity = VehicleIdentity {
             vehicle_id: VehicleId::new(&self.id).unwrap(),
             ecu_serial: self.ecu(),
@@ -157,7 +172,7 @@ impl TestVehicle {
         let mut check = MetadataCheck::start(cache, identity, installed, now);
         let outcome = loop {
             match check.next() {
-                Action::Fetch(request) => check.fetched(self.fetch(server, now, &request)),
+                Action::Fetch(request) => check.fetched(fetch(self, &request)),
                 Action::Persist { .. } | Action::Remove { .. } => check.persisted(),
                 Action::Finished(outcome) => break outcome,
             }
