@@ -7,6 +7,7 @@ mod header;
 mod model_signing;
 mod mutation;
 mod python;
+mod python_tuf;
 mod reasons;
 mod scenarios;
 mod tidy;

@@ -27,5 +27,6 @@ mod offline;
 mod power;
 mod road;
 mod rollout;
+mod rotation;
 mod server;
 mod trust;

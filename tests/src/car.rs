@@ -171,6 +171,11 @@ impl Car {
         }
     }
 
+    /// The vehicle asks the server now, however long it would have waited after a failure.
+    pub fn check_now(&self) {
+        self.vehicle.check_now();
+    }
+
     /// Drives until an event that `wanted` accepts, and returns it. Events before it are skipped.
     pub fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> Event {
         let end = Instant::now() + PATIENCE;

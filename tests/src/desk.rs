@@ -122,9 +122,15 @@ impl Desk {
 
     /// Packs, signs with alice and bob, publishes and approves for the region `eu`.
     pub fn release(&self, model: &ModelFolder, named: Named<'_>) -> Bundle {
+        self.release_signed_by(["alice", "bob"], model, named)
+    }
+
+    /// As [`Desk::release`], with the signatures of these two.
+    pub fn release_signed_by(&self, keyholders: [&str; 2], model: &ModelFolder, named: Named<'_>) -> Bundle {
         let bundle = self.pack(model, named);
-        self.sign("alice", &bundle);
-        self.sign("bob", &bundle);
+        for keyholder in keyholders {
+            self.sign(keyholder, &bundle);
+        }
         self.publish();
         self.approve(named.model, named.version, "eu");
         bundle
@@ -142,6 +148,26 @@ impl Desk {
         self.publish();
         self.approve(named.model, named.version, "eu");
         bundle
+    }
+
+    /// Both roots name new online keys of the server. Two keyholders of three sign, and it is published.
+    ///
+    /// `more` goes to the order for new keys, such as `--replace`.
+    pub fn rotate_online_keys(&self, more: &[&str]) {
+        let base = self.base();
+        self.succeed(&[&["root", "online-keys", "--repository", "image", "--new"], more].concat(), &[("--base", &base)]);
+        self.succeed(&["root", "online-keys", "--repository", "director"], &[("--base", &base)]);
+        self.sign_roots(&["alice", "bob"]);
+        self.publish();
+    }
+
+    /// These keyholders sign the drafts of both roots.
+    pub fn sign_roots(&self, keyholders: &[&str]) {
+        for repository in ["image", "director"] {
+            for keyholder in keyholders {
+                self.succeed(&["root", "sign", "--repository", repository, "--key", keyholder], &[("--base", &self.base())]);
+            }
+        }
     }
 
     /// Records an approval.
@@ -186,6 +212,18 @@ impl Desk {
     /// What the server says about a vehicle.
     pub fn vehicle(&self, id: &str) -> Value {
         self.succeed(&["vehicle", "show", id], &[])
+    }
+
+    /// What the server says about a vehicle as soon as `wanted` accepts it.
+    pub fn vehicle_until(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let vehicle = self.vehicle(id);
+            if wanted(&vehicle) {
+                return vehicle;
+            }
+            assert!(Instant::now() < end, "of the vehicle there is nothing else than {vehicle:#}");
+        }
     }
 
     /// Makes the one-time token of a vehicle.

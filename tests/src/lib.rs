@@ -9,7 +9,12 @@
 pub mod car;
 pub mod desk;
 pub mod disk;
+// The plain requests of the server's own tests, in which a test decides about every byte.
+#[path = "../../ota-server/tests/server/support/http.rs"]
+#[allow(dead_code)]
+mod http;
 pub mod model;
+pub mod paper;
 pub mod programs;
 pub mod proxy;
 pub mod server;

@@ -15,14 +15,20 @@ pub struct Server {
     data: TempDir,
     child: Child,
     url: String,
+    words: Vec<String>,
 }
 
 impl Server {
     /// Starts a server on an empty data folder. Vehicles are told to poll every second.
     pub fn start() -> Self {
-        let data = TempDir::new().unwrap();
-        let (child, url) = launch(data.path(), "127.0.0.1:0");
-        Self { data, child, url }
+        Self::start_with(&[])
+    }
+
+    /// As [`Server::start`], with more words on its command line.
+    pub fn start_with(words: &[&str]) -> Self {
+        let (data, words) = (TempDir::new().unwrap(), words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        let (child, url) = launch(data.path(), "127.0.0.1:0", &words);
+        Self { data, child, url, words }
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -70,7 +76,7 @@ impl Server {
     /// Starts again on the same data and the same port.
     pub fn restart(&mut self) {
         let address = self.url.trim_start_matches("http://").to_owned();
-        let (child, url) = launch(self.data.path(), &address);
+        let (child, url) = launch(self.data.path(), &address, &self.words);
         (self.child, self.url) = (child, url);
     }
 }
@@ -82,10 +88,11 @@ impl Drop for Server {
     }
 }
 
-fn launch(data: &Path, listen: &str) -> (Child, String) {
+fn launch(data: &Path, listen: &str, words: &[String]) -> (Child, String) {
     let mut child = Command::new(program("switchback-server"))
         .args(["serve", "--poll-after-s", "1", "--listen", listen, "--data-dir"])
         .arg(data)
+        .args(words)
         .env("RUST_LOG", "warn")
         .stdout(Stdio::piped())
         .spawn()
