@@ -23,8 +23,9 @@ WORK = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "muta
 COPY = WORK / "source"
 SWITCH = "SWITCHBACK_MUTANT"
 
-# Longest run with a check switched off.
+# Longest run with a check switched off, and longest wait of a scenario for what will not come then.
 SECONDS_MAX = 240
+PATIENCE = ("sdk/tests/common/mod.rs", "const PATIENCE: Duration = Duration::from_secs(300);", "const PATIENCE: Duration = Duration::from_secs(20);")
 
 # Crates that mutants live in, with the file that the switch is added to.
 SWITCHES = {
@@ -76,6 +77,9 @@ def prepare(all_of_them):
     for crate, (name, switch) in SWITCHES.items():
         if any(mutant["file"].startswith(crate) for mutant in all_of_them):
             sources[name] += switch.encode()
+    name, usual, short = PATIENCE
+    assert usual.encode() in sources[name], f"{name} has another patience"
+    sources[name] = sources[name].replace(usual.encode(), short.encode())
     for name, content in sources.items():
         path = COPY / name
         if not path.is_file() or path.read_bytes() != content:
