@@ -28,5 +28,6 @@ mod power;
 mod road;
 mod rollout;
 mod rotation;
+mod secondaries;
 mod server;
 mod trust;
