@@ -9,7 +9,7 @@ use switchback_signing::trust::Attack::{ArbitrarySoftware, MixAndMatch};
 use switchback_tests::{
     PATIENCE,
     car::Garage,
-    paper::{PaperVehicle, ask},
+    paper::{self, PaperVehicle, ask},
     proxy::{Fate, Request},
     server::Server,
 };
@@ -124,11 +124,16 @@ fn a14_files_of_the_real_server_under_other_names_are_refused() {
 /// What was signed for another vehicle of the same kind is shown to one that has seen nothing of its own yet.
 #[test]
 fn a15_metadata_of_a_neighbor_is_refused() {
-    let field = Field::new();
+    let mut field = Field::new();
     let recorded = field.proxy.requests().into_iter().map(|request| request.path).filter(|path| path.starts_with(DIRECTOR));
     let signed = recorded.filter(|path| !path.ends_with(".root.json"));
     let files: Files = signed.map(|path| (path.replace(ID, "p7-2"), field.proxy.recorded(&path))).collect();
     assert_eq!(files.len(), 3, "{:?}", files.keys());
+    let newest = signed_version(&files["/v1/director/p7-2/metadata/timestamp.json"]);
+    // Versions are seconds. The vehicle's own metadata is made in a later one than its neighbor's, as it is but for a rare coincidence.
+    while paper::now().seconds() <= newest {
+        field.car.frame();
+    }
     field.answer(files);
     let garage = Garage::new(&field.desk, "p7-2", "ultra", "eu");
     let mut car = garage.start(field.proxy.url());
@@ -144,6 +149,10 @@ fn a15_metadata_of_a_neighbor_is_refused() {
     field.offer(2);
     car.check_now();
     assert_eq!(car.until_confirmed(), "vla-2 2.0.0");
+}
+
+fn signed_version(bytes: &[u8]) -> i64 {
+    serde_json::from_slice::<serde_json::Value>(bytes).unwrap()["signed"]["version"].as_i64().unwrap()
 }
 
 /// One enrolled vehicle asks for what is meant for another; a stranger for what is meant for anybody; and a request that was captured is

@@ -248,9 +248,14 @@ impl Batch {
 
     /// Whatever a vehicle was shown by somebody else is older than what it gets with its next poll.
     async fn sign_anew(&mut self, change: &mut Change, vehicle: &Arc<FleetVehicle>) -> Result<(), RegistryError> {
+        let now = self.now;
         let state = self.state(vehicle);
         let Some(held) = &mut state.held else { return Ok(()) };
         held.signers = SignersId::default();
+        // Also above what was signed for others in this second.
+        let second = u64::try_from(now.seconds()).unwrap_or_default();
+        held.version = held.version.max(second);
+        held.timestamp_version = held.timestamp_version.max(second);
         let (id, held) = (Arc::clone(&state.vehicle.id), held.clone());
         change.save_held(&id, &held).await
     }
