@@ -88,7 +88,7 @@ fn a08_a_body_without_end_is_not_read_by_the_server() {
 fn a08_a_manifest_that_is_too_long_is_refused_by_the_server() {
     let mut field = Field::new();
     let paper = PaperVehicle::enroll(&field.desk, field.server.url(), "paper-1");
-    let mut report = paper.report(1, switchback_tests::paper::now());
+    let mut report = paper.report(1, paper::now());
     for number in 0..4_000 {
         report.payload.counters.insert(format!("counter-{number}"), u64::MAX >> 12);
     }
@@ -96,7 +96,7 @@ fn a08_a_manifest_that_is_too_long_is_refused_by_the_server() {
     let answer = paper.send_manifest_of("paper-1", &manifest);
     assert_eq!((answer.status, answer.problem().as_str()), (413, "too_long"), "{} bytes", manifest.len());
     assert_eq!(field.desk.vehicle("paper-1")["report_counter"], 0);
-    let manifest = paper.manifest(&[(paper.report(1, switchback_tests::paper::now()), &paper.key)], &paper.key);
+    let manifest = paper.manifest(&[(paper.report(1, paper::now()), &paper.key)], &paper.key);
     assert_eq!(paper.send_manifest_of("paper-1", &manifest).status, 200);
     field.offer(2);
     field.takes(2);
@@ -169,7 +169,7 @@ fn a15_one_vehicle_cannot_fetch_what_is_meant_for_another() {
     }
     let own = paper.send("GET", "/v1/director/paper-1/metadata/timestamp.json", &[]);
     assert_eq!(own.status, 200);
-    let old = switchback_tests::paper::now().plus_seconds(-3_600);
+    let old = paper::now().plus_seconds(-3_600);
     let late = paper.send_signed_at("GET", "/v1/director/paper-1/metadata/timestamp.json", &[], old);
     assert_eq!(late.status, 401, "{late:?}");
     field.offer(2);
