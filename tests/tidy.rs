@@ -123,8 +123,20 @@ fn crates_know_only_those_below_them() {
 #[test]
 fn the_core_depends_on_nothing_but_this_list() {
     // p256, pkcs8, ring and spki only with features; vehicles have p256 on unless told otherwise, the others off (docs/adr/0005 and 0006).
-    let expected =
-        ["ed25519-dalek", "p256", "pkcs8", "ring", "serde", "serde_json", "sha2", "spki", "thiserror", "unicode-normalization", "zstd"];
+    let expected = [
+        "ed25519-dalek",
+        "p256",
+        "pkcs8",
+        "ring",
+        "serde",
+        "serde_json",
+        "sha2",
+        "spki",
+        "thiserror",
+        "unicode-normalization",
+        "zeroize",
+        "zstd",
+    ];
     let found = &dependencies()["switchback-signing"];
     assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
 }

@@ -157,9 +157,11 @@ pub const fn blame(reason_number: Option<u32>) -> Blame {
         | 164..=165
         // The delegations of the Image repository.
         | 170..=199
-        // Bundle: bytes that are not the signed ones, or no memory to decode them. The rest of 200 to 299 is signed, and wrong.
+        // Bundle: bytes that are not the signed ones, no memory to decode them, or a content key that was brought damaged. The rest of
+        // 200 to 299 is signed, and wrong.
         | 211..=212
         | 250
+        | 260
         // Store: no space, a disk that fails, a state that was lost. Not 334, a signed manifest that the store refuses, and not 340,
         // trials that were all cut off.
         | 300..=333

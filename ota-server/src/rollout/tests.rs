@@ -28,7 +28,12 @@ fn release_in(model: &str, version: &str, tier: &str, counter: u64, regions: &[&
         onnxruntime_min: Version::new(1, 23, 0),
         model: model.to_owned(),
         version: version.to_owned(),
-        bundle: BundleRef { path: format!("{tier}/{model}-{version}.tar.zst"), length: 10, sha256: Sha256Digest::of(b"bundle") },
+        bundle: BundleRef {
+            path: format!("{tier}/{model}-{version}.tar.zst"),
+            length: 10,
+            sha256: Sha256Digest::of(b"bundle"),
+            encryption: None,
+        },
         companions: Vec::new(),
         extra: BTreeMap::new(),
     };

@@ -106,7 +106,8 @@ pub(super) fn blame_of_bundle(error: &BundleError) -> Blame {
     match error {
         // Not the signed bytes: whoever sent them is to blame, and the next try may bring the right ones.
         BundleError::ChunkLength { .. } | BundleError::ChunkHash { .. } => Blame::Nobody,
-        BundleError::Zstd { .. } => Blame::Circumstances,
+        // A content key that is not one: whoever brought it may bring the right one.
+        BundleError::Zstd { .. } | BundleError::ContentKeyMalformed { .. } => Blame::Circumstances,
         // Signed, and wrong all the same.
         _ => Blame::Release,
     }

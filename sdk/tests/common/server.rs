@@ -109,7 +109,8 @@ impl Server {
         let stem = format!("ultra/vla-{counter}-{counter}.0.0");
         let mut custom = custom(counter);
         custom.model = format!("vla-{counter}");
-        custom.bundle = BundleRef { path: format!("{stem}.tar.zst"), length: bundle.len() as u64, sha256: Sha256Digest::of(&bundle) };
+        custom.bundle =
+            BundleRef { path: format!("{stem}.tar.zst"), length: bundle.len() as u64, sha256: Sha256Digest::of(&bundle), encryption: None };
         change(&mut custom);
         let index_path = format!("{stem}.index");
         let bytes = index.to_bytes();

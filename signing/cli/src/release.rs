@@ -34,7 +34,12 @@ pub(crate) fn custom(bundle: &BundleFile, manifest: &Manifest, regions: Vec<Regi
         onnxruntime_min: contract.runtime.onnxruntime_min.parse()?,
         model: release.model.clone(),
         version: release.version.clone(),
-        bundle: BundleRef { path: bundle_path, length: bundle.index.bundle_length(), sha256: bundle.index.bundle_sha256() },
+        bundle: BundleRef {
+            path: bundle_path,
+            length: bundle.index.bundle_length(),
+            sha256: bundle.index.bundle_sha256(),
+            encryption: None,
+        },
         companions: Vec::new(),
         extra: BTreeMap::new(),
     })

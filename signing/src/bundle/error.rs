@@ -238,6 +238,12 @@ pub enum BundleError {
         /// What was found, in words.
         found: String,
     },
+    /// A content key's file is no JSON Web Key of the one kind that is read here.
+    #[error("not a content key: {reason}; it is a JSON Web Key with \"kty\": \"oct\", \"alg\": \"A256GCM\" and 32 bytes as \"k\"")]
+    ContentKeyMalformed {
+        /// What is wrong with it; never a part of the key.
+        reason: &'static str,
+    },
     /// zstd refused to work for want of memory or for an internal reason; not the bundle's fault.
     #[error("zstd: {reason}")]
     Zstd {
@@ -277,6 +283,7 @@ impl BundleError {
             Self::ContractJson { .. } => 241,
             Self::Contract { .. } => 242,
             Self::Zstd { .. } => 250,
+            Self::ContentKeyMalformed { .. } => 260,
         }
     }
 
@@ -310,6 +317,7 @@ impl BundleError {
             Self::ContractJson { .. } => "contract_json",
             Self::Contract { .. } => "contract",
             Self::Zstd { .. } => "zstd",
+            Self::ContentKeyMalformed { .. } => "content_key_malformed",
         }
     }
 }

@@ -32,6 +32,7 @@
 
 pub mod archive;
 pub mod chunk;
+pub mod content_key;
 pub mod contract;
 #[cfg(feature = "std")]
 pub mod decoder;
@@ -48,6 +49,7 @@ mod tests;
 
 pub use archive::{Event, TarReader};
 pub use chunk::{RawChunk, VerifiedChunk};
+pub use content_key::ContentKey;
 pub use contract::Contract;
 #[cfg(feature = "std")]
 pub use decoder::ChunkDecoder;

@@ -1,4 +1,4 @@
-//! Hexadecimal (metadata) and base64 (HTTP headers), strict in both directions: one value has one text.
+//! Hexadecimal (metadata), base64 (HTTP headers) and base64url (JSON Web Keys), strict in both directions: one value has one text.
 
 use alloc::{string::String, vec::Vec};
 
@@ -73,6 +73,23 @@ pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
     (to_base64(&bytes) == text).then_some(bytes)
 }
 
+/// Base64url without padding (RFC 4648, section 5; RFC 7515, section 2).
+pub(crate) fn to_base64url(bytes: &[u8]) -> String {
+    let mut text = to_base64(bytes).replace('+', "-").replace('/', "_");
+    text.truncate(text.trim_end_matches('=').len());
+    text
+}
+
+/// The bytes of base64url; text that [`to_base64url`] would not have written is refused.
+pub(crate) fn from_base64url(text: &str) -> Option<Vec<u8>> {
+    if text.contains(['+', '/', '=']) {
+        return None;
+    }
+    let mut padded = text.replace('-', "+").replace('_', "/");
+    padded.extend(core::iter::repeat_n('=', text.len().wrapping_neg() % 4));
+    from_base64(&padded)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -86,12 +103,17 @@ mod tests {
             assert_eq!(to_base64(bytes.as_bytes()), text);
             assert_eq!(from_base64(text).unwrap(), bytes.as_bytes());
         }
+        assert_eq!(to_base64url(&[0xfb, 0xff]), "-_8");
+        assert_eq!(from_base64url("-_8").unwrap(), [0xfb, 0xff]);
     }
 
     #[test]
     fn a_second_spelling_of_the_same_bytes_is_refused() {
         for text in ["Zg", "Zg=", "Zh==", "Z===", "====", "Zg==Zg==", "Zm9v\n", "Zm9-"] {
             assert_eq!(from_base64(text), None, "{text}");
+        }
+        for text in ["A", "Zg==", "Zh", "-_9", "+/8", "Zm9v\n"] {
+            assert_eq!(from_base64url(text), None, "{text}");
         }
         for text in ["0", "0g", " 00", "+0"] {
             assert_eq!(from_hex(text), None, "{text}");
@@ -102,6 +124,7 @@ mod tests {
         #[test]
         fn bytes_survive_a_round_trip(bytes: Vec<u8>) {
             prop_assert_eq!(from_base64(&to_base64(&bytes)), Some(bytes.clone()));
+            prop_assert_eq!(from_base64url(&to_base64url(&bytes)), Some(bytes.clone()));
             prop_assert_eq!(from_hex(&to_hex(&bytes)), Some(bytes));
         }
     }

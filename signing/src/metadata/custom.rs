@@ -4,6 +4,9 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
+use core::{fmt, str::FromStr};
+
+use thiserror::Error;
 
 use super::{
     HardwareId, MetadataError, Region, Tier, Version,
@@ -79,8 +82,47 @@ pub struct BundleRef {
     pub path: String,
     /// Length, bytes.
     pub length: u64,
-    /// SHA-256 of the whole bundle.
+    /// SHA-256 of the whole bundle, as it is stored: of the encrypted bytes where it is encrypted.
     pub sha256: Sha256Digest,
+    /// How the bundle is encrypted (the Standard asks for filename, length and hashes of the encrypted image, and for the method);
+    /// none for a bundle that anybody may read. Which key opens it is the Director's to say, vehicle by vehicle.
+    pub encryption: Option<EncryptionMethod>,
+}
+
+/// How a bundle is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EncryptionMethod {
+    /// Each chunk for itself by AES-256-GCM under the bundle's content key, its number as the nonce (`docs/adr/0012`).
+    Aes256GcmChunks,
+}
+
+impl EncryptionMethod {
+    /// Name in metadata.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Aes256GcmChunks => "A256GCM-chunks",
+        }
+    }
+}
+
+impl fmt::Display for EncryptionMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A method that this release does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not `A256GCM-chunks`, the one method of encryption that this release knows")]
+pub struct EncryptionMethodError;
+
+impl FromStr for EncryptionMethod {
+    type Err = EncryptionMethodError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Aes256GcmChunks].into_iter().find(|method| method.as_str() == text).ok_or(EncryptionMethodError)
+    }
 }
 
 impl Custom {
@@ -105,18 +147,24 @@ impl Custom {
             onnxruntime_min: fields.parsed("onnxruntimeMin", "a version such as 1.23")?,
             model: fields.string("model")?,
             version: fields.string("version")?,
-            bundle: BundleRef { path: bundle.string("path")?, length: bundle.unsigned("length")?, sha256: bundle.digest("sha256")? },
+            bundle: BundleRef {
+                path: bundle.string("path")?,
+                length: bundle.unsigned("length")?,
+                sha256: bundle.digest("sha256")?,
+                encryption: bundle.optional_parsed("encryption", "A256GCM-chunks, the one method of encryption that this release knows")?,
+            },
             extra: fields.rest(),
         })
     }
 
     /// Writes the block.
     pub fn to_json(&self) -> Json {
-        let bundle = Json::object([
-            ("path", Json::string(&self.bundle.path)),
-            ("length", integer(self.bundle.length)),
-            ("sha256", Json::String(self.bundle.sha256.to_hex())),
-        ]);
+        let bundle = ObjectWriter::default()
+            .put("path", Json::string(&self.bundle.path))
+            .put("length", integer(self.bundle.length))
+            .put("sha256", Json::String(self.bundle.sha256.to_hex()))
+            .put_some("encryption", self.bundle.encryption.map(|method| Json::string(method.as_str())))
+            .finish();
         // Left out where there are none, as in every block that was signed before there were any.
         let companions = self.companions.iter().map(Companion::write).collect::<Vec<_>>();
         ObjectWriter::new(&self.extra)

@@ -35,7 +35,7 @@ use alloc::string::String;
 use thiserror::Error;
 
 pub use self::{
-    custom::{BundleRef, Companion, Custom, EcuImage},
+    custom::{BundleRef, Companion, Custom, EcuImage, EncryptionMethod, EncryptionMethodError},
     described::ListedEcu,
     envelope::{
         AddSignatureError, Document, MergeError, Role, SPEC_VERSION, SignatureEntry, Signed, add_signature, merge_signatures, sign,

@@ -154,6 +154,7 @@ fn string(value: Json, place: &str) -> Result<String, MetadataError> {
 }
 
 /// Builds an object: what we know on top of the unknown fields that were kept.
+#[derive(Default)]
 pub(crate) struct ObjectWriter(BTreeMap<String, Json>);
 
 impl ObjectWriter {

@@ -226,6 +226,22 @@ fn a_release_names_what_the_other_ecus_must_run_and_one_without_says_nothing_of_
     assert!(!custom(5).to_json().to_string().contains("companions"));
 }
 
+/// Whoever is offered a bundle must know that it cannot read it, and an unknown method is nothing to pass over.
+#[test]
+fn the_method_of_encryption_is_named_in_the_block_and_an_unknown_one_is_refused() {
+    let mut release = custom(5);
+    assert!(!release.to_json().to_string().contains("encryption"));
+    release.bundle.encryption = Some(EncryptionMethod::Aes256GcmChunks);
+    let text = release.to_json().to_string();
+    assert!(text.contains(r#""encryption":"A256GCM-chunks""#), "{text}");
+    assert_eq!(Custom::from_json(release.to_json()), Ok(release));
+    let other = json::parse(text.replace("A256GCM-chunks", "A128CTR").as_bytes(), text.len()).unwrap();
+    assert_eq!(
+        Custom::from_json(other).unwrap_err().to_string(),
+        "custom.shallMatch.bundle.encryption is not A256GCM-chunks, the one method of encryption that this release knows"
+    );
+}
+
 #[test]
 fn an_image_for_a_secondary_is_told_from_a_release() {
     let block = EcuImage { release_counter: 5, hardware_ids: vec![HardwareId::new("cam-a").unwrap()] };

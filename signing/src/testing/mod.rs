@@ -51,7 +51,7 @@ pub fn custom(release_counter: u64) -> Custom {
         onnxruntime_min: Version::new(1, 23, 0),
         model: "vla-2".into(),
         version: alloc::format!("{release_counter}.0.0"),
-        bundle: BundleRef { path: "ultra/vla-2.tar.zst".into(), length: 6, sha256: Sha256Digest::of(b"bundle") },
+        bundle: BundleRef { path: "ultra/vla-2.tar.zst".into(), length: 6, sha256: Sha256Digest::of(b"bundle"), encryption: None },
         companions: Vec::new(),
         extra: Default::default(),
     }

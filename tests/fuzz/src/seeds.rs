@@ -98,7 +98,7 @@ fn release() -> TargetMeta {
         onnxruntime_min: Version::new(1, 23, 0),
         model: "vla-2".into(),
         version: "5.0.0".into(),
-        bundle: BundleRef { path: "ultra/vla-2.tar.zst".into(), length: 6, sha256: Sha256Digest::of(b"bundle") },
+        bundle: BundleRef { path: "ultra/vla-2.tar.zst".into(), length: 6, sha256: Sha256Digest::of(b"bundle"), encryption: None },
         companions: vec![Companion {
             hardware_id: HardwareId::new("imx").unwrap(),
             path: FIRMWARE.into(),

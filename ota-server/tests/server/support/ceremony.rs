@@ -145,7 +145,12 @@ impl Ceremony {
             onnxruntime_min: Version::new(1, 23, 0),
             model: "vla".to_owned(),
             version: version.to_owned(),
-            bundle: BundleRef { path: bundle_path.clone(), length: bundle.len() as u64, sha256: Sha256Digest::of(&bundle) },
+            bundle: BundleRef {
+                path: bundle_path.clone(),
+                length: bundle.len() as u64,
+                sha256: Sha256Digest::of(&bundle),
+                encryption: None,
+            },
             companions: self.companions.iter().map(|(companion, _)| companion.clone()).collect(),
             extra: BTreeMap::new(),
         };

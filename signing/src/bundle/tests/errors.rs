@@ -282,7 +282,7 @@ fn numbers_and_names_are_used_once() {
     };
     for function in ["fn number", "fn name"] {
         let values = arms(function);
-        assert_eq!(values.len(), 27, "{function}");
+        assert_eq!(values.len(), 28, "{function}");
         assert_eq!(values.iter().collect::<BTreeSet<_>>().len(), values.len(), "{function}");
     }
 }

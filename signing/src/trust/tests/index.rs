@@ -31,7 +31,7 @@ fn verified(bytes: &[u8], bundle_sha256: Sha256Digest) -> VerifiedTarget {
     let mut repositories = TestRepositories::new();
     let mut release = custom(5);
     let length = ChunkIndex::parse(bytes).map_or(6, |index| index.bundle_length());
-    release.bundle = BundleRef { path: "ultra/vla-2.tar.zst".into(), length, sha256: bundle_sha256 };
+    release.bundle = BundleRef { path: "ultra/vla-2.tar.zst".into(), length, sha256: bundle_sha256, encryption: None };
     repositories.publish_target(INDEX, TargetMeta::of_release(bytes, &release));
     repositories.assign(INDEX);
     assert_installs(TestVehicle::new(&repositories).check(&repositories, NOW))
