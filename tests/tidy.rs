@@ -125,6 +125,7 @@ fn the_core_depends_on_nothing_but_this_list() {
     // p256, pkcs8, ring and spki only with features; vehicles have p256 on unless told otherwise, the others off (docs/adr/0005 and 0006).
     let expected = [
         "ed25519-dalek",
+        "hpke",
         "p256",
         "pkcs8",
         "ring",

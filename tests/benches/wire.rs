@@ -61,6 +61,7 @@ impl Vehicle {
             public_key: self.key.public_key(),
             sdk_version: Version::new(0, 1, 0),
             secondaries: Vec::new(),
+            encryption_key: None,
         };
         let body = request.to_bytes();
         let target = "/v1/vehicles/enroll";

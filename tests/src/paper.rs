@@ -73,6 +73,7 @@ impl PaperVehicle {
             public_key: vehicle.key.public_key(),
             sdk_version: Version::new(0, 1, 0),
             secondaries: Vec::new(),
+            encryption_key: None,
         };
         let answer = vehicle.send("POST", "/v1/vehicles/enroll", &request.to_bytes());
         assert_eq!(answer.status, 200, "{answer:?}");

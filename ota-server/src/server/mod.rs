@@ -457,6 +457,7 @@ mod tests {
                 public_key: Ed25519Signer::from_seed([1; 32]).public_key(),
                 sdk_version: Version::new(0, 1, 0),
                 secondaries: Vec::new(),
+                encryption_key: None,
             };
             hang_up_after(polls, server.enroll(&request)).await;
             server.enroll(&request).await.unwrap();

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use switchback_signing::{
-    keys::{Signer, SignerError},
+    keys::{Signer, SignerError, sealing::EncryptionKey},
     metadata::{
         json::Json,
         vehicle::{
@@ -57,6 +57,7 @@ pub(super) struct Facts<'a> {
     pub(super) reason: Option<Reason>,
     pub(super) attack: Option<Reason>,
     pub(super) counters: BTreeMap<String, u64>,
+    pub(super) encryption_key: EncryptionKey,
     pub(super) number: u64,
     pub(super) now: UnixTime,
     /// What the vehicle's other ECUs have signed, and those that gave nothing.
@@ -82,6 +83,7 @@ pub(super) fn manifest(facts: Facts<'_>, key: &dyn Signer) -> Result<Vec<u8>, Si
             update: facts.update,
             reason: facts.reason,
             counters: facts.counters,
+            encryption_key: Some(facts.encryption_key),
         },
     };
     let (reports, silent_ecus) = facts.secondaries;

@@ -60,6 +60,7 @@ pub(super) fn start(config: VehicleConfig, mut callbacks: VehicleCallbacks) -> R
         Some(key) => Arc::clone(key),
         None => key::load_or_make(&mut store)?,
     };
+    let decryption_key = key::load_or_make_decryption(&mut store)?;
     let cache = check::load_cache(&store, &config.anchors)?;
     let ratchet = Ratchet::open(&store);
     let time_s = ratchet.time(callbacks.clock.as_ref().map_or_else(system_time, |clock| clock())).seconds();
@@ -88,7 +89,7 @@ pub(super) fn start(config: VehicleConfig, mut callbacks: VehicleCallbacks) -> R
     let pulse = Arc::new(Pulse::default());
     let orders = Arc::new(Orders::default());
     let driver = Driver::new(driver, Arc::clone(&pulse));
-    let parts = Parts { store, engine, link, key, identity, cache, active, lost, update, ratchet, secondaries };
+    let parts = Parts { store, engine, link, key, decryption_key, identity, cache, active, lost, update, ratchet, secondaries };
     let worker = Worker::new(config, callbacks, parts, Arc::clone(&board), Arc::clone(&orders), pulse);
     Ok(Started { worker, driver, board, orders, cancel })
 }

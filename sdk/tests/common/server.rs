@@ -13,6 +13,7 @@ use switchback_signing::bundle::{BundleWriter, ChunkIndex};
 use switchback_signing::digest::Sha256Digest;
 use switchback_signing::keys::PublicKey;
 use switchback_signing::keys::http::{self, Headers, HttpSignatureError, Request};
+use switchback_signing::keys::sealing::EncryptionKey;
 use switchback_signing::metadata::vehicle::{EcuReport, EnrolledSecondary, EnrollmentRequest, EnrollmentResponse, SilentEcu};
 use switchback_signing::metadata::{BundleRef, Companion, Custom, EcuImage, TargetMeta};
 use switchback_signing::testing::{NOW, TestRepositories, custom, identity};
@@ -33,6 +34,8 @@ pub(crate) struct State {
     pub(crate) repositories: TestRepositories,
     pub(crate) blobs: BTreeMap<String, Vec<u8>>,
     pub(crate) vehicle_key: Option<PublicKey>,
+    /// The key to seal to, by the enrollment.
+    pub(crate) encryption_key: Option<EncryptionKey>,
     /// What the server's clock shows.
     pub(crate) now: UnixTime,
     pub(crate) token: String,
@@ -67,6 +70,7 @@ impl Default for Server {
             repositories: TestRepositories::new(),
             blobs: BTreeMap::new(),
             vehicle_key: None,
+            encryption_key: None,
             now: NOW,
             token: "one-time".into(),
             reports: Vec::new(),
@@ -220,6 +224,7 @@ impl Transport for Server {
                 return Ok(HttpResponse { status: 403, headers: Vec::new(), body: Box::new(Bytes::new(b"used".to_vec())) });
             }
             state.vehicle_key = Some(request.public_key);
+            state.encryption_key = request.encryption_key;
             state.secondaries = request.secondaries;
             return Ok(answer(Some(EnrollmentResponse { vehicle_id: request.vehicle_id }.to_bytes())));
         }

@@ -1,5 +1,6 @@
 //! The life of a vehicle, from its first start to the release that it confirms, and what may come between.
 
+mod content_keys;
 mod parked;
 mod restart;
 mod secondaries;

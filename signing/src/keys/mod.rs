@@ -25,6 +25,7 @@ mod p256;
 pub mod pem;
 #[cfg(feature = "rsa")]
 mod rsa;
+pub mod sealing;
 
 use alloc::{string::String, vec::Vec};
 use core::{cmp::Ordering, fmt};

@@ -16,9 +16,11 @@ use super::{
     json::Json,
     object::{Fields, wrong},
 };
+use crate::keys::sealing::SealedContentKey;
 
 const SHALL_MATCH: &str = "shallMatch";
 const ECU_IDENTIFIERS: &str = "ecuIdentifiers";
+const CONTENT_KEY: &str = "contentKey";
 
 /// An image for one ECU.
 const ECU_NAMES: [&str; 3] = ["ecu_identifier", "ecu_serial", "ecuSerial"];
@@ -59,6 +61,19 @@ impl TargetMeta {
     pub(super) fn with_shall_match(mut self, block: Json) -> Self {
         self.custom.insert(SHALL_MATCH.to_string(), block);
         self
+    }
+
+    /// The same file, with the key that opens its bundle for the one ECU that it is assigned to. Beside the block that both repositories
+    /// must say alike, because each vehicle's is another one.
+    #[must_use]
+    pub fn with_content_key(mut self, key: &SealedContentKey) -> Self {
+        self.custom.insert(CONTENT_KEY.to_string(), key.to_json());
+        self
+    }
+
+    /// The sealed key of the bundle, as it stands in a Director's metadata.
+    pub fn content_key(&self) -> Option<&Json> {
+        self.custom.get(CONTENT_KEY)
     }
 
     /// The ECUs that a Director's target is for.

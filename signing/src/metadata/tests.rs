@@ -7,11 +7,11 @@ use alloc::{
 
 use super::{
     json::Json,
-    vehicle::{EnrolledSecondary, EnrollmentRequest, EnrollmentResponse, SECONDARIES_MAX},
+    vehicle::{EcuReport, EnrolledSecondary, EnrollmentRequest, EnrollmentResponse, ReportPayload, SECONDARIES_MAX, sign_report},
     *,
 };
 use crate::{
-    keys::{KeyObject, PublicKey, Signature, Signer, SignerError},
+    keys::{KeyObject, PublicKey, Sha256Digest, Signature, Signer, SignerError, sealing::DecryptionKey},
     testing::{NOW, TestRepositories, custom, key, public},
     time::UnixTime,
 };
@@ -166,6 +166,7 @@ fn enrollment_survives_a_round_trip_and_hides_its_token() {
         public_key: public("vehicle"),
         sdk_version: identity.sdk_version,
         secondaries: vec![camera("ecu-2")],
+        encryption_key: Some(DecryptionKey::from_seed(&[1; 32]).encryption_key()),
     };
     assert!(EnrollmentRequest::parse(&request.to_bytes()).unwrap() == request);
     assert!(!alloc::format!("{request:?}").contains("one-time-secret"));
@@ -193,6 +194,7 @@ fn an_enrollment_names_each_ecu_once_and_no_more_than_there_is_room_for() {
         public_key: public("vehicle"),
         sdk_version: identity.sdk_version,
         secondaries,
+        encryption_key: None,
     };
     let longest = |number: usize| camera(&alloc::format!("{number:0>length$}", length = NAME_BYTES_MAX));
     let most: Vec<_> = (0..SECONDARIES_MAX).map(longest).collect();
@@ -207,6 +209,33 @@ fn an_enrollment_names_each_ecu_once_and_no_more_than_there_is_room_for() {
     }
     let alone = String::from_utf8(request(Vec::new()).to_bytes()).unwrap();
     assert!(!alone.contains("secondaries"), "a vehicle of one ECU says what it always said: {alone}");
+    assert!(!alone.contains("encryption_key"), "a vehicle without a key to seal to says what it always said: {alone}");
+}
+
+#[test]
+fn a_key_to_seal_to_is_one_that_secrets_can_be_sealed_to() {
+    let to = DecryptionKey::from_seed(&[1; 32]).encryption_key();
+    let payload = ReportPayload { encryption_key: Some(to), ..ReportPayload::idle() };
+    let report = |payload: &ReportPayload| {
+        let report = EcuReport {
+            ecu_serial: EcuSerial::new("ecu-1").unwrap(),
+            installed: None,
+            attack_detected: None,
+            time: NOW,
+            counter: 1,
+            payload: payload.clone(),
+        };
+        sign_report(&report, &key("vehicle")).unwrap().to_string()
+    };
+    let read = |text: &str| Signed::<EcuReport>::parse(text.as_bytes(), 10_000).map(|report| report.signed.payload.encryption_key);
+    let text = report(&payload);
+    assert_eq!(read(&text), Ok(Some(to)));
+    assert_eq!(read(&report(&ReportPayload::idle())), Ok(None));
+    let public = Sha256Digest::from_bytes(*to.as_bytes()).to_hex();
+    for (found, replaced) in [(public.as_str(), "00".repeat(32)), ("hpke-base-", "rot13-".into()), (public.as_str(), "1".into())] {
+        let error = read(&text.replace(found, &replaced)).unwrap_err().to_string();
+        assert_eq!(error, "signed.payload.encryption_key is not an acceptable x25519 public key", "{replaced}");
+    }
 }
 
 #[test]
@@ -215,7 +244,7 @@ fn a_release_names_what_the_other_ecus_must_run_and_one_without_says_nothing_of_
         hardware_id: HardwareId::new(hardware_id).unwrap(),
         path: "ultra/cam-2.cal".into(),
         length: 3,
-        sha256: crate::keys::Sha256Digest::of(b"cal"),
+        sha256: Sha256Digest::of(b"cal"),
         release_counter: 5,
     };
     let release = Custom { companions: vec![companion("cam-a"), companion("cam-b")], ..custom(5) };
@@ -246,7 +275,7 @@ fn the_method_of_encryption_is_named_in_the_block_and_an_unknown_one_is_refused(
 fn an_image_for_a_secondary_is_told_from_a_release() {
     let block = EcuImage { release_counter: 5, hardware_ids: vec![HardwareId::new("cam-a").unwrap()] };
     let image = TargetMeta::of_image(b"cal", &block);
-    assert!(!image.is_release() && !TargetMeta::of_digest(3, crate::keys::Sha256Digest::of(b"cal")).is_release());
+    assert!(!image.is_release() && !TargetMeta::of_digest(3, Sha256Digest::of(b"cal")).is_release());
     assert_eq!(image.ecu_image(), Ok(block));
     let release = TargetMeta::of_release(b"index", &custom(5));
     assert!(release.is_release());

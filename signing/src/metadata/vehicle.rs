@@ -14,7 +14,7 @@ use super::{
     object::{Fields, ObjectWriter, integer, wrong},
 };
 use crate::{
-    keys::{KeyObject, PublicKey, Sha256Digest, Signer, SignerError},
+    keys::{KeyObject, PublicKey, Sha256Digest, Signer, SignerError, sealing::EncryptionKey},
     time::UnixTime,
 };
 
@@ -91,6 +91,9 @@ pub struct ReportPayload {
     pub reason: Option<Reason>,
     /// Counters by name, such as `steps` or `deadline_misses`. Never positions or pictures.
     pub counters: BTreeMap<String, u64>,
+    /// Of a Primary: the key to seal its content keys to. In every report, so that a vehicle that enrolled before it had one, or has lost it,
+    /// need not enroll again.
+    pub encryption_key: Option<EncryptionKey>,
 }
 
 /// A release by name.
@@ -161,6 +164,8 @@ pub struct EnrollmentRequest {
     pub sdk_version: Version,
     /// The vehicle's other ECUs, at most [`SECONDARIES_MAX`].
     pub secondaries: Vec<EnrolledSecondary>,
+    /// The key to seal the Primary's content keys to; vehicles of before there were encrypted bundles have none.
+    pub encryption_key: Option<EncryptionKey>,
 }
 
 /// One of the vehicle's other ECUs (Standard, 5.3.2.1: the inventory).
@@ -255,6 +260,11 @@ fn write_list<T>(items: &[T], write: impl Fn(&T) -> Json) -> Option<Json> {
     (!items.is_empty()).then(|| Json::Array(items.iter().map(write).collect()))
 }
 
+fn read_encryption_key(fields: &mut Fields) -> Result<Option<EncryptionKey>, MetadataError> {
+    let place = fields.place_of("encryption_key");
+    fields.optional("encryption_key").map(|json| EncryptionKey::from_json(json, &place)).transpose()
+}
+
 impl SilentEcu {
     fn read(mut fields: Fields) -> Result<Self, MetadataError> {
         Ok(Self { ecu_serial: fields.parsed("ecu_serial", "an ECU serial")?, reason: Reason::read(fields.fields("reason")?)? })
@@ -309,7 +319,8 @@ impl InstalledImage {
 impl ReportPayload {
     /// A vehicle that waits for its first update.
     pub fn idle() -> Self {
-        Self { release: None, candidate: None, update: UpdateState::Idle, reason: None, counters: BTreeMap::new() }
+        let (release, candidate, update, reason) = (None, None, UpdateState::Idle, None);
+        Self { release, candidate, update, reason, counters: BTreeMap::new(), encryption_key: None }
     }
 
     fn read(mut fields: Fields) -> Result<Self, MetadataError> {
@@ -323,6 +334,7 @@ impl ReportPayload {
             candidate: fields.optional_fields("candidate")?.map(ReleaseRef::read).transpose()?,
             update: fields.parsed("update", "the state of an update")?,
             reason: fields.optional_fields("reason")?.map(Reason::read).transpose()?,
+            encryption_key: read_encryption_key(&mut fields)?,
         })
     }
 
@@ -334,6 +346,7 @@ impl ReportPayload {
             .put("update", Json::string(self.update.name()))
             .put_some("reason", self.reason.as_ref().map(Reason::write))
             .put("counters", Json::Object(counters))
+            .put_some("encryption_key", self.encryption_key.map(EncryptionKey::to_json))
             .finish()
     }
 }
@@ -424,6 +437,7 @@ impl EnrollmentRequest {
             public_key,
             sdk_version: fields.parsed("sdk_version", "a version such as 0.1.0")?,
             secondaries,
+            encryption_key: read_encryption_key(&mut fields)?,
         })
     }
 
@@ -436,7 +450,8 @@ impl EnrollmentRequest {
             .put("hardware_id", Json::string(self.hardware_id.as_str()))
             .put("public_key", KeyObject::from(&self.public_key).to_json().clone())
             .put("sdk_version", Json::String(self.sdk_version.to_string()))
-            .put_some("secondaries", write_list(&self.secondaries, EnrolledSecondary::write));
+            .put_some("secondaries", write_list(&self.secondaries, EnrolledSecondary::write))
+            .put_some("encryption_key", self.encryption_key.map(EncryptionKey::to_json));
         json::to_bytes(&request.finish())
     }
 }

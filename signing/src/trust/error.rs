@@ -543,6 +543,25 @@ pub enum TrustError {
         length_max: u64,
     },
 
+    /// An encrypted bundle without the key that opens it.
+    #[error("the bundle of {path} is encrypted, and the Director gives this vehicle no content key for it")]
+    ContentKeyMissing {
+        /// Target path of the release.
+        path: String,
+    },
+    /// A key that was sealed for somebody else or for something else.
+    #[error(
+        "the content key of {path} does not open: it is not sealed to the key of vehicle {vehicle_id}, ECU {ecu_serial}, for this bundle"
+    )]
+    ContentKeyUnopened {
+        /// Target path of the release.
+        path: String,
+        /// This vehicle.
+        vehicle_id: VehicleId,
+        /// Its Primary.
+        ecu_serial: EcuSerial,
+    },
+
     /// The caller answered an action that was not asked for.
     #[error("the caller answered an action that the check had not asked for")]
     OutOfOrder,

@@ -18,6 +18,8 @@ pub struct VerifiedImage {
     meta: TargetMeta,
     ecus: Listed,
     release_counter: Option<u64>,
+    /// The sealed key of its bundle: the Director's word alone. What it says is for releases to read.
+    content_key: Option<Json>,
     consistent_snapshot: bool,
 }
 
@@ -45,10 +47,11 @@ impl VerifiedImage {
         meta: TargetMeta,
         ecus: Listed,
         release_counter: Option<u64>,
+        content_key: Option<Json>,
         consistent_snapshot: bool,
     ) -> Result<Self, TrustError> {
         check_relative(&path)?;
-        Ok(Self { path, meta, ecus, release_counter, consistent_snapshot })
+        Ok(Self { path, meta, ecus, release_counter, content_key, consistent_snapshot })
     }
 
     /// The target path. It stays below a folder that it is appended to; whoever makes an address of it quotes it.
@@ -105,6 +108,10 @@ impl VerifiedImage {
     /// The Image repository's word, with the digests of both repositories.
     pub(super) fn meta(&self) -> &TargetMeta {
         &self.meta
+    }
+
+    pub(super) fn content_key(&self) -> Option<&Json> {
+        self.content_key.as_ref()
     }
 
     pub(super) fn consistent_snapshot(&self) -> bool {

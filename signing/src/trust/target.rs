@@ -4,13 +4,14 @@ use alloc::{
 };
 
 use super::{
-    Repository, TrustError,
+    Repository, TrustError, VehicleIdentity,
     image::{VerifiedImage, check_path, consistent},
     limits::COMPANION_BYTES_MAX,
 };
 use crate::{
-    bundle::ChunkIndex,
+    bundle::{ChunkIndex, ContentKey},
     digest::Sha256Digest,
+    keys::sealing::{DecryptionKey, Recipient, SealedContentKey},
     metadata::{Custom, Hashes},
 };
 
@@ -26,6 +27,8 @@ pub struct VerifiedTarget {
     /// Every digest that one of the two repositories lists (Uptane, 5.4.4.8: every hash is checked).
     hashes: Hashes,
     release: Box<Custom>,
+    /// What the Director gives to open the bundle with, when it is encrypted.
+    content_key: Option<SealedContentKey>,
     consistent_snapshot: bool,
 }
 
@@ -40,8 +43,11 @@ impl VerifiedTarget {
         let Some(sha256) = hashes.sha256 else {
             return Err(TrustError::TargetDigestMissing { repository: Repository::Image, path, wanted: "SHA-256" });
         };
+        let content_key = image.content_key().filter(|_| release.bundle.encryption.is_some());
+        let content_key = content_key.map(|json| SealedContentKey::from_json(json.clone(), "custom.contentKey")).transpose();
+        let content_key = content_key.map_err(|problem| TrustError::CustomMalformed { path: path.clone(), problem })?;
         let (length, consistent_snapshot) = (image.length(), image.consistent_snapshot());
-        Ok(Self { path, length, sha256, hashes, release: Box::new(release), consistent_snapshot })
+        Ok(Self { path, length, sha256, hashes, release: Box::new(release), content_key, consistent_snapshot })
     }
 
     /// Target path of the chunk index, such as `ultra/vla-2-2.0.0.index`.
@@ -91,6 +97,26 @@ impl VerifiedTarget {
             return Err(TrustError::IndexOfOtherBundle { path: path(), found, listed });
         }
         Ok(index)
+    }
+
+    /// Opens the key of the bundle with the vehicle's own, or says that there is none because anybody may read the bundle.
+    ///
+    /// # Errors
+    /// [`TrustError`] when the bundle is encrypted and the Director gives no key for it, or one that is not for this vehicle, this ECU
+    /// and this bundle.
+    pub fn content_key(&self, own: &DecryptionKey, identity: &VehicleIdentity) -> Result<Option<ContentKey>, TrustError> {
+        if self.release.bundle.encryption.is_none() {
+            return Ok(None);
+        }
+        let Some(sealed) = &self.content_key else {
+            return Err(TrustError::ContentKeyMissing { path: self.path.clone() });
+        };
+        let VehicleIdentity { vehicle_id, ecu_serial, .. } = identity;
+        let opened = own.open(sealed, Recipient::Vehicle { vehicle_id, ecu_serial }, &self.release.bundle.sha256);
+        opened.map(Some).map_err(|_| {
+            let (path, vehicle_id, ecu_serial) = (self.path.clone(), vehicle_id.clone(), ecu_serial.clone());
+            TrustError::ContentKeyUnopened { path, vehicle_id, ecu_serial }
+        })
     }
 
     fn consistent(&self, path: &str, sha256: Sha256Digest) -> String {

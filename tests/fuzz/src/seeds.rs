@@ -9,6 +9,7 @@ use switchback_signing::{
         Ed25519Signer, P256Signer, PublicKey, Signer, file,
         http::{Request, sign_request},
         pem::{Scheme, SecretKey, public_to_pem},
+        sealing::DecryptionKey,
     },
     metadata::{
         BundleRef, Companion, Custom, DelegatedRole, Delegations, Document, EcuAssignment, EcuImage, EcuSerial, HardwareId, MetaFile,
@@ -234,12 +235,14 @@ pub(crate) fn reports() -> Vec<Vec<u8>> {
         payload,
     };
     let release = |counter| Some(ReleaseRef { model: "vla-2".into(), version: "5.0.0".into(), release_counter: counter });
+    let encryption_key = DecryptionKey::from_seed(&[7; 32]).encryption_key();
     let busy = ReportPayload {
         release: release(4),
         candidate: release(5),
         update: UpdateState::Trial,
         reason: None,
         counters: BTreeMap::from([("steps".into(), 9), ("deadline_misses".into(), 0)]),
+        encryption_key: Some(encryption_key),
     };
     let manifest = VehicleVersionManifest {
         vehicle_id: identity().vehicle_id,
@@ -266,6 +269,7 @@ pub(crate) fn reports() -> Vec<Vec<u8>> {
             hardware_id: camera().hardware_id,
             public_key: key(2).public_key(),
         }],
+        encryption_key: Some(encryption_key),
     };
     vec![
         parts::join(&[("manifest", manifest.as_slice()), ("report", &first), ("report", &second)]),

@@ -108,6 +108,7 @@ impl TestVehicle {
                     public_key: Self::camera_key(serial).public_key(),
                 })
                 .collect(),
+            encryption_key: None,
         };
         self.request(server, now, "POST", "/v1/vehicles/enroll", &[], &request.to_bytes())
     }
@@ -216,6 +217,7 @@ impl TestVehicle {
             update,
             reason: failed.then(|| reason(4136, "self_test_failed")),
             counters: BTreeMap::from([("steps".to_owned(), 20)]),
+            ..ReportPayload::idle()
         };
         self.sign(now, payload)
     }
@@ -291,7 +293,7 @@ impl TestVehicle {
             candidate: candidate.map(|version| release(version, 2)),
             update: UpdateState::Refused,
             reason: Some(reason(number, name)),
-            counters: BTreeMap::new(),
+            ..ReportPayload::idle()
         };
         let manifest = self.sign(now, payload);
         self.send_heard(server, now, &manifest);

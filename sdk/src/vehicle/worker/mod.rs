@@ -15,7 +15,7 @@ use std::{
 };
 
 use switchback_signing::{
-    keys::Signer,
+    keys::{Signer, sealing::DecryptionKey},
     metadata::vehicle::{Reason, ReleaseRef, UpdateState},
     time::UnixTime,
     trust::{MetadataCache, VehicleIdentity, VerifiedTarget},
@@ -60,6 +60,7 @@ pub(super) struct Parts {
     pub(super) engine: Engine,
     pub(super) link: Link,
     pub(super) key: Arc<dyn Signer + Send + Sync>,
+    pub(super) decryption_key: Arc<DecryptionKey>,
     pub(super) identity: VehicleIdentity,
     pub(super) cache: MetadataCache,
     pub(super) active: Option<Active>,
@@ -106,6 +107,7 @@ pub(super) struct Worker {
     engine: Engine,
     link: Link,
     key: Arc<dyn Signer + Send + Sync>,
+    decryption_key: Arc<DecryptionKey>,
     identity: VehicleIdentity,
     cache: MetadataCache,
     update: Update,
@@ -156,7 +158,7 @@ impl Worker {
         orders: Arc<Orders>,
         pulse: Arc<Pulse>,
     ) -> Self {
-        let Parts { store, engine, link, key, identity, cache, active, lost, update, ratchet, secondaries } = parts;
+        let Parts { store, engine, link, key, decryption_key, identity, cache, active, lost, update, ratchet, secondaries } = parts;
         let mut worker = Self {
             config,
             callbacks,
@@ -164,6 +166,7 @@ impl Worker {
             engine,
             link,
             key,
+            decryption_key,
             identity,
             cache,
             update,

@@ -72,6 +72,7 @@ impl Worker {
             public_key: self.key.public_key(),
             sdk_version: self.identity.sdk_version,
             secondaries: self.secondaries.identities(),
+            encryption_key: Some(self.decryption_key.encryption_key()),
         };
         let key = RequestKey { signer: &*self.key, now: self.now() };
         match self.link.enroll(&request, key) {
@@ -258,6 +259,7 @@ impl Worker {
             reason: self.update.reason().cloned(),
             attack: self.attack.clone(),
             counters: self.counters(),
+            encryption_key: self.decryption_key.encryption_key(),
             secondaries: self.secondaries.reports(now),
             number,
             now,

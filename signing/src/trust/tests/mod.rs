@@ -2,6 +2,7 @@
 
 mod agreement;
 mod chain;
+mod content_keys;
 mod delegations;
 mod index;
 mod multi_role;

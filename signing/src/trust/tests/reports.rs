@@ -7,6 +7,7 @@ use super::{
     *,
 };
 use crate::{
+    keys::sealing::DecryptionKey,
     metadata::{
         EcuSerial, VehicleId,
         vehicle::{
@@ -42,6 +43,7 @@ fn ecu_report(ecu: &str) -> EcuReport {
             update: UpdateState::RolledBack,
             reason: Some(Reason { number: 300, ..reason }),
             counters: BTreeMap::from([("steps".into(), 1_000)]),
+            encryption_key: Some(DecryptionKey::from_seed(&[1; 32]).encryption_key()),
         },
     }
 }
