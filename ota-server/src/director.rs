@@ -6,7 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 use switchback_signing::{
-    keys::{Sha256Digest, Signer, SignerError},
+    keys::{
+        Sha256Digest, Signer, SignerError,
+        sealing::{EncryptionKey, SealedContentKey},
+    },
     metadata::{
         EcuAssignment, EcuSerial, HardwareId, Hashes, MetaFile, Snapshot, Targets, Timestamp, VehicleId, sign, vehicle::EnrolledSecondary,
     },
@@ -64,6 +67,20 @@ pub struct Held {
     /// The keys that signed all three. Absent, and so those of nobody, in what was signed before this was noted.
     #[serde(default)]
     pub signers: SignersId,
+    /// The vehicle's key that the content key in Targets is sealed to. Absent where the release is not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_to: Option<SealedTo>,
+}
+
+/// To which key of a vehicle a content key was sealed: the beginning of the key, short because every vehicle in memory may have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SealedTo(u64);
+
+impl From<EncryptionKey> for SealedTo {
+    fn from(key: EncryptionKey) -> Self {
+        Self(key.as_bytes().iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte)))
+    }
 }
 
 /// Which keys signed: a digest of their ids, short because every vehicle in memory has one.
@@ -171,8 +188,14 @@ pub fn work(held: Option<&Held>, assignment: Option<&Assignment>, terms: &Terms<
     let Some(held) = held else { return Work::All };
     let Terms { lifetimes, signers, now } = *terms;
     let assigned = assignment.map(|assignment| &assignment.release.assigned);
+    // By the key that it is sealed to, and not by the seal: that is another one each time. A vehicle with another key could not open it.
+    let sealed_to = assignment.and_then(|assignment| assignment.seal_to).map(SealedTo::from);
     // What the keys of an older root signed no vehicle believes any more.
-    if held.assigned.as_ref() != assigned || held.signers != signers.id || ages(held.expires, lifetimes.targets_s, now) {
+    if held.assigned.as_ref() != assigned
+        || held.sealed_to != sealed_to
+        || held.signers != signers.id
+        || ages(held.expires, lifetimes.targets_s, now)
+    {
         return Work::All;
     }
     if ages(held.timestamp_expires, lifetimes.timestamp_s, now) {
@@ -188,10 +211,12 @@ pub fn ages(expires: i64, life_s: i64, now: UnixTime) -> bool {
     remaining_s < life_s / 2 || remaining_s > life_s
 }
 
-/// Makes and signs Targets, Snapshot and Timestamp.
+/// Makes and signs Targets, Snapshot and Timestamp. `content_key` is that of an encrypted release, sealed to the key that the assignment
+/// names.
 pub fn sign_all(
     addressee: &Addressee,
     assignment: Option<&Assignment>,
+    content_key: Option<&SealedContentKey>,
     held: Option<&Held>,
     terms: &Terms<'_>,
 ) -> Result<SignedSet, SignerError> {
@@ -199,7 +224,7 @@ pub fn sign_all(
     let release = assignment.map(|assignment| &*assignment.release);
     let version = next_version(held.map_or(0, |held| held.version), now);
     let expires = now.plus_seconds(lifetimes.targets_s);
-    let targets = sign(&targets(addressee, release, version, expires), &[signers.targets])?;
+    let targets = sign(&targets(addressee, release, content_key, version, expires), &[signers.targets])?;
     let mut snapshot = Snapshot::new(version, expires);
     snapshot.meta.insert("targets.json".to_owned(), MetaFile::of(version, &targets));
     let snapshot = sign(&snapshot, &[signers.snapshot])?;
@@ -213,6 +238,7 @@ pub fn sign_all(
         timestamp_version: held.map_or(0, |held| held.timestamp_version),
         timestamp_expires: 0,
         signers: signers.id,
+        sealed_to: assignment.and_then(|assignment| assignment.seal_to).map(SealedTo::from),
     };
     let mut signed = sign_timestamp(&next, terms)?;
     signed.set = Some(TargetsAndSnapshot { targets, snapshot });
@@ -246,12 +272,23 @@ fn next_version(last: u64, now: UnixTime) -> u64 {
 
 /// Lists the release for the Primary and what it needs for the Secondaries, or nothing; in both cases the vehicle it is meant for, so
 /// that it fits no other one. A Secondary of which the release says nothing keeps what it has.
-pub(crate) fn targets(addressee: &Addressee, release: Option<&Release>, version: u64, expires: UnixTime) -> Targets {
+pub(crate) fn targets(
+    addressee: &Addressee,
+    release: Option<&Release>,
+    content_key: Option<&SealedContentKey>,
+    version: u64,
+    expires: UnixTime,
+) -> Targets {
     let mut targets = Targets::new(version, expires);
     targets.vehicle_id = Some(addressee.vehicle_id.clone());
     if let Some(release) = release {
         let primary = EcuAssignment { ecu_serial: addressee.ecu_serial.clone(), hardware_id: addressee.hardware_id.clone() };
-        targets.targets.insert(release.assigned.path.clone(), release.target.clone().assigned_to(&primary));
+        let target = release.target.clone().assigned_to(&primary);
+        let target = match content_key {
+            Some(key) => target.with_content_key(key),
+            None => target,
+        };
+        targets.targets.insert(release.assigned.path.clone(), target);
         for EnrolledSecondary { ecu_serial, hardware_id, .. } in &addressee.secondaries {
             let Some(companion) = release.companions.iter().find(|companion| companion.hardware_id == *hardware_id) else { continue };
             let ecu = EcuAssignment { ecu_serial: ecu_serial.clone(), hardware_id: hardware_id.clone() };
@@ -269,7 +306,11 @@ mod tests {
     use std::sync::Arc;
 
     use switchback_signing::{
-        keys::Ed25519Signer,
+        bundle::ContentKey,
+        keys::{
+            Ed25519Signer,
+            sealing::{DecryptionKey, Recipient},
+        },
         metadata::{EcuImage, Signed, TargetMeta},
     };
 
@@ -305,11 +346,11 @@ mod tests {
 
     /// Version 1.0.0, as rollout 7 brings it.
     fn assignment() -> Assignment {
-        Assignment { rollout: RolloutId(7), release: Arc::new(release("vla", "1.0.0", "ultra", 1)) }
+        Assignment { rollout: RolloutId(7), release: Arc::new(release("vla", "1.0.0", "ultra", 1)), seal_to: None }
     }
 
     fn signed(assignment: Option<&Assignment>, held: Option<&Held>, now: UnixTime) -> SignedSet {
-        Keys::new().at(now, |terms| sign_all(&addressee(), assignment, held, terms)).unwrap()
+        Keys::new().at(now, |terms| sign_all(&addressee(), assignment, None, held, terms)).unwrap()
     }
 
     #[test]
@@ -350,7 +391,7 @@ mod tests {
             companions: vec![image("ultra/cam-a.cal", "cam-a"), image("ultra/cam-b.cal", "cam-b")],
             ..release("vla", "1.0.0", "ultra", 1)
         };
-        let targets = targets(&addressee, Some(&release), 1, START);
+        let targets = targets(&addressee, Some(&release), None, 1, START);
         let ecus = |path: &str| {
             let ecus = targets.targets.get(path).map(|target| target.ecus().unwrap());
             ecus.map(|ecus| ecus.into_iter().map(|ecu| ecu.ecu_serial.to_string()).collect::<Vec<_>>())
@@ -360,6 +401,39 @@ mod tests {
         assert_eq!(ecus("ultra/cam-b.cal"), None, "this vehicle has no such camera");
         assert_eq!(targets.targets["ultra/cam-a.cal"].shall_match(), release.companions[0].target.shall_match());
         assert_eq!(targets.targets.len(), 2);
+    }
+
+    /// The assignment of an encrypted release to a vehicle with this key.
+    fn encrypted(key: &DecryptionKey) -> Assignment {
+        Assignment { seal_to: Some(key.encryption_key()), ..assignment() }
+    }
+
+    #[test]
+    fn a_content_key_stands_beside_the_block_that_both_repositories_say_alike() {
+        let (vehicle, addressee, bundle) = (DecryptionKey::from_seed(&[1; 32]), addressee(), Sha256Digest::of(b"bundle"));
+        let recipient = Recipient::Vehicle { vehicle_id: &addressee.vehicle_id, ecu_serial: &addressee.ecu_serial };
+        let key = ContentKey::from_bytes([7; 32]);
+        let sealed = SealedContentKey::seal(&key, &vehicle.encryption_key(), recipient, &bundle, &[9; 32]).unwrap();
+        let assignment = encrypted(&vehicle);
+        let signed = Keys::new().at(START, |terms| sign_all(&addressee, Some(&assignment), Some(&sealed), None, terms)).unwrap();
+        let targets = Signed::<Targets>::parse(&signed.set.unwrap().targets, 100_000).unwrap().signed;
+        let listed = &targets.targets[&assignment.release.assigned.path];
+        assert_eq!(listed.shall_match(), assignment.release.target.shall_match());
+        let found = SealedContentKey::from_json(listed.content_key().unwrap().clone(), "contentKey").unwrap();
+        assert_eq!(vehicle.open(&found, recipient, &bundle), Ok(key));
+    }
+
+    #[test]
+    fn a_vehicle_that_has_another_key_gets_its_content_key_anew_and_no_other_is_sealed_twice() {
+        let [first, second] = [1, 2].map(|byte| encrypted(&DecryptionKey::from_seed(&[byte; 32])));
+        let held = signed(Some(&first), None, START).held;
+        let work = |held: &Held, assignment: &Assignment| Keys::new().at(START, |terms| work(Some(held), Some(assignment), terms));
+        assert_eq!(work(&held, &first), Work::Keep);
+        assert_eq!(work(&held, &second), Work::All);
+        let plain = signed(Some(&assignment()), None, START).held;
+        assert_eq!(work(&plain, &assignment()), Work::Keep);
+        assert!(!serde_json::to_string(&plain).unwrap().contains("sealed_to"), "what is plain is written down as ever");
+        assert_eq!(serde_json::from_str::<Held>(&serde_json::to_string(&held).unwrap()).unwrap(), held);
     }
 
     #[test]

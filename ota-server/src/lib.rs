@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod content_keys;
 pub mod director;
 pub mod fleet;
 pub mod gate;

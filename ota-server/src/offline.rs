@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use switchback_signing::{
-    keys::{Signer, SignerError},
+    keys::{Signer, SignerError, sealing::SealedContentKey},
     metadata::{MetaFile, NameError, OfflineScope, Region, Snapshot, Targets, Tier, Timestamp, sign},
     time::UnixTime,
 };
@@ -23,7 +23,12 @@ pub const DAYS_MAX: u32 = 92;
 #[derive(Clone, Debug)]
 pub enum Recipients {
     /// One vehicle.
-    Vehicle(Box<Addressee>),
+    Vehicle {
+        /// Which one.
+        addressee: Box<Addressee>,
+        /// The release's content key, sealed for it, when the release is encrypted.
+        content_key: Option<SealedContentKey>,
+    },
     /// Every vehicle of a tier in a region.
     Scope(OfflineScope),
 }
@@ -50,8 +55,13 @@ pub fn allowed_in(name: &ReleaseName, scope: &OfflineScope, rules: &Rules, now: 
             region: scope.region.as_str().into(),
             confirmed_counter: 0,
             gave_up: Vec::new(),
+            encryption_key: None,
         };
-        let release = allowed(name, &any, rules, now)?;
+        let release = allowed(name, &any, rules, now).map_err(|withheld| match withheld {
+            // Sealed for every vehicle of the tier, the file would say who they are, and not open for one that enrolls after it was made.
+            Withheld::NoEncryptionKey => Withheld::EncryptedForMany,
+            withheld => withheld,
+        })?;
         if !releases.iter().any(|known| known.sha256 == release.sha256) {
             releases.push(Arc::clone(release));
         }
@@ -75,7 +85,9 @@ pub fn sign_director(
     // release counter.
     const VERSION: u64 = 1;
     let targets = match recipients {
-        Recipients::Vehicle(addressee) => targets(addressee, releases.first().map(|release| &**release), VERSION, expires),
+        Recipients::Vehicle { addressee, content_key } => {
+            targets(addressee, releases.first().map(|release| &**release), content_key.as_ref(), VERSION, expires)
+        }
         Recipients::Scope(scope) => {
             let mut targets = Targets::new(VERSION, expires).for_scope(scope);
             for release in releases {

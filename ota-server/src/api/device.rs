@@ -143,7 +143,7 @@ impl From<PollError> for Problem {
             ),
             PollError::NotFound => Self::not_found(error),
             PollError::NotDurable => Self::unavailable("not_durable", error),
-            PollError::Registry(_) => Self::internal(&error),
+            PollError::ContentKey(_) | PollError::Registry(_) => Self::internal(&error),
         }
     }
 }

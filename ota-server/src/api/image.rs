@@ -191,6 +191,8 @@ impl From<PublishError> for Problem {
             PublishError::TargetMissing { .. } => {
                 Self::conflict("target_missing", error).hint("upload the bytes of all targets before the metadata that lists them")
             }
+            PublishError::ContentKeyMissing { .. } => Self::conflict("content_key_missing", error)
+                .hint("`switchback publish` sends the key that `pack --encrypt` wrote beside the bundle, or the one of --content-key FILE"),
             PublishError::OtherContent { .. } => Self::conflict("release_content_differs", error)
                 .hint("give the new bundle a version of its own; what was approved is this content and no other"),
             PublishError::TargetUnusable { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "target_unusable", error),

@@ -2,6 +2,7 @@
 
 mod admission;
 mod auth;
+mod content_keys;
 mod control;
 mod device;
 mod image;
@@ -62,6 +63,7 @@ fn control(server: &Arc<Server>) -> Router<Arc<Server>> {
         .route("/v1/keys", get(control::keys))
         .route("/v1/image/metadata/{file}", put(image::put_metadata))
         .route("/v1/director/root/{file}", put(image::put_director_root))
+        .route("/v1/content-keys/{sha256}", get(content_keys::find).put(content_keys::put))
         .route("/v1/enrollment-tokens", post(control::issue_token))
         .route("/v1/vehicles", get(control::vehicles))
         .route("/v1/vehicles/{id}", get(control::vehicle))

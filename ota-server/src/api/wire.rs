@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use switchback_signing::{
-    keys::KeyId,
+    keys::{KeyId, Sha256Digest},
     metadata::{VehicleId, vehicle::EnrolledSecondary},
     time::UnixTime,
 };
@@ -318,6 +318,7 @@ pub(super) fn release(release: &Release) -> Value {
         "release_counter": release.counter,
         "path": release.assigned.path,
         "sha256": release.sha256,
+        "encrypted": release.encrypted_bundle.is_some(),
     })
 }
 
@@ -393,6 +394,8 @@ pub(super) fn vehicle(vehicle: &FleetVehicle) -> Value {
         "region": &*facts.region,
         "ecu_serial": vehicle.addressee.ecu_serial.as_str(),
         "key_id": vehicle.requests.key_id().as_str(),
+        // Whether content keys can be sealed for it.
+        "encryption_key": facts.encryption_key.map(|key| Sha256Digest::from_bytes(*key.as_bytes())),
         "sdk_version": vehicle.sdk_version,
         "enrolled_at": Time(vehicle.enrolled_at),
         "last_seen": Time(vehicle.last_seen()),

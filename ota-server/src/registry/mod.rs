@@ -4,6 +4,7 @@
 //! [`Change::commit`] returns: `synchronous = FULL`, because a report that was acknowledged, a pause or an approval must outlive
 //! a power cut. Writers share commits (see `jobs::writer`), so that this costs one flush for many reports.
 
+mod content_keys;
 mod metadata;
 mod outcomes;
 mod rollouts;
@@ -195,6 +196,7 @@ mod tests {
                 confirmed_counter: 0,
                 secondaries: Vec::new(),
                 gave_up: Vec::new(),
+                encryption_key: None,
                 held: None,
             };
             change.add_vehicle(&row).await.unwrap();

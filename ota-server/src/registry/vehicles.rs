@@ -5,7 +5,7 @@ use sqlx::{
     query::Query,
     sqlite::{SqliteArguments, SqliteRow},
 };
-use switchback_signing::time::UnixTime;
+use switchback_signing::{keys::sealing::EncryptionKey, time::UnixTime};
 
 use super::{Change, Registry, RegistryError, from_sql, to_sql};
 use crate::{
@@ -49,6 +49,8 @@ pub struct VehicleRow {
     pub secondaries: Vec<Secondary>,
     /// What it gave up for good, in a table of its own.
     pub gave_up: Vec<GaveUp>,
+    /// The key that its content keys are sealed to, once it has told one.
+    pub encryption_key: Option<EncryptionKey>,
     /// What the Director last signed for it.
     pub held: Option<Held>,
 }
@@ -94,9 +96,11 @@ impl Registry {
         let rows = sqlx::query("SELECT * FROM vehicles ORDER BY vehicle_id").fetch_all(&self.readers).await?;
         let mut vehicles = rows.iter().map(vehicle).collect::<Result<Vec<_>, _>>()?;
         let mut secondaries = self.secondaries().await?;
+        let mut encryption_keys = self.encryption_keys().await?;
         for vehicle in &mut vehicles {
             vehicle.secondaries = secondaries.remove(&vehicle.vehicle_id).unwrap_or_default();
             vehicle.gave_up = given_up.remove(&vehicle.vehicle_id).unwrap_or_default();
+            vehicle.encryption_key = encryption_keys.remove(&vehicle.vehicle_id);
         }
         Ok(vehicles)
     }
@@ -164,7 +168,7 @@ impl Change {
         let sql = "INSERT INTO vehicles (tenant, tier, hardware_id, model_line, region, ecu_serial, public_key,
                    sdk_version, enrolled_at, last_seen, vehicle_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         enrolled(sql, row).bind(&row.vehicle_id).execute(&mut *self.transaction).await?;
-        Ok(())
+        self.save_encryption_key(&row.vehicle_id, row.encryption_key.as_ref()).await
     }
 
     /// Binds another key, and whatever else changed, to a vehicle that begins anew: it counts its reports from 1, and has given nothing up.
@@ -178,6 +182,7 @@ impl Change {
                    sdk_version = ?, enrolled_at = ?, last_seen = ?, report_counter = 0, installed = NULL, confirmed_counter = ?
                    WHERE vehicle_id = ?";
         enrolled(sql, row).bind(to_sql(row.confirmed_counter)).bind(&row.vehicle_id).execute(&mut *self.transaction).await?;
+        self.save_encryption_key(&row.vehicle_id, row.encryption_key.as_ref()).await?;
         match &row.held {
             Some(held) => self.save_held(&row.vehicle_id, held).await,
             None => Ok(()),
@@ -319,6 +324,7 @@ fn vehicle(row: &SqliteRow) -> Result<VehicleRow, RegistryError> {
         confirmed_counter: from_sql(row.get("confirmed_counter")),
         secondaries: Vec::new(),
         gave_up: Vec::new(),
+        encryption_key: None,
         held: held.map(|text| serde_json::from_str(&text)).transpose().map_err(corrupt)?,
     })
 }

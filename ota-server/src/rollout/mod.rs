@@ -21,7 +21,7 @@ pub use wave::{Share, ShareError, Wave, bucket};
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use switchback_signing::time::UnixTime;
+use switchback_signing::{keys::sealing::EncryptionKey, time::UnixTime};
 
 use crate::gate::FailureLimit;
 
@@ -54,6 +54,8 @@ pub struct Vehicle {
     pub confirmed_counter: u64,
     /// What it has given up for good.
     pub gave_up: Vec<GaveUp>,
+    /// The key that content keys are sealed to; none until the vehicle has told one.
+    pub encryption_key: Option<EncryptionKey>,
 }
 
 /// Content of a release that a vehicle tried, failed with and never tries again.
@@ -108,6 +110,8 @@ pub struct Assignment {
     pub rollout: RolloutId,
     /// The release.
     pub release: Arc<Release>,
+    /// The vehicle's key that the content key is sealed to, when the release is encrypted.
+    pub seal_to: Option<EncryptionKey>,
 }
 
 /// Why a rollout does not bring its release to a vehicle.
@@ -147,6 +151,17 @@ pub enum Withheld {
         /// What the vehicle said.
         reason: Arc<str>,
     },
+    /// Nothing can be sealed for the vehicle.
+    #[error(
+        "the release is encrypted and the vehicle has told no encryption key yet; its SDK sends one with its next report, or is too old for \
+         encrypted releases"
+    )]
+    NoEncryptionKey,
+    /// The content key of an encrypted release is one vehicle's at a time.
+    #[error(
+        "the release is encrypted: an offline update of it is for one vehicle, because its content key is sealed to that vehicle's key"
+    )]
+    EncryptedForMany,
     /// No wave has reached the vehicle yet.
     #[error("no wave has reached the vehicle yet")]
     NotYet,
@@ -169,7 +184,13 @@ impl Withheld {
             Self::OtherContent => format!("the approval in {region} is of other content than what is published"),
             Self::Expired { role, at } => format!("the metadata of role {role} expired at {at}"),
             Self::GaveUp { .. } => "the vehicle gave the release up".to_owned(),
-            Self::NotRunning | Self::NotSelected | Self::NotPublished | Self::OlderThanConfirmed | Self::NotYet => self.to_string(),
+            Self::NoEncryptionKey => "the release is encrypted and the vehicle has told no encryption key yet".to_owned(),
+            Self::NotRunning
+            | Self::NotSelected
+            | Self::NotPublished
+            | Self::OlderThanConfirmed
+            | Self::EncryptedForMany
+            | Self::NotYet => self.to_string(),
         }
     }
 }
@@ -182,7 +203,8 @@ impl Withheld {
 pub fn assignment(vehicle: &Vehicle, rules: &Rules, now: UnixTime) -> Option<Assignment> {
     let offers = rules.rollouts.iter().filter_map(|rollout| {
         let release = verdict(vehicle, rollout, rules, now).ok()?;
-        Some(Assignment { rollout: rollout.id, release: Arc::clone(release) })
+        let seal_to = release.encrypted_bundle.and(vehicle.encryption_key);
+        Some(Assignment { rollout: rollout.id, release: Arc::clone(release), seal_to })
     });
     offers.max_by_key(|offer| (offer.release.counter, Reverse(offer.rollout)))
 }
@@ -223,6 +245,9 @@ pub fn allowed<'a>(name: &ReleaseName, vehicle: &Vehicle, rules: &'a Rules, now:
     }
     if let Some(GaveUp { release, reason, .. }) = vehicle.gave_up.iter().find(|gave_up| gave_up.sha256 == release.sha256) {
         return Err(Withheld::GaveUp { release: release.clone(), reason: Arc::clone(reason) });
+    }
+    if release.encrypted_bundle.is_some() && vehicle.encryption_key.is_none() {
+        return Err(Withheld::NoEncryptionKey);
     }
     Ok(release)
 }

@@ -77,6 +77,8 @@ pub struct Release {
     pub target: TargetMeta,
     /// What vehicles' other ECUs must run beside it.
     pub companions: Vec<CompanionImage>,
+    /// Its bundle, when that is encrypted: the SHA-256 by which its content key is known.
+    pub encrypted_bundle: Option<Sha256Digest>,
 }
 
 /// An image for the Secondaries of one kind, as the role that lists the release lists it.
@@ -123,6 +125,7 @@ impl Release {
             expiring_role: Arc::clone(expiring_role),
             target: target.clone(),
             companions,
+            encrypted_bundle: custom.bundle.encryption.map(|_| custom.bundle.sha256),
         }))
     }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use switchback_signing::{
-    keys::Sha256Digest,
+    keys::{Sha256Digest, sealing::DecryptionKey},
     metadata::{BundleRef, Custom, HardwareId, Region, TargetMeta, Targets, Tier, Version},
 };
 
@@ -53,6 +53,7 @@ fn vehicle(id: &str) -> Vehicle {
         region: "eu".into(),
         confirmed_counter: 0,
         gave_up: Vec::new(),
+        encryption_key: None,
     }
 }
 
@@ -256,6 +257,25 @@ fn a_vehicle_that_gave_up_the_newest_release_is_offered_the_next_best_one() {
     // Other bytes are another release.
     vehicle.gave_up[0].sha256 = Sha256Digest::of(b"a third index").to_hex();
     assert_eq!(assigned_version(&vehicle, &rules, START).as_deref(), Some("2.0.0"));
+}
+
+#[test]
+fn an_encrypted_release_waits_for_a_vehicles_key_and_a_plain_one_does_not() {
+    let mut rules = rules();
+    let mut encrypted = Release::clone(&rules.releases[1]);
+    encrypted.encrypted_bundle = Some(Sha256Digest::of(b"bundle"));
+    rules.releases[1] = Arc::new(encrypted);
+    let without = vehicle("a");
+    assert_eq!(verdict(&without, &rules.rollouts[1], &rules, START), Err(Withheld::NoEncryptionKey));
+    // What it can have, it gets.
+    let plain = assignment(&without, &rules, START).unwrap();
+    assert_eq!((plain.release.name.version.as_str(), plain.seal_to), ("1.0.0", None));
+    let key = DecryptionKey::from_seed(&[1; 32]).encryption_key();
+    let with = Vehicle { encryption_key: Some(key), ..without };
+    let sealed = assignment(&with, &rules, START).unwrap();
+    assert_eq!((sealed.release.name.version.as_str(), sealed.seal_to), ("2.0.0", Some(key)));
+    let plain = assignment(&Vehicle { confirmed_counter: 0, ..with }, &Rules { rollouts: vec![rules.rollouts[0].clone()], ..rules }, START);
+    assert_eq!(plain.unwrap().seal_to, None, "nothing is sealed for a plain release");
 }
 
 #[test]

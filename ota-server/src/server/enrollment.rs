@@ -239,6 +239,7 @@ fn vehicle_row(token: Token, request: &EnrollmentRequest, now: UnixTime) -> Vehi
         confirmed_counter: 0,
         secondaries: request.secondaries.iter().map(|ecu| Secondary { ecu: ecu.clone(), state: SecondaryState::default() }).collect(),
         gave_up: Vec::new(),
+        encryption_key: request.encryption_key,
         held: None,
     }
 }

@@ -4,6 +4,7 @@
 //! whole. Every change takes the lock `control`, is made durable first and becomes visible then, so that what a vehicle or an
 //! operator was told survives a power cut, and a pause holds for every poll after it was acknowledged.
 
+mod content_keys;
 mod enrollment;
 mod offline;
 mod online;
@@ -14,6 +15,7 @@ mod rollouts;
 mod secondaries;
 mod words;
 
+pub use content_keys::ContentKeyError;
 pub use enrollment::{EnrollError, IssuedToken};
 pub use offline::{OfflineError, OfflineFor, OfflineOrder, OfflineUpdate};
 pub use online::{KeyUse, KeysView, NewKeysError, RepositoryKeysView, RoleKeysView, SetsView};
@@ -40,6 +42,7 @@ use tokio::sync::{Mutex, mpsc};
 use online::{Signing, parse_root};
 
 use crate::{
+    content_keys::ContentKeys,
     director::{Addressee, Lifetimes},
     fleet::{Fleet, FleetVehicle, VehicleState},
     image::ImageRepository,
@@ -183,6 +186,7 @@ pub struct Server {
     pub(crate) signing: ArcSwap<Signing>,
     pub(crate) director_roots: ArcSwap<Vec<StoredRoot>>,
     pub(crate) director_cache: MetadataCache,
+    pub(crate) content_keys: ContentKeys,
     pub(crate) writer: mpsc::Sender<WriterWork>,
     /// Held by whoever changes something, from its first look at the state until the change is visible.
     pub(crate) control: Mutex<()>,
@@ -196,12 +200,14 @@ impl Server {
         create_private(data).map_err(|source| OpenError::Folder { path: data.clone(), source })?;
         let lock = lock_folder(data)?;
         let keys = OnlineKeys::open(&data.join("keys"))?;
+        let content_keys = ContentKeys::open(&data.join("keys"))?;
         let admin_token_sha256 = admin_token(&data.join("admin.token"))?;
         let storage = Storage::local(&data.join("objects"))?;
         let registry = Registry::open(&data.join("switchback.sqlite")).await?;
         let image = ImageRepository::load(registry.image_metadata_newest().await?)
             .map_err(|(what, error)| OpenError::Corrupt { what, detail: error.to_string() })?;
         let director_roots = registry.director_roots().await?;
+        content_keys.load(&registry.content_keys().await?);
         let newest = |bytes: Option<&[u8]>, what: &str| {
             let corrupt = |error: MetadataError| OpenError::Corrupt { what: what.to_owned(), detail: error.to_string() };
             bytes.map(|bytes| parse_root(bytes).map_err(corrupt)).transpose()
@@ -228,6 +234,7 @@ impl Server {
             image: ArcSwap::from_pointee(image),
             director_roots: ArcSwap::from_pointee(director_roots),
             director_cache: MetadataCache::default(),
+            content_keys,
             writer,
             control: Mutex::new(()),
             _lock: lock,
@@ -368,6 +375,7 @@ fn fleet_vehicle(fleet: &Fleet, row: VehicleRow) -> Result<FleetVehicle, String>
         region: fleet.word(&row.region),
         confirmed_counter: row.confirmed_counter,
         gave_up: row.gave_up,
+        encryption_key: row.encryption_key,
     };
     let state = VehicleState { vehicle, report_counter: row.report_counter, installed: row.installed, secondaries, held: row.held };
     Ok(FleetVehicle::new(addressee, public_key, row.sdk_version, row.enrolled_at, row.last_seen, state))

@@ -104,8 +104,12 @@ impl Server {
         let (recipients, releases) = match &order.recipients {
             OfflineFor::Vehicle(id) => {
                 let vehicle = self.fleet.find(id).ok_or_else(|| OfflineError::UnknownVehicle(id.clone()))?;
-                let release = Arc::clone(allowed(&order.release, &vehicle.state.load().vehicle, &rules, now).map_err(withheld)?);
-                (Recipients::Vehicle(Box::new(vehicle.addressee.clone())), vec![release])
+                let (state, addressee) = (vehicle.state.load(), Box::new(vehicle.addressee.clone()));
+                let release = Arc::clone(allowed(&order.release, &state.vehicle, &rules, now).map_err(withheld)?);
+                let seal = release.encrypted_bundle.zip(state.vehicle.encryption_key);
+                let seal = seal.map(|(bundle, to)| self.content_keys.seal_for(&addressee, &to, &bundle));
+                let content_key = seal.transpose().map_err(PollError::from)?;
+                (Recipients::Vehicle { addressee, content_key }, vec![release])
             }
             OfflineFor::Tier { tier, region } => {
                 let scope = offline::scope(tier, region)?;

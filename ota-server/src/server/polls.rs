@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 
 use super::{Server, WriterWork};
 use crate::{
+    content_keys::ContentKeysError,
     director::{self, Terms},
     fleet::FleetVehicle,
     keys::NotCertified,
@@ -64,6 +65,9 @@ pub enum PollError {
     /// The new metadata could not be made durable, so that it must not be seen.
     #[error("new metadata could not be stored")]
     NotDurable,
+    /// What is assigned is encrypted, and its content key is not there or not sealed.
+    #[error(transparent)]
+    ContentKey(#[from] ContentKeysError),
     /// The database failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),

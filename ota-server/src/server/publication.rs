@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use switchback_signing::{
-    keys::{Ed25519Signer, Signer, SignerError},
+    keys::{Ed25519Signer, Sha256Digest, Signer, SignerError},
     metadata::{Document, MetadataError, Role, RootRole, Signed, Snapshot, TargetMeta, Targets, Timestamp, sign},
     time::UnixTime,
     trust::{
@@ -64,6 +64,14 @@ pub enum PublishError {
         sha256: String,
         /// Its length.
         length: u64,
+    },
+    /// Vehicles could not open it.
+    #[error("release {path} is encrypted, and the server has no content key for its bundle (sha256 {sha256})")]
+    ContentKeyMissing {
+        /// The release.
+        path: String,
+        /// Its bundle.
+        sha256: Sha256Digest,
     },
     /// The target could never be downloaded.
     #[error("target {path} cannot be served: {reason}")]
@@ -289,6 +297,9 @@ impl Server {
             if target.is_release() {
                 let bundle = target.release()?.bundle;
                 self.check_target(&bundle.path, &TargetMeta::of_digest(bundle.length, bundle.sha256)).await?;
+                if bundle.encryption.is_some() && !self.has_content_key(&bundle.sha256) {
+                    return Err(PublishError::ContentKeyMissing { path: path.clone(), sha256: bundle.sha256 });
+                }
             }
         }
         Ok(())

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::{PollError, Server, secondaries};
 use crate::{
+    content_keys::{ContentKeys, ContentKeysError},
     director::{self, Held, Installed, SignedSet, SignersId, Terms},
     fleet::{FleetVehicle, VehicleState},
     gate::{self, Blame, Said},
@@ -211,7 +212,15 @@ impl Batch {
             state.vehicle.gave_up.retain(|known| known.sha256 != gave_up.sha256);
             state.vehicle.gave_up.push(gave_up.clone());
         }
+        // An older SDK in the vehicle says nothing of it; what is sealed stays where it was sealed to.
+        let told = report.payload.encryption_key.filter(|told| state.vehicle.encryption_key != Some(*told));
+        if told.is_some() {
+            state.vehicle.encryption_key = told;
+        }
         let (reported, state) = (state.vehicle.clone(), state.clone());
+        if told.is_some() {
+            change.save_encryption_key(&reported.id, told.as_ref()).await?;
+        }
         if let Some(gave_up) = &gave_up {
             change.add_given_up(&reported.id, gave_up, now).await?;
         }
@@ -331,7 +340,12 @@ impl Batch {
         let terms = Terms { lifetimes: server.config.lifetimes, signers: &signers, now };
         let state = self.state(vehicle).clone();
         let assignment = assignment(&state.vehicle, &self.rules, now);
-        let (mut held, files) = match sign_due(vehicle, assignment.as_ref(), state.held.as_ref(), &terms)? {
+        let due = sign_due(vehicle, assignment.as_ref(), &server.content_keys, state.held.as_ref(), &terms)?;
+        let due = match due {
+            Ok(due) => due,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let (mut held, files) = match due {
             Due::Signed(signed) => (signed.held.clone(), files(signed)),
             Due::Attributed(held) => (held, Vec::new()),
             // Another request of the same vehicle was faster.
@@ -375,16 +389,29 @@ enum Due {
     Signed(SignedSet),
 }
 
-fn sign_due(vehicle: &FleetVehicle, assignment: Option<&Assignment>, held: Option<&Held>, terms: &Terms<'_>) -> Result<Due, SignerError> {
+fn sign_due(
+    vehicle: &FleetVehicle,
+    assignment: Option<&Assignment>,
+    content_keys: &ContentKeys,
+    held: Option<&Held>,
+    terms: &Terms<'_>,
+) -> Result<Result<Due, ContentKeysError>, SignerError> {
     let work = director::work(held, assignment, terms);
-    match (work, held) {
-        (director::Work::Keep, Some(held)) => Ok(Due::Held(held.clone())),
-        (director::Work::Attribute, Some(held)) => Ok(Due::Attributed(held.clone())),
-        (director::Work::Timestamp, Some(held)) => director::sign_timestamp(held, terms).map(Due::Signed),
+    let due = match (work, held) {
+        (director::Work::Keep, Some(held)) => Due::Held(held.clone()),
+        (director::Work::Attribute, Some(held)) => Due::Attributed(held.clone()),
+        (director::Work::Timestamp, Some(held)) => Due::Signed(director::sign_timestamp(held, terms)?),
         (director::Work::All, held) | (director::Work::Keep | director::Work::Attribute | director::Work::Timestamp, held @ None) => {
-            director::sign_all(&vehicle.addressee, assignment, held, terms).map(Due::Signed)
+            let addressee = &vehicle.addressee;
+            let bundle = assignment.and_then(|assignment| Some((assignment.release.encrypted_bundle?, assignment.seal_to?)));
+            let content_key = match bundle.map(|(bundle, to)| content_keys.seal_for(addressee, &to, &bundle)).transpose() {
+                Ok(content_key) => content_key,
+                Err(error) => return Ok(Err(error)),
+            };
+            Due::Signed(director::sign_all(addressee, assignment, content_key.as_ref(), held, terms)?)
         }
-    }
+    };
+    Ok(Ok(due))
 }
 
 fn files(signed: SignedSet) -> Vec<(&'static str, u64, Vec<u8>)> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod connections;
+mod content_keys;
 mod devices;
 mod keys;
 mod program;

@@ -84,7 +84,7 @@ impl TrustError {
             Self::CompanionUnneeded { .. } => (183, "companion_unneeded", Some(MixAndMatch)),
             Self::CompanionTooLong { .. } => (184, "companion_too_long", Some(EndlessData)),
             // Whoever signs for the Director can as well assign nothing.
-            Self::ContentKeyMissing { .. } => (190, "content_key_missing", None),
+            Self::ContentKeyMissing { .. } => (190, "content_key_not_given", None),
             Self::ContentKeyUnopened { .. } => (191, "content_key_unopened", Some(MixAndMatch)),
             Self::OutOfOrder => (199, "out_of_order", None),
         }

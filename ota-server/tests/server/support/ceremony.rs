@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use switchback_signing::{
     keys::{Ed25519Signer, PublicKey, Sha256Digest, Signer, file::parse_public},
     metadata::{
-        BundleRef, Companion, Custom, DelegatedRole, Delegations, EcuImage, HardwareId, Root, RootRole, TargetMeta, Targets, Tier, Version,
-        sign,
+        BundleRef, Companion, Custom, DelegatedRole, Delegations, EcuImage, EncryptionMethod, HardwareId, Root, RootRole, TargetMeta,
+        Targets, Tier, Version, sign,
     },
     time::UnixTime,
 };
@@ -25,6 +25,8 @@ pub(crate) struct Ceremony {
     pub(crate) release_expires: UnixTime,
     /// What the releases that are signed next need on other ECUs, with its bytes.
     pub(crate) companions: Vec<(Companion, Vec<u8>)>,
+    /// How the bundles of the releases that are signed next are encrypted.
+    pub(crate) encryption: Option<EncryptionMethod>,
     role_versions: BTreeMap<String, u64>,
     listed: BTreeMap<String, BTreeMap<String, TargetMeta>>,
 }
@@ -42,6 +44,7 @@ impl Ceremony {
             expires: START.plus_days(3650),
             release_expires: START.plus_days(3650),
             companions: Vec::new(),
+            encryption: None,
             role_versions: BTreeMap::new(),
             listed: BTreeMap::new(),
         }
@@ -120,6 +123,11 @@ impl Ceremony {
         format!("index of vla {version} for {tier}").into_bytes()
     }
 
+    /// Bytes that stand for the bundle of a release.
+    pub(crate) fn bundle(version: &str, tier: &str) -> Vec<u8> {
+        format!("bundle of vla {version} for {tier}").into_bytes()
+    }
+
     /// Uploads target bytes under their consistent name.
     pub(crate) fn upload(server: &impl Control, path: &str, bytes: &[u8]) -> Response {
         let (folder, name) = path.split_once('/').unwrap();
@@ -133,7 +141,7 @@ impl Ceremony {
 
     /// As [`Self::sign_release`], with any chunk index.
     pub(crate) fn sign_content(&mut self, version: &str, tier: &str, counter: u64, engineers: &[usize], index: &[u8]) -> (String, Vec<u8>) {
-        let bundle = format!("bundle of vla {version} for {tier}").into_bytes();
+        let bundle = Self::bundle(version, tier);
         let bundle_path = format!("{tier}/vla-{version}.tar.zst");
         let custom = Custom {
             release_counter: counter,
@@ -149,7 +157,7 @@ impl Ceremony {
                 path: bundle_path.clone(),
                 length: bundle.len() as u64,
                 sha256: Sha256Digest::of(&bundle),
-                encryption: None,
+                encryption: self.encryption,
             },
             companions: self.companions.iter().map(|(companion, _)| companion.clone()).collect(),
             extra: BTreeMap::new(),
@@ -173,12 +181,16 @@ impl Ceremony {
 
     /// Uploads the bytes of a release and publishes its metadata.
     pub(crate) fn publish(&mut self, server: &impl Control, version: &str, tier: &str, counter: u64) {
-        let bundle = format!("bundle of vla {version} for {tier}");
-        let index = Self::upload(server, &format!("{tier}/vla-{version}.index"), &Self::index(version, tier));
-        let bundle = Self::upload(server, &format!("{tier}/vla-{version}.tar.zst"), bundle.as_bytes());
-        assert_eq!((index.status, bundle.status), (201, 201), "{} {}", index.text(), bundle.text());
-        let (path, bytes) = self.sign_release(version, tier, counter, &[0, 1]);
+        let (path, bytes) = self.upload_release(server, version, tier, counter);
         let response = server.control_bytes("PUT", &path, &bytes);
         assert_eq!(response.status, 200, "{path}: {}", response.text());
+    }
+
+    /// Uploads the bytes of a release and returns its metadata, to be published.
+    pub(crate) fn upload_release(&mut self, server: &impl Control, version: &str, tier: &str, counter: u64) -> (String, Vec<u8>) {
+        let index = Self::upload(server, &format!("{tier}/vla-{version}.index"), &Self::index(version, tier));
+        let bundle = Self::upload(server, &format!("{tier}/vla-{version}.tar.zst"), &Self::bundle(version, tier));
+        assert_eq!((index.status, bundle.status), (201, 201), "{} {}", index.text(), bundle.text());
+        self.sign_release(version, tier, counter, &[0, 1])
     }
 }

@@ -7,6 +7,7 @@ use switchback_signing::{
     keys::{
         Ed25519Signer, PublicKey, Sha256Digest, Signer,
         http::{CONTENT_DIGEST, Request, SIGNATURE, SIGNATURE_INPUT, sign_request},
+        sealing::{DecryptionKey, EncryptionKey},
     },
     metadata::{
         EcuSerial, HardwareId, Region, Tier, VehicleId, Version,
@@ -33,6 +34,8 @@ pub(crate) struct TestVehicle {
     pub(crate) cache: Option<MetadataCache>,
     /// Serials of its other ECUs, camera units each.
     pub(crate) cameras: Vec<String>,
+    /// What opens content keys; a vehicle of before there were any has none.
+    pub(crate) decryption_key: Option<DecryptionKey>,
 }
 
 /// What a camera unit says in a manifest.
@@ -71,6 +74,7 @@ impl TestVehicle {
             counter: 0,
             cache: None,
             cameras: Vec::new(),
+            decryption_key: None,
         }
     }
 
@@ -108,9 +112,13 @@ impl TestVehicle {
                     public_key: Self::camera_key(serial).public_key(),
                 })
                 .collect(),
-            encryption_key: None,
+            encryption_key: self.encryption_key(),
         };
         self.request(server, now, "POST", "/v1/vehicles/enroll", &[], &request.to_bytes())
+    }
+
+    pub(crate) fn encryption_key(&self) -> Option<EncryptionKey> {
+        self.decryption_key.as_ref().map(DecryptionKey::encryption_key)
     }
 
     pub(crate) fn ecu(&self) -> EcuSerial {
@@ -160,17 +168,7 @@ impl TestVehicle {
         fetch: impl Fn(&Self, &FetchRequest) -> Result<Vec<u8>, FetchFailure>,
     ) -> Outcome {
         let cache = self.cache.take().expect("it was provisioned");
-        let identity = VehicleIdentity {
-            vehicle_id: VehicleId::new(&self.id).unwrap(),
-            ecu_serial: self.ecu(),
-            hardware_id: HardwareId::new("orin").unwrap(),
-            tier: Tier::new(&self.tier).unwrap(),
-            region: Region::new(&self.region).unwrap(),
-            sdk_version: Version::new(0, 1, 0),
-            onnxruntime_version: Version::new(1, 23, 0),
-            contract_versions: vec![1],
-        };
-        let mut check = MetadataCheck::start(cache, identity, installed, now);
+        let mut check = MetadataCheck::start(cache, self.identity(), installed, now);
         let outcome = loop {
             match check.next() {
                 Action::Fetch(request) => check.fetched(fetch(self, &request)),
@@ -180,6 +178,19 @@ impl TestVehicle {
         };
         self.cache = Some(check.into_cache());
         outcome
+    }
+
+    pub(crate) fn identity(&self) -> VehicleIdentity {
+        VehicleIdentity {
+            vehicle_id: VehicleId::new(&self.id).unwrap(),
+            ecu_serial: self.ecu(),
+            hardware_id: HardwareId::new("orin").unwrap(),
+            tier: Tier::new(&self.tier).unwrap(),
+            region: Region::new(&self.region).unwrap(),
+            sdk_version: Version::new(0, 1, 0),
+            onnxruntime_version: Version::new(1, 23, 0),
+            contract_versions: vec![1],
+        }
     }
 
     /// The release that the Director and the Image repository agree on for this vehicle.
@@ -234,6 +245,7 @@ impl TestVehicle {
 
     fn sign_attacked(&mut self, now: UnixTime, payload: ReportPayload, attack_detected: Option<Reason>) -> Vec<u8> {
         self.counter += 1;
+        let payload = ReportPayload { encryption_key: self.encryption_key(), ..payload };
         let report = EcuReport { ecu_serial: self.ecu(), installed: None, attack_detected, time: now, counter: self.counter, payload };
         let manifest = VehicleVersionManifest {
             vehicle_id: VehicleId::new(&self.id).unwrap(),
@@ -277,6 +289,12 @@ impl TestVehicle {
     pub(crate) fn send(&self, server: &impl Control, now: UnixTime, manifest: &[u8]) -> Response {
         let path = format!("/v1/director/{}/manifest", self.id);
         self.request(server, now, "PUT", &path, &[], manifest)
+    }
+
+    /// Reports that nothing is new, and expects to be heard.
+    pub(crate) fn report_idle(&mut self, server: &impl Control, now: UnixTime) {
+        let manifest = self.sign(now, ReportPayload::idle());
+        self.send_heard(server, now, &manifest);
     }
 
     /// Reports, and expects to be heard.

@@ -70,7 +70,7 @@ fn an_encrypted_bundle_without_its_key_is_named_when_it_is_to_be_installed() {
     let target = assert_installs(checked(ENCRYPTED, |target| target));
     assert_error(
         &target.content_key(&own(), &identity()).unwrap_err(),
-        "190 content_key_missing (no attack): the bundle of ultra/vla-2-2.0.0.index is encrypted, and the Director gives this vehicle no \
+        "190 content_key_not_given (no attack): the bundle of ultra/vla-2-2.0.0.index is encrypted, and the Director gives this vehicle no \
          content key for it",
     );
 }
