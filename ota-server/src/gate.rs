@@ -152,16 +152,16 @@ pub const fn blame(reason_number: Option<u32>) -> Blame {
         154..=156 => Blame::NotInstallable,
         // Trust: metadata that is altered, old, missing or for another vehicle.
         100..=153
-        // An index or a file that is not the signed one. Not 162 and 163: it is the signed one, and wrong.
+        // An index or a file that is not the signed one. Not 162, 163 and 166: it is the signed one, and wrong.
         | 160..=161
         | 164..=165
         // The delegations of the Image repository.
         | 170..=199
-        // Bundle: bytes that are not the signed ones, no memory to decode them, or a content key that was brought damaged. The rest of
-        // 200 to 299 is signed, and wrong.
+        // Bundle: bytes that are not the signed ones, no memory to decode them, or a content key that did not arrive. The rest of 200 to
+        // 299 is signed, and wrong; also 262 and 263, a key that does not go with the bundle: no vehicle can install that.
         | 211..=212
         | 250
-        | 260
+        | 260..=261
         // Store: no space, a disk that fails, a state that was lost. Not 334, a signed manifest that the store refuses, and not 340,
         // trials that were all cut off.
         | 300..=333

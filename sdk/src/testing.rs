@@ -2,7 +2,7 @@
 
 use switchback_signing::{
     bundle::{
-        BundleWriter, ChunkDecoder, ChunkIndex, ChunkRow, Event, Manifest, TarReader,
+        BundleWriter, ChunkDecoder, ChunkIndex, ChunkRow, ContentKey, Event, Manifest, TarReader,
         manifest::{FileEntry, MANIFEST_PATH},
     },
     digest::Sha256Digest,
@@ -46,6 +46,11 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
 
 /// A release with a graph, external data of this length, and a self-test in a folder of its own.
 pub(crate) fn release(counter: u64, weights: usize) -> TestRelease {
+    release_under(counter, weights, None)
+}
+
+/// As [`release`], encrypted if there is a key.
+pub(crate) fn release_under(counter: u64, weights: usize, key: Option<&ContentKey>) -> TestRelease {
     let files = [
         ("model.onnx", noise(counter, 700)),
         ("model.onnx.data", noise(counter + 1000, weights)),
@@ -58,13 +63,17 @@ pub(crate) fn release(counter: u64, weights: usize) -> TestRelease {
         .collect();
     let json = format!(
         r#"{{"format":1,"release":{{"model":"vla-{counter}","version":"{counter}.0.0","release_counter":{counter},"tier":"ultra",
-            "hardware_ids":["drive-a"]}},"files":{},"model":"model.onnx",
+            "hardware_ids":["thor"]}},"files":{},"model":"model.onnx",
             "self_test":{{"inputs":"selftest/inputs.safetensors","outputs":"selftest/outputs.safetensors","cases":1}},
             "contract":{CONTRACT}}}"#,
         serde_json::to_string(&entries).unwrap()
     );
     let manifest = Manifest::parse(json.as_bytes()).unwrap();
-    let mut writer = BundleWriter::new(Vec::new(), manifest.clone()).unwrap();
+    let writer = match key {
+        None => BundleWriter::new(Vec::new(), manifest.clone()),
+        Some(key) => BundleWriter::encrypted(Vec::new(), manifest.clone(), key),
+    };
+    let mut writer = writer.unwrap();
     for (_, content) in &files {
         writer.file(content.as_slice()).unwrap();
     }
@@ -101,7 +110,7 @@ impl TestRelease {
     ) -> Result<(), E> {
         let row = self.index.row(number as usize).unwrap();
         let stored = &self.bundle[row.stored_offset() as usize..][..row.stored_length() as usize];
-        let mut decoder = ChunkDecoder::new().unwrap();
+        let mut decoder = ChunkDecoder::new(&self.index, None).unwrap();
         let mut chunk = decoder.decode(self.index.verify_stored(row.number(), stored).unwrap()).unwrap();
         while let Some(event) = reader.next(&mut chunk).unwrap() {
             take(event)?;

@@ -49,7 +49,7 @@ fn manifest(weights: u64) -> Manifest {
 }
 
 fn read(index: &ChunkIndex, bundle: &[u8]) -> Result<u64, BundleError> {
-    let mut decoder = ChunkDecoder::new()?;
+    let mut decoder = ChunkDecoder::new(index, None)?;
     let mut reader = TarReader::new(index);
     let mut read = 0;
     for row in index.rows() {

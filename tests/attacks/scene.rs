@@ -181,7 +181,7 @@ impl Scene {
         let state = self.server.lock();
         let blob = |name: &str| state.blobs.iter().find(|(path, _)| path.ends_with(name)).expect("there is such a target").1.as_slice();
         let (index, bundle) = (ChunkIndex::parse(blob("vla-3-3.0.0.index")).unwrap(), blob("vla-3-3.0.0.tar.zst"));
-        let (mut decoder, mut archive) = (ChunkDecoder::new().unwrap(), Vec::new());
+        let (mut decoder, mut archive) = (ChunkDecoder::new(&index, None).unwrap(), Vec::new());
         for row in index.rows() {
             let stored = &bundle[row.stored_offset() as usize..][..row.stored_length() as usize];
             let chunk = decoder.decode(index.verify_stored(row.number(), stored).unwrap()).unwrap();

@@ -10,7 +10,7 @@ use crate::desk::Bundle;
 pub fn unpack(bundle: &Bundle, folder: &Path) -> Manifest {
     let index = ChunkIndex::parse(&fs::read(&bundle.index).unwrap()).unwrap();
     let stored = fs::read(&bundle.bundle).unwrap();
-    let (mut decoder, mut reader) = (ChunkDecoder::new().unwrap(), TarReader::new(&index));
+    let (mut decoder, mut reader) = (ChunkDecoder::new(&index, None).unwrap(), TarReader::new(&index));
     let mut open = None;
     for row in index.rows() {
         let stored = &stored[row.stored_offset() as usize..][..row.stored_length() as usize];

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use switchback_signing::{
-    bundle::{BundleError, ChunkDecoder, ChunkIndex, ChunkRow, Event, Manifest, TarReader, index::CHUNK_STORED_MAX},
+    bundle::{BundleError, ChunkDecoder, ChunkIndex, ChunkRow, ContentKey, Event, Manifest, TarReader, index::CHUNK_STORED_MAX},
     metadata::{Custom, vehicle::Reason},
     trust::{Attack, VerifiedTarget},
 };
@@ -17,6 +17,9 @@ use crate::{
     store::{CHECKPOINT_BYTES, CHECKPOINT_INTERVAL, Incoming, Installation, InstalledModel, Occupant, SlotId, Store, StoreError},
     update::Blame,
 };
+
+#[cfg(test)]
+mod tests;
 
 /// How often one chunk may arrive with other bytes than the signed ones. A broken proxy or cache is known to heal on the second try;
 /// whoever sends wrong bytes three times in a row does it on purpose.
@@ -40,7 +43,8 @@ pub(super) enum Step {
     Complete(Box<InstalledModel>),
 }
 
-/// A release on its way into its slot. Holds a buffer for one chunk and the decoder's; nothing here grows with the bundle but the index.
+/// A release on its way into its slot. Holds a buffer for one chunk and the decoder's, which has the key of an encrypted bundle too; nothing
+/// here grows with the bundle but the index.
 pub(super) struct Install {
     occupant: Occupant,
     release: Custom,
@@ -60,11 +64,19 @@ pub(super) struct Install {
 }
 
 impl Install {
-    /// Fetches the chunk index and makes a slot ready; goes on where an interrupted download of the same release stopped.
-    pub(super) fn begin(target: &VerifiedTarget, link: &Link, store: &mut Store) -> Result<Self, Setback> {
+    /// Fetches the chunk index and makes a slot ready; goes on where an interrupted download of the same release stopped. The key is the one
+    /// that the Director brought for an encrypted bundle.
+    pub(super) fn begin(
+        target: &VerifiedTarget,
+        content_key: Option<&ContentKey>,
+        link: &Link,
+        store: &mut Store,
+    ) -> Result<Self, Setback> {
         let bytes = link.index(target).map_err(Setback::Network)?;
         let index = target.verify_index(&bytes);
         let index = index.map_err(|error| Setback::Failed(reason::of_trust(&error), Blame::Nobody, error.attack()))?;
+        // Before the slot is touched: what cannot be decoded costs neither its content nor a download.
+        let decoder = ChunkDecoder::new(&index, content_key).map_err(refused)?;
         let release = target.release().clone();
         let occupant = Occupant {
             target: target.path().to_owned(),
@@ -92,7 +104,7 @@ impl Install {
             index,
             installation: Some(installation),
             reader,
-            decoder: ChunkDecoder::new().map_err(refused)?,
+            decoder,
             stored: vec![0; CHUNK_STORED_MAX].into_boxed_slice(),
             next,
             download: None,

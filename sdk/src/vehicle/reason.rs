@@ -106,8 +106,13 @@ pub(super) fn blame_of_bundle(error: &BundleError) -> Blame {
     match error {
         // Not the signed bytes: whoever sent them is to blame, and the next try may bring the right ones.
         BundleError::ChunkLength { .. } | BundleError::ChunkHash { .. } => Blame::Nobody,
-        // A content key that is not one: whoever brought it may bring the right one.
-        BundleError::Zstd { .. } | BundleError::ContentKeyMalformed { .. } => Blame::Circumstances,
+        // No content key yet: the next metadata may bring it, and nothing was fetched but the index.
+        BundleError::ContentKeyMissing { .. } => Blame::Nobody,
+        // A key that does not go with the bundle: whoever brought it may bring the right one, and does not get for ever to do so.
+        BundleError::ContentKeyMalformed { .. } | BundleError::ContentKeyUnneeded | BundleError::ContentKeyWrong { .. } => {
+            Blame::Circumstances
+        }
+        BundleError::Zstd { .. } => Blame::Circumstances,
         // Signed, and wrong all the same.
         _ => Blame::Release,
     }

@@ -9,7 +9,7 @@ use serde_json::json;
 use switchback_sdk::fetch::{Body, Cancel, HttpRequest, HttpResponse, Method, Transport, TransportError};
 use switchback_signing::bundle::contract::limits::STEP_MS_MAX;
 use switchback_signing::bundle::manifest::FileEntry;
-use switchback_signing::bundle::{BundleWriter, ChunkIndex};
+use switchback_signing::bundle::{BundleWriter, ChunkIndex, ContentKey};
 use switchback_signing::digest::Sha256Digest;
 use switchback_signing::keys::PublicKey;
 use switchback_signing::keys::http::{self, Headers, HttpSignatureError, Request};
@@ -109,12 +109,24 @@ impl Server {
 
     /// As [`Server::release`], with other words in the metadata.
     pub(crate) fn release_as(&self, model: &Road, counter: u64, weight_bytes: usize, change: impl FnOnce(&mut Custom)) -> ChunkIndex {
-        let (index, bundle) = pack(model, counter, weight_bytes);
+        self.publish(pack(model, counter, weight_bytes, None), counter, change)
+    }
+
+    /// As [`Server::release`], encrypted under this key.
+    pub(crate) fn release_encrypted(&self, model: &Road, counter: u64, weight_bytes: usize, key: &ContentKey) -> ChunkIndex {
+        self.publish(pack(model, counter, weight_bytes, Some(key)), counter, |_| {})
+    }
+
+    fn publish(&self, (index, bundle): (ChunkIndex, Vec<u8>), counter: u64, change: impl FnOnce(&mut Custom)) -> ChunkIndex {
         let stem = format!("ultra/vla-{counter}-{counter}.0.0");
         let mut custom = custom(counter);
         custom.model = format!("vla-{counter}");
-        custom.bundle =
-            BundleRef { path: format!("{stem}.tar.zst"), length: bundle.len() as u64, sha256: Sha256Digest::of(&bundle), encryption: None };
+        custom.bundle = BundleRef {
+            path: format!("{stem}.tar.zst"),
+            length: bundle.len() as u64,
+            sha256: Sha256Digest::of(&bundle),
+            encryption: index.encryption(),
+        };
         change(&mut custom);
         let index_path = format!("{stem}.index");
         let bytes = index.to_bytes();
@@ -164,7 +176,7 @@ impl State {
     }
 }
 
-fn pack(model: &Road, counter: u64, weight_bytes: usize) -> (ChunkIndex, Vec<u8>) {
+fn pack(model: &Road, counter: u64, weight_bytes: usize, key: Option<&ContentKey>) -> (ChunkIndex, Vec<u8>) {
     // A vehicle's clock is the machine's, and a machine may stall: deadlines are a subject of the engine's tests, which have their own.
     let model = model.clone().with("/deadline_ms", json!(STEP_MS_MAX));
     let files = model.files(counter, Entry::Candidate);
@@ -191,7 +203,11 @@ fn pack(model: &Road, counter: u64, weight_bytes: usize) -> (ChunkIndex, Vec<u8>
         .zip(&contents)
         .map(|(path, content)| FileEntry { path: (*path).into(), length: content.len() as u64, sha256: Sha256Digest::of(content) })
         .collect();
-    let mut writer = BundleWriter::new(Vec::new(), manifest).unwrap();
+    let writer = match key {
+        None => BundleWriter::new(Vec::new(), manifest),
+        Some(key) => BundleWriter::encrypted(Vec::new(), manifest, key),
+    };
+    let mut writer = writer.unwrap();
     for content in &contents {
         writer.file(content.as_slice()).unwrap();
     }

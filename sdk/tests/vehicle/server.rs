@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use switchback_sdk::store::Finding;
 use switchback_sdk::update::Consent;
 use switchback_sdk::vehicle::{EventKind, Vehicle, VehicleConfig};
+use switchback_signing::bundle::ContentKey;
 use switchback_signing::metadata::vehicle::UpdateState;
 
 use super::{better, driving};
@@ -108,6 +109,19 @@ fn a_release_for_another_tier_is_refused_and_reported_as_an_attack() {
     car.until_reported(&server, |state| state == UpdateState::Refused);
     let report = server.reports().into_iter().find(|report| report.payload.update == UpdateState::Refused).unwrap();
     assert_eq!(report.attack_detected.unwrap().number, 151);
+}
+
+#[test]
+fn an_encrypted_release_without_its_key_is_refused_before_anything_of_it_is_fetched() {
+    let (server, _store, mut car) = driving();
+    server.lock().ranges.clear();
+    server.release_encrypted(&better(), 2, 0, &ContentKey::from_bytes([7; 32]));
+    car.vehicle.check_now();
+    let event = car.reach(UpdateState::Refused);
+    assert_eq!((event.reason.unwrap().number, event.release.unwrap().model.as_str()), (261, "vla-2"));
+    assert!(server.lock().ranges.is_empty(), "no byte of the bundle was asked for");
+    assert_eq!(car.model().as_deref(), Some("vla-1"));
+    assert!(car.step().control_valid);
 }
 
 #[test]

@@ -7,16 +7,20 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use clap::Args;
 use switchback_signing::{
     bundle::{
-        BundleError, ChunkDecoder, ChunkIndex, ChunkRow, Manifest, RawChunk, TarReader,
+        BundleError, ChunkDecoder, ChunkIndex, ChunkRow, ContentKey, Manifest, RawChunk, TarReader,
+        content_key::CONTENT_KEY_FILE_MAX,
         index::{CHUNK_STORED_MAX, INDEX_LENGTH_MAX},
     },
     digest::Sha256Hasher,
+    metadata::EncryptionMethod,
 };
+use zeroize::Zeroizing;
 
 use crate::{
-    failure::{Hint, failure},
+    failure::{Failure, Hint, failure},
     files,
     output::Output,
     progress::byte_bar,
@@ -28,20 +32,35 @@ pub(crate) const BUNDLE_EXTENSION: &str = ".tar.zst";
 /// How an index's name ends.
 pub(crate) const INDEX_EXTENSION: &str = ".index";
 
-/// A bundle whose index was read.
+/// How a content key's name ends.
+pub(crate) const CONTENT_KEY_EXTENSION: &str = ".content-key.jwk";
+
+/// Where a bundle's other files are.
+#[derive(Args, Default)]
+pub(crate) struct Beside {
+    /// Its chunk index, when it does not lie beside it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) index: Option<PathBuf>,
+    /// Its content key, when it is encrypted and the key does not lie beside it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) content_key: Option<PathBuf>,
+}
+
+/// A bundle whose index was read, and its content key if it is encrypted and the key is there.
 pub(crate) struct BundleFile {
     pub(crate) path: PathBuf,
     pub(crate) index_path: PathBuf,
     pub(crate) index_bytes: Vec<u8>,
     pub(crate) index: ChunkIndex,
+    content_key: Option<ContentKey>,
 }
 
 impl BundleFile {
-    /// Opens a bundle and the index beside it, or the one that is named.
-    pub(crate) fn open(path: &Path, index_path: Option<&Path>) -> anyhow::Result<Self> {
-        let index_path = match index_path {
-            Some(path) => path.to_owned(),
-            None => index_beside(path)?,
+    /// Opens a bundle, the index beside it and, if it is encrypted, the content key beside it; or those that are named.
+    pub(crate) fn open(path: &Path, named: &Beside) -> anyhow::Result<Self> {
+        let index_path = match &named.index {
+            Some(path) => path.clone(),
+            None => beside(path, INDEX_EXTENSION)?,
         };
         let index_bytes = files::read(&index_path, INDEX_LENGTH_MAX)
             .hint("a bundle's chunk index lies beside it, as `switchback pack` writes it; name another with --index")?;
@@ -51,7 +70,18 @@ impl BundleFile {
             let what = format!("{} has {found} bytes, its index says {expected}", path.display());
             return Err(failure(what, "the bundle is truncated or belongs to another index"));
         }
-        Ok(Self { path: path.to_owned(), index_path, index_bytes, index })
+        let content_key = match &named.content_key {
+            Some(path) => Some(read_content_key(path)?),
+            // A key that lies beside a bundle that is not encrypted says nothing about it: only one that is named is held against the index.
+            None if index.encryption().is_some() => content_key_beside(path)?,
+            None => None,
+        };
+        Ok(Self { path: path.to_owned(), index_path, index_bytes, index, content_key })
+    }
+
+    /// How the bundle is encrypted, in words.
+    pub(crate) fn encryption(&self) -> Option<&'static str> {
+        self.index.encryption().map(EncryptionMethod::as_str)
     }
 
     /// Reads just enough of the bundle to see its manifest.
@@ -84,14 +114,42 @@ impl BundleFile {
         }
         Ok(manifest)
     }
+
+    /// What is wrong with the bundle, and what to do about it.
+    fn refused(&self, error: BundleError) -> anyhow::Error {
+        let hint = match error {
+            BundleError::ContentKeyMissing { .. } => {
+                format!("the key lies beside the bundle as NAME{CONTENT_KEY_EXTENSION}; name it with --content-key where it does not")
+            }
+            BundleError::ContentKeyUnneeded => "leave --content-key out if the bundle is meant to be read by everybody".into(),
+            BundleError::ContentKeyWrong { .. } => {
+                "name the key that `switchback pack` wrote with this very bundle with --content-key".into()
+            }
+            _ => "the bundle was changed or damaged after its index was made".into(),
+        };
+        Failure::new(anyhow::Error::from(error).context(self.path.display().to_string()), hint).into()
+    }
 }
 
-fn index_beside(path: &Path) -> anyhow::Result<PathBuf> {
+/// The content key of a file.
+fn read_content_key(path: &Path) -> anyhow::Result<ContentKey> {
+    let bytes = Zeroizing::new(files::read(path, CONTENT_KEY_FILE_MAX)?);
+    ContentKey::from_jwk(&bytes).with_context(|| path.display().to_string())
+}
+
+/// The content key beside a bundle, if there is one.
+fn content_key_beside(bundle: &Path) -> anyhow::Result<Option<ContentKey>> {
+    let path = beside(bundle, CONTENT_KEY_EXTENSION)?;
+    path.exists().then(|| read_content_key(&path)).transpose()
+}
+
+/// The file of this kind that belongs to a bundle.
+fn beside(path: &Path, extension: &str) -> anyhow::Result<PathBuf> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let stem = name.strip_suffix(BUNDLE_EXTENSION).ok_or_else(|| {
         failure(format!("{} is not called NAME{BUNDLE_EXTENSION}", path.display()), "name the bundle, not its index or a folder")
     })?;
-    Ok(path.with_file_name(format!("{stem}{INDEX_EXTENSION}")))
+    Ok(path.with_file_name(format!("{stem}{extension}")))
 }
 
 /// Reads a bundle chunk by chunk.
@@ -109,7 +167,7 @@ impl<'a> Chunks<'a> {
             bundle,
             file: files::open(&bundle.path)?,
             stored: vec![0; CHUNK_STORED_MAX],
-            decoder: ChunkDecoder::new()?,
+            decoder: ChunkDecoder::new(&bundle.index, bundle.content_key.as_ref()).map_err(|error| bundle.refused(error))?,
             hasher: Sha256Hasher::new(),
         })
     }
@@ -123,8 +181,7 @@ impl<'a> Chunks<'a> {
         verified
             .and_then(|chunk| self.decoder.decode(chunk))
             .and_then(|mut chunk| drain(archive, &mut chunk))
-            .with_context(|| self.bundle.path.display().to_string())
-            .hint("the bundle was changed or damaged after its index was made")
+            .map_err(|error| self.bundle.refused(error))
     }
 }
 

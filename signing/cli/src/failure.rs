@@ -10,6 +10,10 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    pub(crate) fn new(error: anyhow::Error, hint: impl Into<String>) -> Self {
+        Self { error, hint: hint.into() }
+    }
+
     /// What to do about it.
     pub(crate) fn hint(&self) -> &str {
         &self.hint
@@ -36,11 +40,11 @@ pub(crate) trait Hint<T> {
 
 impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
     fn hint(self, hint: impl Into<String>) -> anyhow::Result<T> {
-        self.map_err(|error| Failure { error: error.into(), hint: hint.into() }.into())
+        self.map_err(|error| Failure::new(error.into(), hint).into())
     }
 }
 
 /// An error made here, with advice.
 pub(crate) fn failure(what: impl fmt::Display, hint: impl Into<String>) -> anyhow::Error {
-    Failure { error: anyhow::Error::msg(what.to_string()), hint: hint.into() }.into()
+    Failure::new(anyhow::Error::msg(what.to_string()), hint).into()
 }

@@ -54,6 +54,18 @@ pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> anyhow::Result
     draft.commit()
 }
 
+/// Writes a file that is not there yet, and returns only when it is on the disk.
+pub(crate) fn write_new(path: &Path, bytes: &[u8], access: Access) -> anyhow::Result<()> {
+    let cannot = || format!("cannot write {}", path.display());
+    let mut file = options(access).open(path).with_context(cannot)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| sync_folder(path.parent()));
+    if written.is_err() {
+        // Half a file is nobody's; it was made here.
+        let _ = fs::remove_file(path);
+    }
+    written.with_context(cannot)
+}
+
 /// A file that appears under its name when it is complete, and not at all otherwise.
 pub(crate) struct Draft {
     path: PathBuf,
@@ -116,12 +128,17 @@ fn create(path: &Path, access: Access) -> io::Result<File> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    options(access).open(path)
+}
+
+/// How a file is made that is not there yet.
+fn options(access: Access) -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     if access == Access::Secret {
         owner_only(&mut options);
     }
-    options.open(path)
+    options
 }
 
 #[cfg(unix)]

@@ -7,6 +7,7 @@ mod model;
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -16,12 +17,13 @@ use clap::Args;
 use serde::Serialize;
 use switchback_signing::{
     bundle::{
-        BundleWriter, Contract, Manifest,
+        BundleWriter, ContentKey, Contract, Manifest,
         contract::limits::CONTRACT_LENGTH_MAX,
         manifest::{MANIFEST_FORMAT, Release, SelfTest},
     },
     digest::Sha256Digest,
 };
+use zeroize::Zeroizing;
 
 use self::{
     golden::Golden,
@@ -29,9 +31,10 @@ use self::{
     model::Candidate,
 };
 use crate::{
-    bundle::BundleFile,
+    bundle::{Beside, BundleFile, CONTENT_KEY_EXTENSION},
     failure::{Hint, failure},
     files::{self, Access, Draft},
+    keys::file::fill,
     output::{Output, bytes, pairs},
     progress::{Counted, byte_bar},
     release::target_paths,
@@ -47,6 +50,9 @@ const ML_BOM_PATH: &str = "ml-bom.cdx.json";
 /// Runs the model once on recorded inputs (or on reproducible pseudo-random ones) and records its outputs: every vehicle repeats this
 /// self-test before the model may drive. A model whose tensors do not match its contract, or that gives a value that is not finite, is
 /// refused. The same inputs make the same bytes.
+///
+/// With --encrypt nobody reads the bundle who does not have its content key: not on the way, nor at a CDN or on a USB stick. The key is new for
+/// each bundle and lies beside it, for its owner alone; the bundle and its index may lie anywhere, the key may not.
 #[derive(Args)]
 #[command(after_help = "Example:
   switchback pack --model model.onnx --data weights.bin --contract contract.json \\
@@ -95,6 +101,9 @@ pub(crate) struct Arguments {
     /// SPDX expression of the model's license, for the bill of materials
     #[arg(long, value_name = "SPDX")]
     license: Option<String>,
+    /// Encrypt the bundle under a new content key, which becomes OUT/TIER/NAME-VERSION.content-key.jwk
+    #[arg(long)]
+    encrypt: bool,
     /// Folder for the bundle, which becomes OUT/TIER/NAME-VERSION.tar.zst
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
@@ -128,6 +137,10 @@ struct Packed {
     index: PathBuf,
     index_bytes: u64,
     index_sha256: Sha256Digest,
+    /// How it is encrypted.
+    encryption: Option<&'static str>,
+    /// The secret key that reads it.
+    content_key: Option<PathBuf>,
     /// What the members take on a vehicle's disk.
     content_bytes: u64,
     model_bytes: u64,
@@ -179,7 +192,14 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
         rxswin: arguments.rxswin.clone(),
         contract,
     };
-    let bundle = write(&arguments.out, &manifest, &hashed, output)?;
+    let paths = Paths::new(&arguments.out, &manifest)?;
+    let content_key = arguments.encrypt.then(|| new_content_key(&paths.content_key)).transpose()?;
+    let bundle = write(&paths, &manifest, &hashed, content_key.as_ref(), output).inspect_err(|_| {
+        if content_key.is_some() {
+            // The key of a bundle that is not there; its random bytes are for no other.
+            let _ = fs::remove_file(&paths.content_key);
+        }
+    })?;
     // What a vehicle will do, once here: a disk or a memory that changed a bit is found before anybody signs.
     bundle.verify(output).context("the bundle that was just written does not read back")?;
     let packed = Packed {
@@ -187,6 +207,8 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
         bundle_sha256: bundle.index.bundle_sha256(),
         index_bytes: bundle.index_bytes.len() as u64,
         index_sha256: Sha256Digest::of(&bundle.index_bytes),
+        encryption: bundle.encryption(),
+        content_key: content_key.map(|_| paths.content_key),
         content_bytes: manifest.content_length(),
         model_bytes: hashed.model_bytes(),
         chunks: bundle.index.rows().len(),
@@ -203,7 +225,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
 fn describe(packed: &Packed) -> String {
     let percent = packed.bundle_bytes as f64 / packed.content_bytes as f64 * 100.0;
     let Release { model, version, release_counter, tier, .. } = &packed.release;
-    pairs(&[
+    let mut facts = vec![
         ("release", format!("{model} {version} (counter {release_counter}) for tier {tier}")),
         ("model", bytes(packed.model_bytes)),
         ("content", format!("{} on the vehicle's disk", bytes(packed.content_bytes))),
@@ -216,8 +238,13 @@ fn describe(packed: &Packed) -> String {
                 packed.self_test_cases, packed.onnxruntime, packed.slowest_run_ms
             ),
         ),
-        ("next", format!("switchback sign --base DIR --key NAME {}", packed.bundle.display())),
-    ])
+    ];
+    if let Some(path) = &packed.content_key {
+        facts.push(("content key", format!("{}  secret: who has it reads the bundle, without it nobody does", path.display())));
+        facts.push(("", "keyholders and the server need it, each vehicle gets it sealed; keep it where the signing keys are".into()));
+    }
+    facts.push(("next", format!("switchback sign --base DIR --key NAME {}", packed.bundle.display())));
+    pairs(&facts)
 }
 
 fn golden(arguments: &Arguments, contract: &Contract, candidate: &mut Candidate) -> anyhow::Result<Golden> {
@@ -246,20 +273,60 @@ fn add_notes(members: &mut Members, notes: &[Notes]) -> anyhow::Result<BTreeMap<
     Ok(paths)
 }
 
-fn write(out: &Path, manifest: &Manifest, members: &members::Hashed, output: &Output) -> anyhow::Result<BundleFile> {
-    let (index_path, bundle_path) = target_paths(manifest);
-    let (index_path, bundle_path) = (out.join(index_path), out.join(bundle_path));
-    if let Some(path) = [&index_path, &bundle_path].into_iter().find(|path| path.exists()) {
-        return Err(failure(
-            format!("{} exists", path.display()),
-            "a release is packed once; remove it, or choose another --version or --out",
-        ));
+/// Where a bundle and what belongs to it will be.
+struct Paths {
+    bundle: PathBuf,
+    index: PathBuf,
+    content_key: PathBuf,
+}
+
+impl Paths {
+    /// Makes their folder. None of them may be there.
+    fn new(out: &Path, manifest: &Manifest) -> anyhow::Result<Self> {
+        let (index, bundle) = target_paths(manifest);
+        let content_key = format!("{}{CONTENT_KEY_EXTENSION}", manifest.release.target_stem());
+        let paths = Self { bundle: out.join(bundle), index: out.join(index), content_key: out.join(content_key) };
+        if let Some(path) = [&paths.index, &paths.bundle].into_iter().find(|path| path.exists()) {
+            return Err(failure(
+                format!("{} exists", path.display()),
+                "a release is packed once; remove it, or choose another --version or --out",
+            ));
+        }
+        if paths.content_key.exists() {
+            return Err(failure(
+                format!("{} exists", paths.content_key.display()),
+                "it may be the only key to a bundle that was published, and is for that one alone; put it away, or choose another --version or --out",
+            ));
+        }
+        files::make_folder(paths.bundle.parent().unwrap_or(out))?;
+        Ok(paths)
     }
-    files::make_folder(bundle_path.parent().unwrap_or(out))?;
-    let mut draft = Draft::create(&bundle_path, Access::Public)?;
+}
+
+/// Makes the key of one bundle. Chunk numbers are the nonces, so that a key that was used twice protects neither bundle: there is no way to
+/// name one.
+fn new_content_key(path: &Path) -> anyhow::Result<ContentKey> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    fill(&mut *bytes)?;
+    let key = ContentKey::from_bytes(*bytes);
+    files::write_new(path, key.to_jwk().as_bytes(), Access::Secret)?;
+    Ok(key)
+}
+
+fn write(
+    paths: &Paths,
+    manifest: &Manifest,
+    members: &members::Hashed,
+    content_key: Option<&ContentKey>,
+    output: &Output,
+) -> anyhow::Result<BundleFile> {
+    let mut draft = Draft::create(&paths.bundle, Access::Public)?;
     let bar = byte_bar(output, "packing", manifest.content_length());
-    let mut writer = BundleWriter::new(draft.file(), manifest.clone())
-        .hint("names of models, versions, tiers, hardware and files are [a-z0-9._-]; rename what is named above")?;
+    let writer = match content_key {
+        None => BundleWriter::new(draft.file(), manifest.clone()),
+        Some(key) => BundleWriter::encrypted(draft.file(), manifest.clone(), key),
+    };
+    let mut writer = writer.hint("names of models, versions, tiers, hardware and files are [a-z0-9._-]; rename what is named above")?;
     for member in members.iter() {
         writer.file(Counted::new(member.open()?, &bar)).with_context(|| format!("while packing {}", member.path()))?;
     }
@@ -267,6 +334,6 @@ fn write(out: &Path, manifest: &Manifest, members: &members::Hashed, output: &Ou
     bar.finish_and_clear();
     draft.commit()?;
     // The index comes last: where it is, the bundle is complete.
-    files::write(&index_path, &index.to_bytes(), Access::Public)?;
-    BundleFile::open(&bundle_path, Some(&index_path))
+    files::write(&paths.index, &index.to_bytes(), Access::Public)?;
+    BundleFile::open(&paths.bundle, &Beside::default())
 }

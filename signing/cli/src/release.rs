@@ -38,7 +38,7 @@ pub(crate) fn custom(bundle: &BundleFile, manifest: &Manifest, regions: Vec<Regi
             path: bundle_path,
             length: bundle.index.bundle_length(),
             sha256: bundle.index.bundle_sha256(),
-            encryption: None,
+            encryption: bundle.index.encryption(),
         },
         companions: Vec::new(),
         extra: BTreeMap::new(),

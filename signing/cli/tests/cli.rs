@@ -9,6 +9,8 @@ mod companions;
 mod control;
 #[path = "cli/desk.rs"]
 mod desk;
+#[path = "cli/encryption.rs"]
+mod encryption;
 #[path = "cli/keys.rs"]
 mod keys;
 #[path = "cli/oms.rs"]

@@ -1,4 +1,4 @@
-//! zstd, held to one plain frame and a fixed amount of memory.
+//! Decryption where the index says so, then zstd, held to one plain frame and a fixed amount of memory.
 
 use alloc::{boxed::Box, string::ToString, vec};
 
@@ -6,46 +6,73 @@ use zstd::{bulk::Decompressor, zstd_safe};
 
 use super::{
     chunk::{RawChunk, VerifiedChunk},
+    content_key::ContentKey,
+    encryption::ChunkCipher,
     error::BundleError,
-    index::{CHUNK_RAW_MAX, Filter},
+    index::{CHUNK_RAW_MAX, CHUNK_STORED_MAX, ChunkIndex, Filter},
 };
 
 /// Largest zstd window that is accepted, as a power of two. zstd's own limit of 2^27 turns a frame of 4 KB into 133 MB of memory.
 const WINDOW_LOG_MAX: u32 = 23;
 
-/// Decodes chunks into one fixed buffer of [`CHUNK_RAW_MAX`] bytes, whatever a frame claims.
+/// Decodes the chunks of one bundle into one fixed buffer of [`CHUNK_RAW_MAX`] bytes, whatever a frame claims; those of an encrypted
+/// bundle by way of a second one for what was decrypted.
 pub struct ChunkDecoder {
+    opening: Option<Opening>,
     zstd: Decompressor<'static>,
     raw: Box<[u8]>,
 }
 
+/// What an encrypted bundle needs on top.
+struct Opening {
+    cipher: ChunkCipher,
+    compressed: Box<[u8]>,
+}
+
 impl ChunkDecoder {
-    /// A decoder with its buffer allocated.
+    /// A decoder for the bundle of this index, with its buffers allocated. The key is the one that the bundle was written with, and none for a
+    /// bundle that is not encrypted.
     ///
     /// # Errors
-    /// `Zstd` when zstd cannot allocate its context.
-    pub fn new() -> Result<Self, BundleError> {
+    /// `ContentKeyMissing` or `ContentKeyUnneeded` when index and key do not go together; `Zstd` when zstd cannot allocate its context.
+    pub fn new(index: &ChunkIndex, key: Option<&ContentKey>) -> Result<Self, BundleError> {
+        let opening = match (index.encryption(), key) {
+            (None, None) => None,
+            (Some(_), Some(key)) => {
+                Some(Opening { cipher: ChunkCipher::new(key), compressed: vec![0; CHUNK_STORED_MAX].into_boxed_slice() })
+            }
+            (Some(method), None) => return Err(BundleError::ContentKeyMissing { method }),
+            (None, Some(_)) => return Err(BundleError::ContentKeyUnneeded),
+        };
         let mut zstd = Decompressor::new().map_err(zstd_error)?;
         zstd.set_parameter(zstd_safe::DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(zstd_error)?;
-        Ok(Self { zstd, raw: vec![0; CHUNK_RAW_MAX].into_boxed_slice() })
+        Ok(Self { opening, zstd, raw: vec![0; CHUNK_RAW_MAX].into_boxed_slice() })
     }
 
     /// Decodes one chunk and checks the result.
     ///
     /// # Errors
-    /// `ChunkDecode` when the bytes are not exactly one zstd frame within the limits; `RawLength` or `RawHash` when it decodes to
-    /// something else than the index says.
+    /// `ContentKeyWrong` when the bundle is encrypted under another key; `ChunkDecode` when the bytes are not exactly one zstd frame within
+    /// the limits; `RawLength` or `RawHash` when it decodes to something else than the index says.
     pub fn decode(&mut self, chunk: VerifiedChunk<'_>) -> Result<RawChunk<'_>, BundleError> {
         let (row, stored) = (chunk.row(), chunk.stored());
         match row.filter {
             Filter::None => {}
         }
+        let compressed = match &mut self.opening {
+            None => stored,
+            Some(Opening { cipher, compressed }) => {
+                cipher.open(row.number, stored, compressed).ok_or(BundleError::ContentKeyWrong { chunk: row.number })?
+            }
+        };
         let refuse = |reason| BundleError::ChunkDecode { chunk: row.number, reason };
-        check_frame(stored, row.raw_length).map_err(refuse)?;
+        check_frame(compressed, row.raw_length).map_err(refuse)?;
         // `ChunkIndex` bounds every raw length by CHUNK_RAW_MAX, the length of the buffer.
         let raw = &mut self.raw[..row.raw_length as usize];
-        let length =
-            self.zstd.decompress_to_buffer(stored, raw).map_err(|_| refuse("the zstd frame is damaged or longer than the index says"))?;
+        let length = self
+            .zstd
+            .decompress_to_buffer(compressed, raw)
+            .map_err(|_| refuse("the zstd frame is damaged or longer than the index says"))?;
         RawChunk::check(row, &self.raw[..length])
     }
 }

@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use thiserror::Error;
 
-use crate::digest::Sha256Digest;
+use crate::{digest::Sha256Digest, metadata::EncryptionMethod};
 
 /// Why a bundle, its index or its manifest is refused. Numbers are stable: 200 to 299 belong to the bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -244,6 +244,25 @@ pub enum BundleError {
         /// What is wrong with it; never a part of the key.
         reason: &'static str,
     },
+    /// An encrypted bundle without its content key.
+    #[error(
+        "the bundle is encrypted ({method}) and no content key was given: the Director brings it to each vehicle that it assigns the release, people name the file that `switchback pack --encrypt` wrote"
+    )]
+    ContentKeyMissing {
+        /// How the bundle is encrypted.
+        method: EncryptionMethod,
+    },
+    /// A content key for a bundle that is not encrypted. Whoever brings one means that nobody else can read the bundle.
+    #[error("a content key was given for a bundle that is not encrypted: use none, or find out who packed it without --encrypt")]
+    ContentKeyUnneeded,
+    /// A chunk of an encrypted bundle is the signed one, and was encrypted under another key than the one that was given.
+    #[error(
+        "chunk {chunk} is the signed one but was not encrypted under the content key that was given: each bundle has its own, use the one that was made with it"
+    )]
+    ContentKeyWrong {
+        /// Number of the chunk.
+        chunk: usize,
+    },
     /// zstd refused to work for want of memory or for an internal reason; not the bundle's fault.
     #[error("zstd: {reason}")]
     Zstd {
@@ -284,6 +303,9 @@ impl BundleError {
             Self::Contract { .. } => 242,
             Self::Zstd { .. } => 250,
             Self::ContentKeyMalformed { .. } => 260,
+            Self::ContentKeyMissing { .. } => 261,
+            Self::ContentKeyUnneeded => 262,
+            Self::ContentKeyWrong { .. } => 263,
         }
     }
 
@@ -318,6 +340,9 @@ impl BundleError {
             Self::Contract { .. } => "contract",
             Self::Zstd { .. } => "zstd",
             Self::ContentKeyMalformed { .. } => "content_key_malformed",
+            Self::ContentKeyMissing { .. } => "content_key_not_given",
+            Self::ContentKeyUnneeded => "content_key_unneeded",
+            Self::ContentKeyWrong { .. } => "content_key_wrong",
         }
     }
 }

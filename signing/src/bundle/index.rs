@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 4 | magic `SWBX` |
 //! | 2 | format, 1 |
-//! | 2 | zero |
+//! | 2 | how each chunk is encrypted: 0 not at all, 1 AES-256-GCM |
 //! | 4 | number of rows |
 //! | 4 | length of `manifest.json` |
 //! | 8 | length of the tar archive |
@@ -15,16 +15,21 @@
 //! | 32 | SHA-256 of `manifest.json` |
 //! | 73 each | rows: stored length 4, raw length 4, filter 1, SHA-256 of the stored bytes 32, SHA-256 of the raw bytes 32 |
 //!
+//! In an encrypted bundle the stored bytes of a chunk are its zstd frame under AES-256-GCM, with the chunk's number as the 96-bit big-endian
+//! nonce and the tag of 16 bytes at their end. Everything that says "stored" and the SHA-256 of the bundle is over the encrypted bytes.
+//! A reader that knows no encryption finds the field not zero and refuses the index.
+//!
 //! Offsets are not stored: they are sums, so an index cannot contradict itself about them.
 
 use alloc::{format, string::String, vec::Vec};
+use core::ops::RangeInclusive;
 
 use super::{
     chunk::{RawChunk, VerifiedChunk},
     error::BundleError,
     manifest::MANIFEST_LENGTH_MAX,
 };
-use crate::digest::Sha256Digest;
+use crate::{digest::Sha256Digest, metadata::EncryptionMethod};
 
 const MAGIC: [u8; 4] = *b"SWBX";
 
@@ -37,8 +42,11 @@ const ROW_LENGTH: usize = 73;
 /// Most raw bytes in one chunk. A megabyte costs 4.5 MiB of memory to install and decodes as fast as four.
 pub const CHUNK_RAW_MAX: usize = 1 << 20;
 
-/// Most bytes by which a chunk may grow when it is stored; a zstd frame of raw blocks needs 33.
+/// Most bytes by which a chunk may grow when it is stored; a zstd frame of raw blocks needs 33, its encryption 16.
 pub const CHUNK_GROWTH_MAX: usize = 64 << 10;
+
+/// By how many bytes encryption makes each chunk longer: the tag.
+pub const ENCRYPTED_GROWTH: usize = 16;
 
 /// Most stored bytes in one chunk; a buffer of this size holds any.
 pub const CHUNK_STORED_MAX: usize = CHUNK_RAW_MAX + CHUNK_GROWTH_MAX;
@@ -96,7 +104,7 @@ impl ChunkRow {
         self.stored_offset
     }
 
-    /// Number of stored (compressed) bytes; at most [`CHUNK_STORED_MAX`].
+    /// Number of stored bytes, which are compressed and may be encrypted; at most [`CHUNK_STORED_MAX`].
     pub fn stored_length(&self) -> u32 {
         self.stored_length
     }
@@ -130,6 +138,7 @@ impl ChunkRow {
 /// What the index says about the whole bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Summary {
+    pub(super) encryption: Option<EncryptionMethod>,
     pub(super) manifest_length: u32,
     pub(super) manifest_sha256: Sha256Digest,
     pub(super) tar_length: u64,
@@ -166,15 +175,12 @@ impl ChunkIndex {
         if format != INDEX_FORMAT {
             return Err(BundleError::IndexFormat { found: format, known: INDEX_FORMAT });
         }
-        let reserved = fields.u16()?;
-        if reserved != 0 {
-            return Err(header("the reserved field", "0", reserved.into()));
-        }
+        let encryption = fields.encryption()?;
         let row_count = fields.u32()?;
         if row_count as usize > CHUNKS_MAX {
             return Err(header("the number of rows", format!("1 to {CHUNKS_MAX}"), row_count.into()));
         }
-        let summary = fields.summary()?;
+        let summary = fields.summary(encryption)?;
         // Before the rows are allocated: the header alone must not be able to reserve memory.
         fields.expected = HEADER_LENGTH + row_count as usize * ROW_LENGTH;
         if fields.found != fields.expected {
@@ -189,7 +195,7 @@ impl ChunkIndex {
         let mut bytes = Vec::with_capacity(HEADER_LENGTH + ROW_LENGTH * self.rows.len());
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&INDEX_FORMAT.to_le_bytes());
-        bytes.extend_from_slice(&0_u16.to_le_bytes());
+        bytes.extend_from_slice(&encryption_number(self.summary.encryption).to_le_bytes());
         // `check` bounds the number of rows by CHUNKS_MAX.
         bytes.extend_from_slice(&(self.rows.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&self.summary.manifest_length.to_le_bytes());
@@ -218,6 +224,11 @@ impl ChunkIndex {
     /// `ChunkUnknown` beyond the last chunk.
     pub fn row(&self, number: usize) -> Result<&ChunkRow, BundleError> {
         self.rows.get(number).ok_or(BundleError::ChunkUnknown { chunk: number, chunks: self.rows.len() })
+    }
+
+    /// How the bundle's chunks are encrypted; none for a bundle that anybody may read.
+    pub fn encryption(&self) -> Option<EncryptionMethod> {
+        self.summary.encryption
     }
 
     /// Length of `manifest.json`, bytes.
@@ -263,14 +274,14 @@ impl ChunkIndex {
     }
 
     fn check(&self) -> Result<(), BundleError> {
-        let Summary { manifest_length, tar_length, bundle_length, .. } = self.summary;
+        let Summary { encryption, manifest_length, tar_length, bundle_length, .. } = self.summary;
         if manifest_length == 0 || manifest_length as usize > MANIFEST_LENGTH_MAX {
             return Err(header("the manifest's length", format!("1 to {MANIFEST_LENGTH_MAX}"), manifest_length.into()));
         }
         if self.rows.is_empty() || self.rows.len() > CHUNKS_MAX {
             return Err(header("the number of rows", format!("1 to {CHUNKS_MAX}"), self.rows.len() as u64));
         }
-        self.rows.iter().try_for_each(check_row)?;
+        self.rows.iter().try_for_each(|row| check_row(row, encryption))?;
         // At most 2^20 rows of at most 2^32 bytes: the sums cannot overflow.
         let raw: u64 = self.rows.iter().map(|row| u64::from(row.raw_length)).sum();
         if tar_length != raw {
@@ -284,18 +295,25 @@ impl ChunkIndex {
     }
 }
 
-fn check_row(row: &ChunkRow) -> Result<(), BundleError> {
-    let refuse = |field, max: usize, found: u32| {
-        Err(BundleError::IndexRow { row: row.number, field, allowed: format!("1 to {max}"), found: found.into() })
+fn check_row(row: &ChunkRow, encryption: Option<EncryptionMethod>) -> Result<(), BundleError> {
+    let within = |field, allowed: RangeInclusive<usize>, found: u32| {
+        if allowed.contains(&(found as usize)) {
+            return Ok(());
+        }
+        let allowed = format!("{} to {}", allowed.start(), allowed.end());
+        Err(BundleError::IndexRow { row: row.number, field, allowed, found: found.into() })
     };
-    if row.raw_length == 0 || row.raw_length as usize > CHUNK_RAW_MAX {
-        return refuse("raw length", CHUNK_RAW_MAX, row.raw_length);
+    within("raw length", 1..=CHUNK_RAW_MAX, row.raw_length)?;
+    let stored_min = if encryption.is_some() { ENCRYPTED_GROWTH + 1 } else { 1 };
+    within("stored length", stored_min..=row.raw_length as usize + CHUNK_GROWTH_MAX, row.stored_length)
+}
+
+/// The method of encryption as the header has it.
+fn encryption_number(encryption: Option<EncryptionMethod>) -> u16 {
+    match encryption {
+        None => 0,
+        Some(EncryptionMethod::Aes256GcmChunks) => 1,
     }
-    let stored_max = row.raw_length as usize + CHUNK_GROWTH_MAX;
-    if row.stored_length == 0 || row.stored_length as usize > stored_max {
-        return refuse("stored length", stored_max, row.stored_length);
-    }
-    Ok(())
 }
 
 fn header(field: &'static str, expected: impl Into<String>, found: u64) -> BundleError {
@@ -336,8 +354,16 @@ impl Fields<'_> {
         self.take().map(Sha256Digest::from_bytes)
     }
 
-    fn summary(&mut self) -> Result<Summary, BundleError> {
+    fn encryption(&mut self) -> Result<Option<EncryptionMethod>, BundleError> {
+        let number = self.u16()?;
+        let known = [None, Some(EncryptionMethod::Aes256GcmChunks)];
+        let unknown = || header("the method of encryption", "0 or 1", number.into());
+        known.into_iter().find(|method| encryption_number(*method) == number).ok_or_else(unknown)
+    }
+
+    fn summary(&mut self, encryption: Option<EncryptionMethod>) -> Result<Summary, BundleError> {
         Ok(Summary {
+            encryption,
             manifest_length: self.u32()?,
             tar_length: self.u64()?,
             bundle_length: self.u64()?,

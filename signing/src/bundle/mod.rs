@@ -1,16 +1,18 @@
 //! The signed, compressed artifact that carries a driving model.
 //!
-//! A bundle is an ordinary ustar archive, cut into chunks that are compressed one by one: `zstd -dc BUNDLE | tar t` lists it. Its
+//! A bundle is an ordinary ustar archive, cut into chunks that are compressed one by one: `zstd -dc BUNDLE | tar t` lists it, unless each
+//! chunk is encrypted too, under the bundle's own [`ContentKey`] (`docs/adr/0012`). Its
 //! [`ChunkIndex`], a small signed file, holds the SHA-256 of every chunk before and after decoding, so that a vehicle checks each
 //! piece before it looks at it, resumes after a power cut, and reuses what it already has.
 //!
 //! ```
-//! use switchback_signing::bundle::{BundleError, ChunkDecoder, ChunkIndex, Event, Manifest, TarReader};
+//! use switchback_signing::bundle::{BundleError, ChunkDecoder, ChunkIndex, ContentKey, Event, Manifest, TarReader};
 //!
-//! /// `index` is the content of a verified target; `fetch` brings the stored bytes of one chunk from anywhere.
-//! fn install(index: &[u8], fetch: impl Fn(u64, u32) -> Vec<u8>) -> Result<Manifest, BundleError> {
+//! /// `index` is the content of a verified target; `key` is there where the bundle is encrypted; `fetch` brings the stored bytes of one chunk
+//! /// from anywhere.
+//! fn install(index: &[u8], key: Option<&ContentKey>, fetch: impl Fn(u64, u32) -> Vec<u8>) -> Result<Manifest, BundleError> {
 //!     let index = ChunkIndex::parse(index)?;
-//!     let mut decoder = ChunkDecoder::new()?;
+//!     let mut decoder = ChunkDecoder::new(&index, key)?;
 //!     let mut reader = TarReader::new(&index);
 //!     for row in index.rows() {
 //!         let stored = fetch(row.stored_offset(), row.stored_length());
@@ -27,7 +29,7 @@
 //!     }
 //!     reader.finish()
 //! }
-//! # assert!(install(b"SWBX", |_, _| Vec::new()).is_err());
+//! # assert!(install(b"SWBX", None, |_, _| Vec::new()).is_err());
 //! ```
 
 pub mod archive;
@@ -36,6 +38,8 @@ pub mod content_key;
 pub mod contract;
 #[cfg(feature = "std")]
 pub mod decoder;
+#[cfg(feature = "std")]
+mod encryption;
 pub mod error;
 pub mod index;
 mod json;

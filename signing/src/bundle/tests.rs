@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod contract;
+mod encrypted;
 mod errors;
 mod hostile;
 mod properties;
@@ -8,8 +9,8 @@ mod properties;
 use alloc::{format, string::String, vec::Vec};
 
 use super::{
-    BundleError, BundleWriter, ChunkDecoder, ChunkIndex, Event, Manifest, TarReader, index::Summary, manifest::FileEntry, ustar,
-    writer::ChunkWriter,
+    BundleError, BundleWriter, ChunkDecoder, ChunkIndex, ContentKey, Event, Manifest, TarReader, index::Summary, manifest::FileEntry,
+    ustar, writer::ChunkWriter,
 };
 use crate::digest::Sha256Digest;
 
@@ -60,8 +61,12 @@ fn manifest(contents: &[Vec<u8>]) -> Manifest {
 }
 
 fn sample_of(contents: Vec<Vec<u8>>) -> Sample {
+    let writer = BundleWriter::new(Vec::new(), manifest(&contents)).unwrap();
+    written(writer, contents)
+}
+
+fn written(mut writer: BundleWriter<Vec<u8>>, contents: Vec<Vec<u8>>) -> Sample {
     let manifest = manifest(&contents);
-    let mut writer = BundleWriter::new(Vec::new(), manifest.clone()).unwrap();
     for content in &contents {
         writer.file(content.as_slice()).unwrap();
     }
@@ -69,13 +74,21 @@ fn sample_of(contents: Vec<Vec<u8>>) -> Sample {
     Sample { manifest, contents, index, bundle }
 }
 
+fn contents() -> Vec<Vec<u8>> {
+    alloc::vec![noise(1, 700), Vec::new(), noise(2, 512), noise(3, 20)]
+}
+
 fn sample() -> Sample {
-    sample_of(alloc::vec![noise(1, 700), Vec::new(), noise(2, 512), noise(3, 20)])
+    sample_of(contents())
+}
+
+fn read(index: &ChunkIndex, bundle: &[u8]) -> Result<(Manifest, Vec<Vec<u8>>), BundleError> {
+    read_with(index, bundle, None)
 }
 
 /// What a vehicle does: every chunk through every check. Returns the manifest and the files' contents.
-fn read(index: &ChunkIndex, bundle: &[u8]) -> Result<(Manifest, Vec<Vec<u8>>), BundleError> {
-    let mut decoder = ChunkDecoder::new()?;
+fn read_with(index: &ChunkIndex, bundle: &[u8], key: Option<&ContentKey>) -> Result<(Manifest, Vec<Vec<u8>>), BundleError> {
+    let mut decoder = ChunkDecoder::new(index, key)?;
     let mut reader = TarReader::new(index);
     let mut contents: Vec<Vec<u8>> = Vec::new();
     let mut open: Option<String> = None;
@@ -105,13 +118,14 @@ fn read(index: &ChunkIndex, bundle: &[u8]) -> Result<(Manifest, Vec<Vec<u8>>), B
 
 /// The bundle of somebody whose keys are good and whose intentions are not: any archive bytes at all, with hashes that are right.
 fn craft(manifest: &[u8], pieces: &[&[u8]]) -> (ChunkIndex, Vec<u8>) {
-    let mut chunks = ChunkWriter::new().unwrap();
+    let mut chunks = ChunkWriter::new(None).unwrap();
     let (mut bundle, mut tar_length) = (Vec::new(), 0);
     for piece in pieces.iter().flat_map(|piece| piece.chunks(super::index::CHUNK_RAW_MAX)) {
         bundle.extend_from_slice(chunks.add(piece, tar_length).unwrap());
         tar_length += piece.len() as u64;
     }
     let summary = Summary {
+        encryption: None,
         manifest_length: manifest.len() as u32,
         manifest_sha256: Sha256Digest::of(manifest),
         tar_length,

@@ -1,4 +1,4 @@
-//! Writes bundles: the same manifest and files always make the same bytes.
+//! Writes bundles: the same manifest and files always make the same bytes, under the same key if they are encrypted.
 
 use alloc::{
     boxed::Box,
@@ -13,12 +13,17 @@ use thiserror::Error;
 use zstd::{bulk::Compressor, zstd_safe};
 
 use super::{
+    content_key::ContentKey,
+    encryption::ChunkCipher,
     error::BundleError,
-    index::{CHUNK_RAW_MAX, CHUNKS_MAX, ChunkIndex, ChunkRow, Filter, Summary},
+    index::{CHUNK_RAW_MAX, CHUNK_STORED_MAX, CHUNKS_MAX, ChunkIndex, ChunkRow, ENCRYPTED_GROWTH, Filter, Summary},
     manifest::{MANIFEST_PATH, Manifest},
     ustar,
 };
-use crate::digest::{Sha256Digest, Sha256Hasher};
+use crate::{
+    digest::{Sha256Digest, Sha256Hasher},
+    metadata::EncryptionMethod,
+};
 
 /// zstd level of bundles. Weights compress no better at 19 (entropy coding only), and 250 times slower.
 const LEVEL: i32 = 3;
@@ -74,6 +79,19 @@ impl<W: io::Write> BundleWriter<W> {
     /// # Errors
     /// What [`Manifest::to_bytes`] returns, and errors of the writer.
     pub fn new(out: W, manifest: Manifest) -> Result<Self, WriteError> {
+        Self::begin(out, manifest, None)
+    }
+
+    /// Begins a bundle whose chunks are encrypted under `key`, which must be fresh: no other bundle, nor another attempt at this one whose bytes
+    /// anybody may have seen, was written with it.
+    ///
+    /// # Errors
+    /// What [`BundleWriter::new`] returns.
+    pub fn encrypted(out: W, manifest: Manifest, key: &ContentKey) -> Result<Self, WriteError> {
+        Self::begin(out, manifest, Some(key))
+    }
+
+    fn begin(out: W, manifest: Manifest, key: Option<&ContentKey>) -> Result<Self, WriteError> {
         let bytes = manifest.to_bytes()?;
         let mut writer = Self {
             out,
@@ -84,7 +102,7 @@ impl<W: io::Write> BundleWriter<W> {
             next: 0,
             raw: vec![0; CHUNK_RAW_MAX].into_boxed_slice(),
             raw_offset: 0,
-            chunks: ChunkWriter::new()?,
+            chunks: ChunkWriter::new(key)?,
         };
         writer.write(&ustar::before_member(0, MANIFEST_PATH, bytes.len() as u64))?;
         writer.write(&bytes)?;
@@ -145,6 +163,7 @@ impl<W: io::Write> BundleWriter<W> {
         self.write(&ustar::after_last_member(self.previous_length()))?;
         self.out.flush().map_err(|source| WriteError::Write { source })?;
         let summary = Summary {
+            encryption: self.chunks.encryption(),
             manifest_length: self.manifest_length,
             manifest_sha256: self.manifest_sha256,
             tar_length: self.raw_offset,
@@ -187,9 +206,10 @@ fn read_full(content: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<usize
     Ok(filled)
 }
 
-/// Compresses chunks and keeps the books about them.
+/// Compresses chunks, encrypts them if there is a key, and keeps the books about them.
 pub(super) struct ChunkWriter {
     zstd: Compressor<'static>,
+    cipher: Option<ChunkCipher>,
     stored: Vec<u8>,
     pub(super) stored_offset: u64,
     pub(super) hasher: Sha256Hasher,
@@ -197,12 +217,18 @@ pub(super) struct ChunkWriter {
 }
 
 impl ChunkWriter {
-    pub(super) fn new() -> Result<Self, BundleError> {
+    pub(super) fn new(key: Option<&ContentKey>) -> Result<Self, BundleError> {
         let mut zstd = Compressor::new(LEVEL).map_err(zstd_error)?;
         // The bundle is checked by SHA-256 before and after decoding; zstd's own checksum would be 4 bytes for nothing.
         zstd.set_parameter(zstd_safe::CParameter::ChecksumFlag(false)).map_err(zstd_error)?;
-        let stored = Vec::with_capacity(zstd::compress_bound(CHUNK_RAW_MAX));
-        Ok(Self { zstd, stored, stored_offset: 0, hasher: Sha256Hasher::new(), rows: Vec::new() })
+        let stored = Vec::with_capacity(zstd::compress_bound(CHUNK_RAW_MAX) + ENCRYPTED_GROWTH);
+        let cipher = key.map(ChunkCipher::new);
+        Ok(Self { zstd, cipher, stored, stored_offset: 0, hasher: Sha256Hasher::new(), rows: Vec::new() })
+    }
+
+    /// How the chunks are encrypted, for the index.
+    pub(super) fn encryption(&self) -> Option<EncryptionMethod> {
+        self.cipher.as_ref().map(|_| EncryptionMethod::Aes256GcmChunks)
     }
 
     /// The stored bytes of the next chunk; `raw` has 1 to [`CHUNK_RAW_MAX`] bytes.
@@ -215,6 +241,12 @@ impl ChunkWriter {
         self.zstd.compress_to_buffer(raw, &mut self.stored).map_err(zstd_error)?;
         if self.stored.len() > raw.len() * WORTH_COMPRESSING_PERCENT / 100 {
             raw_frame(raw, &mut self.stored);
+        }
+        if let Some(cipher) = &self.cipher {
+            // Refused are more than 64 GiB only, which no chunk has.
+            let too_long =
+                BundleError::ChunkLength { chunk: self.rows.len(), expected: CHUNK_STORED_MAX as u64, found: self.stored.len() as u64 };
+            cipher.seal(self.rows.len(), &mut self.stored).ok_or(too_long)?;
         }
         self.hasher.update(&self.stored);
         self.rows.push(ChunkRow {

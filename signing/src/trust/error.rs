@@ -1,4 +1,4 @@
-use alloc::{boxed::Box, string::String};
+use alloc::{boxed::Box, format, string::String};
 
 use thiserror::Error;
 
@@ -6,7 +6,7 @@ use super::Repository;
 use crate::{
     bundle::BundleError,
     digest::Sha256Digest,
-    metadata::{DigestMismatch, EcuSerial, HardwareId, MetadataError, Region, Tier, VehicleId, Version},
+    metadata::{DigestMismatch, EcuSerial, EncryptionMethod, HardwareId, MetadataError, Region, Tier, VehicleId, Version},
     time::UnixTime,
 };
 
@@ -440,6 +440,17 @@ pub enum TrustError {
         listed: Sha256Digest,
     },
 
+    /// A signed index whose bundle is encrypted otherwise than the release says: people signed what does not belong together.
+    #[error("the index {path} is of a bundle that is {}, but the release says that it is {}; the release has to be signed anew from its bundle", in_words(*.found), in_words(*.listed))]
+    IndexEncryptionDiffers {
+        /// The target path.
+        path: String,
+        /// How the bundle is encrypted by the index.
+        found: Option<EncryptionMethod>,
+        /// How it is by the metadata.
+        listed: Option<EncryptionMethod>,
+    },
+
     /// A target of another length than the metadata lists.
     #[error("{path} has {found} bytes where {listed} are listed")]
     FileLength {
@@ -565,4 +576,9 @@ pub enum TrustError {
     /// The caller answered an action that was not asked for.
     #[error("the caller answered an action that the check had not asked for")]
     OutOfOrder,
+}
+
+/// How a bundle is encrypted, in a sentence.
+fn in_words(encryption: Option<EncryptionMethod>) -> String {
+    encryption.map_or_else(|| String::from("not encrypted"), |method| format!("encrypted ({method})"))
 }

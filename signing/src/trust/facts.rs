@@ -75,6 +75,7 @@ impl TrustError {
             Self::IndexOfOtherBundle { .. } => (163, "index_of_other_bundle", Some(MixAndMatch)),
             Self::FileLength { .. } => (164, "file_length_differs", Some(EndlessData)),
             Self::FileDigest { .. } => (165, "file_digest_differs", Some(ArbitrarySoftware)),
+            Self::IndexEncryptionDiffers { .. } => (166, "index_encryption_differs", Some(MixAndMatch)),
             Self::OutsideDelegation { .. } => (170, "outside_delegation", Some(ArbitrarySoftware)),
             Self::RoleUnknown { .. } => (171, "role_unknown", Some(ArbitrarySoftware)),
             Self::ThresholdUnreachable { .. } => (172, "threshold_unreachable", None),

@@ -96,6 +96,10 @@ impl VerifiedTarget {
         if found != listed || index.bundle_length() != self.release.bundle.length {
             return Err(TrustError::IndexOfOtherBundle { path: path(), found, listed });
         }
+        let (found, listed) = (index.encryption(), self.release.bundle.encryption);
+        if found != listed {
+            return Err(TrustError::IndexEncryptionDiffers { path: path(), found, listed });
+        }
         Ok(index)
     }
 

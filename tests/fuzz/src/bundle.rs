@@ -1,10 +1,10 @@
 //! Decoder, archive reader, manifest and contract, behind an index whose hashes are right whatever the input is.
 //!
 //! Parts: `manifest` is what the index says that `manifest.json` is. `raw` is a chunk that is stored uncompressed. `stored`, with the
-//! `plain` after it, is a chunk whose stored bytes are the input's own.
+//! `plain` after it, is a chunk whose stored bytes are the input's own. With a `key`, the same chunks are read encrypted as well.
 
 use switchback_signing::{
-    bundle::{BundleError, ChunkDecoder, ChunkIndex, Event, Manifest, TarReader},
+    bundle::{BundleError, ChunkDecoder, ChunkIndex, ContentKey, Event, Manifest, TarReader},
     digest::Sha256Digest,
 };
 
@@ -28,7 +28,11 @@ pub(crate) fn run(input: &[u8]) -> Verdict {
         }
     }
     let Ok(index) = ChunkIndex::parse(&bundle.index(listed)) else { return Verdict::Refused };
-    let Ok(whole) = read(&index, &bundle.chunks, Start::Begin) else { return Verdict::Refused };
+    let found = read(&index, &bundle.chunks, None, Start::Begin);
+    if let Some(key) = parts::named(&parts, "key") {
+        reads_the_same_encrypted(&bundle, listed, key, &found);
+    }
+    let Ok(whole) = found else { return Verdict::Refused };
     resumes_anywhere(&index, &bundle.chunks, listed, &whole);
     Verdict::Accepted
 }
@@ -59,9 +63,21 @@ enum Start<'a> {
     After(usize, &'a [u8]),
 }
 
+/// What an encrypted bundle holds is what it would hold without, or is refused as that would be; and another key opens no chunk of it.
+fn reads_the_same_encrypted(plain: &CraftedBundle, listed: &[u8], key: &[u8], expected: &Result<Read, BundleError>) {
+    let key = ContentKey::from_bytes(*Sha256Digest::of(key).as_bytes());
+    let sealed = plain.encrypted(&key);
+    // A chunk that just fits may be too long with its tag.
+    let Ok(index) = ChunkIndex::parse(&sealed.index(listed)) else { return };
+    assert_eq!(&read(&index, &sealed.chunks, Some(&key), Start::Begin), expected);
+    assert_eq!(read(&index, &sealed.chunks, None, Start::Begin).unwrap_err().number(), 261);
+    let other = ContentKey::from_bytes(*Sha256Digest::of(key.as_bytes()).as_bytes());
+    assert_eq!(read(&index, &sealed.chunks, Some(&other), Start::Begin), Err(BundleError::ContentKeyWrong { chunk: 0 }));
+}
+
 /// Reads as a vehicle does.
-fn read(index: &ChunkIndex, chunks: &[Vec<u8>], start: Start<'_>) -> Result<Read, BundleError> {
-    let mut decoder = ChunkDecoder::new()?;
+fn read(index: &ChunkIndex, chunks: &[Vec<u8>], key: Option<&ContentKey>, start: Start<'_>) -> Result<Read, BundleError> {
+    let mut decoder = ChunkDecoder::new(index, key)?;
     let (mut reader, first) = match start {
         Start::Begin => (TarReader::new(index), 0),
         Start::After(chunk, manifest) => {
@@ -116,7 +132,7 @@ fn contents_are_listed(manifest: &Manifest, found: &Read) {
 fn resumes_anywhere(index: &ChunkIndex, chunks: &[Vec<u8>], manifest: &[u8], whole: &Read) {
     let begun = whole.iter().position(|pieces| pieces.contains(&Piece::Manifest)).expect("there is a manifest");
     for chunk in begun..chunks.len() {
-        let rest = read(index, chunks, Start::After(chunk, manifest)).expect("what was read once can be resumed");
+        let rest = read(index, chunks, None, Start::After(chunk, manifest)).expect("what was read once can be resumed");
         assert_eq!(rest, whole[chunk + 1..], "resumed after chunk {chunk}");
     }
 }

@@ -1,6 +1,10 @@
 //! Bundles that no writer makes: any chunks at all, behind an index whose hashes are right.
 
-use switchback_signing::digest::Sha256Digest;
+use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit, Nonce};
+use switchback_signing::{bundle::ContentKey, digest::Sha256Digest};
+
+/// Length of a row of the index, bytes.
+const ROW_LENGTH: usize = 73;
 
 /// The bundle of somebody whose keys are good and whose intentions are not.
 #[derive(Clone, Debug, Default)]
@@ -9,6 +13,8 @@ pub struct CraftedBundle {
     pub chunks: Vec<Vec<u8>>,
     rows: Vec<u8>,
     tar_length: u64,
+    /// The method of encryption, as the index's header has it.
+    method: u16,
 }
 
 impl CraftedBundle {
@@ -33,6 +39,23 @@ impl CraftedBundle {
         self.push(raw_frame(raw), raw);
     }
 
+    /// The same chunks, encrypted. Written from the format's description, so that the reader is held against that and not against our writer.
+    pub fn encrypted(&self, key: &ContentKey) -> Self {
+        let cipher = Aes256Gcm::new(key.as_bytes().into());
+        let mut sealed = Self { method: 1, tar_length: self.tar_length, ..Self::default() };
+        for ((number, chunk), row) in self.chunks.iter().enumerate().zip(self.rows.chunks(ROW_LENGTH)) {
+            let (mut chunk, mut row, mut nonce) = (chunk.clone(), row.to_vec(), [0; 12]);
+            nonce[8..].copy_from_slice(&(number as u32).to_be_bytes());
+            let tag = cipher.encrypt_inout_detached(&Nonce::from(nonce), b"", chunk.as_mut_slice().into()).expect("a chunk is short");
+            chunk.extend_from_slice(&tag);
+            row[..4].copy_from_slice(&(chunk.len() as u32).to_le_bytes());
+            row[9..41].copy_from_slice(Sha256Digest::of(&chunk).as_bytes());
+            sealed.rows.extend_from_slice(&row);
+            sealed.chunks.push(chunk);
+        }
+        sealed
+    }
+
     /// The bytes of the bundle.
     pub fn bundle(&self) -> Vec<u8> {
         self.chunks.concat()
@@ -41,7 +64,8 @@ impl CraftedBundle {
     /// The chunk index, which says that `manifest` is the content of `manifest.json`.
     pub fn index(&self, manifest: &[u8]) -> Vec<u8> {
         let bundle = self.bundle();
-        let mut bytes = b"SWBX\x01\x00\x00\x00".to_vec();
+        let mut bytes = b"SWBX\x01\x00".to_vec();
+        bytes.extend_from_slice(&self.method.to_le_bytes());
         bytes.extend_from_slice(&(self.chunks.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&(manifest.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&self.tar_length.to_le_bytes());

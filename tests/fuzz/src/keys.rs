@@ -3,6 +3,7 @@
 use core::str::FromStr;
 
 use switchback_signing::{
+    bundle::ContentKey,
     digest::Sha256Digest,
     keys::{
         PublicKey, Signer, file,
@@ -20,7 +21,7 @@ pub(crate) fn run(input: &[u8]) -> Verdict {
     if !parts.is_empty() {
         return request(&parts);
     }
-    let mut accepted = key_file(input);
+    let mut accepted = key_file(input) | content_key(input);
     if let Ok(text) = std::str::from_utf8(input) {
         accepted |= pem_file(text);
         accepted |= version(text) | same::<UnixTime>(text) | same::<VehicleId>(text) | same::<EcuSerial>(text);
@@ -44,6 +45,12 @@ fn key_file(input: &[u8]) -> bool {
         let bytes: [u8; 32] = key.as_bytes().try_into().expect("32 bytes");
         assert_eq!(PublicKey::ed25519(bytes).as_ref(), Ok(&key));
     }
+    true
+}
+
+fn content_key(input: &[u8]) -> bool {
+    let Ok(key) = ContentKey::from_jwk(input) else { return false };
+    assert!(ContentKey::from_jwk(key.to_jwk().as_bytes()).as_ref() == Ok(&key), "what we write we read");
     true
 }
 

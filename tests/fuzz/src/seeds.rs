@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use switchback_signing::{
-    bundle::{BundleWriter, ChunkDecoder, ChunkIndex, Manifest, manifest::FileEntry},
+    bundle::{BundleWriter, ChunkDecoder, ChunkIndex, ContentKey, Manifest, manifest::FileEntry},
     digest::Sha256Digest,
     keys::{
         Ed25519Signer, P256Signer, PublicKey, Signer, file,
@@ -308,13 +308,16 @@ fn sample() -> (Vec<u8>, ChunkIndex, Vec<u8>) {
 }
 
 pub(crate) fn index() -> Vec<Vec<u8>> {
-    vec![sample().1.to_bytes()]
+    let plain = sample().1.to_bytes();
+    let mut encrypted = plain.clone();
+    encrypted[6] = 1;
+    vec![plain, encrypted]
 }
 
-/// The bundle as it was written, and with its archive in uncompressed chunks that are cut elsewhere.
+/// The bundle as it was written, and with its archive in uncompressed chunks that are cut elsewhere; both plain and encrypted too.
 pub(crate) fn bundle() -> Vec<Vec<u8>> {
     let (manifest, index, bundle) = sample();
-    let mut decoder = ChunkDecoder::new().unwrap();
+    let mut decoder = ChunkDecoder::new(&index, None).unwrap();
     let (mut archive, mut chunks) = (Vec::new(), Vec::new());
     for row in index.rows() {
         let stored = &bundle[row.stored_offset() as usize..][..row.stored_length() as usize];
@@ -326,7 +329,8 @@ pub(crate) fn bundle() -> Vec<Vec<u8>> {
     written.extend(chunks.iter().flat_map(|(stored, plain)| [("stored", *stored), ("plain", plain.as_slice())]));
     let mut cut: Vec<(&str, &[u8])> = vec![("manifest", &manifest)];
     cut.extend(archive.chunks(3_000).map(|piece| ("raw", piece)));
-    vec![parts::join(&written), parts::join(&cut), manifest.clone()]
+    let with_key = |parts: &[(&'static str, &[u8])]| parts::join(&[&[("key", &b"content key"[..])], parts].concat());
+    vec![parts::join(&written), parts::join(&cut), with_key(&written), with_key(&cut), manifest.clone()]
 }
 
 pub(crate) fn keys() -> Vec<Vec<u8>> {
@@ -345,5 +349,6 @@ pub(crate) fn keys() -> Vec<Vec<u8>> {
     let pem = SecretKey::from_random(Scheme::EcdsaP256, &[7; 32]).unwrap().to_plain_pem().unwrap().as_bytes().to_vec();
     let pem_public = [key(1).public_key(), p256.clone()].map(|key| public_to_pem(&key).unwrap().into_bytes());
     let files = [file::secret_to_bytes(&key(1)), file::public_to_bytes(&key(2).public_key()), file::public_to_bytes(&p256), request];
-    files.into_iter().chain(texts).chain([pem]).chain(pem_public).collect()
+    let content_key = ContentKey::from_bytes([9; 32]).to_jwk().as_bytes().to_vec();
+    files.into_iter().chain(texts).chain([pem, content_key]).chain(pem_public).collect()
 }

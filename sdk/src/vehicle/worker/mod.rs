@@ -423,7 +423,7 @@ impl Worker {
         let link = self.offline.as_ref().and_then(OfflineSource::link).unwrap_or(&self.link);
         let result = match (&mut self.install, &self.target) {
             (Some(install), _) => install.step(link, &mut self.store),
-            (None, Some(target)) => Install::begin(target, link, &mut self.store).map(|install| {
+            (None, Some(target)) => Install::begin(target, None, link, &mut self.store).map(|install| {
                 self.install = Some(install);
                 Step::Chunk
             }),

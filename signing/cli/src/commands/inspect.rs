@@ -10,7 +10,7 @@ use switchback_signing::{
 };
 
 use crate::{
-    bundle::BundleFile,
+    bundle::{Beside, BundleFile},
     output::{Output, bytes, pairs, table},
 };
 
@@ -20,9 +20,8 @@ use crate::{
 pub(crate) struct Arguments {
     /// The bundle
     bundle: PathBuf,
-    /// Its chunk index, when it does not lie beside it
-    #[arg(long, value_name = "FILE")]
-    index: Option<PathBuf>,
+    #[command(flatten)]
+    beside: Beside,
     /// List every chunk too
     #[arg(long)]
     chunks: bool,
@@ -36,6 +35,7 @@ struct Contents {
     index: PathBuf,
     index_bytes: usize,
     index_sha256: Sha256Digest,
+    encryption: Option<&'static str>,
     archive_bytes: u64,
     chunk_count: usize,
     manifest: Manifest,
@@ -67,13 +67,14 @@ impl From<&ChunkRow> for Chunk {
 }
 
 pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
-    let bundle = BundleFile::open(&arguments.bundle, arguments.index.as_deref())?;
+    let bundle = BundleFile::open(&arguments.bundle, &arguments.beside)?;
     let rows = bundle.index.rows();
     let contents = Contents {
         bundle_bytes: bundle.index.bundle_length(),
         bundle_sha256: bundle.index.bundle_sha256(),
         index_bytes: bundle.index_bytes.len(),
         index_sha256: Sha256Digest::of(&bundle.index_bytes),
+        encryption: bundle.encryption(),
         archive_bytes: bundle.index.tar_length(),
         chunk_count: rows.len(),
         manifest: bundle.manifest()?,
@@ -95,6 +96,7 @@ fn describe(contents: &Contents) -> String {
         ("sha256", contents.bundle_sha256.to_string()),
         ("index", format!("{} chunks, {}", contents.chunk_count, bytes(contents.index_bytes as u64))),
         ("sha256", contents.index_sha256.to_string()),
+        ("encryption", contents.encryption.unwrap_or("none").to_owned()),
         ("runtime", format!("ONNX Runtime {} or later", contract.runtime.onnxruntime_min)),
         ("timing", format!("every {} ms, deadline {} ms", contract.step_ms, contract.deadline_ms)),
         ("memory", format!("{} MiB", contract.memory_mib)),

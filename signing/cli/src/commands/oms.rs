@@ -6,7 +6,7 @@ use serde::Serialize;
 use switchback_signing::digest::Sha256Digest;
 
 use crate::{
-    bundle::BundleFile,
+    bundle::{Beside, BundleFile},
     keys::{SigningKey, file::read_public},
     oms::{self, Checked, Contents, Filter},
     output::{Output, pairs},
@@ -39,31 +39,31 @@ impl Outcome<'_> {
     }
 }
 
-pub(crate) fn sign(model: &Path, key: &SigningKey, out: &Path, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn sign(model: &Path, beside: &Beside, key: &SigningKey, out: &Path, output: &Output) -> anyhow::Result<()> {
     let signer = key.open()?;
     let contents = match model.is_dir() {
         true => Contents::of_folder(model, Filter::usual().and_file(model, out)?)?,
-        false => of_bundle(model, None, output)?,
+        false => of_bundle(model, beside, output)?,
     };
     let Checked { model, files, digest, ignored } = oms::sign(&contents, &*signer, out)?;
     Outcome { model, files, digest, ignored, key_id: signer.key_id().to_string(), signature: out }.show("written", output)
 }
 
-pub(crate) fn verify(model: &Path, index: Option<&Path>, signature: &Path, public_key: &Path, output: &Output) -> anyhow::Result<()> {
+pub(crate) fn verify(model: &Path, beside: &Beside, signature: &Path, public_key: &Path, output: &Output) -> anyhow::Result<()> {
     let key = read_public(public_key)?;
     // Its signature first: an ignored path counts only when the signer said so.
     let verified = oms::Verified::read(signature, &key)?;
     let contents = match model.is_dir() {
         true => Contents::of_folder(model, verified.filter().and_file(model, signature)?)?,
-        false => of_bundle(model, index, output)?,
+        false => of_bundle(model, beside, output)?,
     };
     let Checked { model, files, digest, ignored } = verified.check(&contents)?;
     Outcome { model, files, digest, ignored, key_id: key.key_id().to_string(), signature }.show("signature", output)
 }
 
 /// What a bundle unpacks to, after every byte of it was checked against its index.
-fn of_bundle(path: &Path, index: Option<&Path>, output: &Output) -> anyhow::Result<Contents> {
-    let bundle = BundleFile::open(path, index)?;
+fn of_bundle(path: &Path, beside: &Beside, output: &Output) -> anyhow::Result<Contents> {
+    let bundle = BundleFile::open(path, beside)?;
     let manifest = bundle.verify(output)?;
     Contents::of_bundle(&bundle, &manifest)
 }

@@ -22,7 +22,7 @@ use switchback_signing::{
 
 use crate::{
     base::Base,
-    bundle::BundleFile,
+    bundle::{Beside, BundleFile},
     ceremony::{Ceremony, Deliberate, Subject},
     client::{Client, ServerArguments},
     clock,
@@ -117,7 +117,7 @@ fn signed_roles(base: &Base, now: UnixTime) -> anyhow::Result<Vec<String>> {
 
 /// Files of a bundle by target path.
 fn located(path: &Path) -> anyhow::Result<[(String, PathBuf); 2]> {
-    let bundle = BundleFile::open(path, None)?;
+    let bundle = BundleFile::open(path, &Beside::default())?;
     let (index_path, bundle_path) = target_paths(&bundle.manifest()?);
     Ok([(index_path, bundle.index_path), (bundle_path, bundle.path)])
 }

@@ -19,7 +19,7 @@ use switchback_signing::{
 use super::{key, oms};
 use crate::{
     base::{Base, release_role},
-    bundle::BundleFile,
+    bundle::{Beside, BundleFile},
     clock,
     companions::{self, CompanionFile, Companions},
     failure::failure,
@@ -51,14 +51,13 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     key: SigningKey,
     /// Write an OpenSSF Model Signing signature of the bundle, or of a model's folder, to FILE instead; needs a P-256 key and no base
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "index", "renew", "regions", "sdk_min", "companions", "discard_draft"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "renew", "regions", "sdk_min", "companions", "discard_draft"])]
     oms: Option<PathBuf>,
     /// The bundle
     #[arg(required_unless_present = "renew")]
     bundle: Option<PathBuf>,
-    /// Its chunk index, when it does not lie beside it
-    #[arg(long, value_name = "FILE")]
-    index: Option<PathBuf>,
+    #[command(flatten)]
+    beside: Beside,
     /// Sign the same releases of this tier again, with a later expiry
     #[arg(long, value_name = "TIER", conflicts_with = "bundle")]
     renew: Option<Tier>,
@@ -106,7 +105,7 @@ struct SignedRelease {
 pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     if let Some(out) = &arguments.oms {
         let model = arguments.bundle.as_deref().context("name a bundle or a model's folder")?;
-        return oms::sign(model, &arguments.key, out, output);
+        return oms::sign(model, &arguments.beside, &arguments.key, out, output);
     }
     let (base, now) = (Base::open(arguments.base.as_deref().context("name a base with --base")?)?, clock::now());
     match (&arguments.renew, &arguments.bundle) {
@@ -117,7 +116,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
             ceremony.finish(bytes, &signer, None, output)
         }
         (None, Some(path)) => {
-            let bundle = BundleFile::open(path, arguments.index.as_deref())?;
+            let bundle = BundleFile::open(path, &arguments.beside)?;
             let manifest = bundle.verify(output)?;
             let role = arguments.role.clone().unwrap_or_else(|| release_role(&manifest.release.tier));
             let ceremony = Ceremony { base: &base, arguments: &arguments, role: &role, now };

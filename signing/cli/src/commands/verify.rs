@@ -16,7 +16,7 @@ use switchback_signing::{
 use super::oms;
 use crate::{
     base::{Base, release_role},
-    bundle::BundleFile,
+    bundle::{Beside, BundleFile},
     clock, companions,
     failure::failure,
     files,
@@ -36,9 +36,8 @@ use crate::{
 pub(crate) struct Arguments {
     /// The bundle; with --oms it may be a model's folder
     bundle: PathBuf,
-    /// Its chunk index, when it does not lie beside it
-    #[arg(long, value_name = "FILE")]
-    index: Option<PathBuf>,
+    #[command(flatten)]
+    beside: Beside,
     /// Base directory whose metadata must list the bundle
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
@@ -56,6 +55,7 @@ struct Verified {
     tier: String,
     chunks: usize,
     bundle_bytes: u64,
+    encryption: Option<&'static str>,
     index_sha256: Sha256Digest,
     #[serde(skip_serializing_if = "Option::is_none")]
     signed: Option<SignedState>,
@@ -78,9 +78,9 @@ struct SignedState {
 
 pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     if let (Some(signature), Some(key)) = (&arguments.oms, &arguments.public_key) {
-        return oms::verify(&arguments.bundle, arguments.index.as_deref(), signature, key, output);
+        return oms::verify(&arguments.bundle, &arguments.beside, signature, key, output);
     }
-    let bundle = BundleFile::open(&arguments.bundle, arguments.index.as_deref())?;
+    let bundle = BundleFile::open(&arguments.bundle, &arguments.beside)?;
     let manifest = bundle.verify(output)?;
     let signed = arguments.base.as_deref().map(|base| signed_state(base, &bundle, &manifest)).transpose()?;
     let verified = Verified {
@@ -88,6 +88,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
         tier: manifest.release.tier,
         chunks: bundle.index.rows().len(),
         bundle_bytes: bundle.index.bundle_length(),
+        encryption: bundle.encryption(),
         index_sha256: Sha256Digest::of(&bundle.index_bytes),
         signed,
     };
@@ -98,6 +99,7 @@ fn describe(verified: &Verified) -> String {
     let mut facts = vec![
         ("release", format!("{} for tier {}", verified.release, verified.tier)),
         ("content", format!("every byte is right: {} chunks, {}", verified.chunks, bytes(verified.bundle_bytes))),
+        ("encryption", verified.encryption.unwrap_or("none").to_owned()),
     ];
     match &verified.signed {
         None => facts.push(("signed", "not checked; name a base directory with --base".into())),

@@ -141,6 +141,7 @@ pub(crate) fn check_of_use(key: &PublicKey) -> anyhow::Result<()> {
     }
 }
 
-fn fill(bytes: &mut [u8]) -> anyhow::Result<()> {
+/// Random bytes for a secret.
+pub(crate) fn fill(bytes: &mut [u8]) -> anyhow::Result<()> {
     getrandom::fill(bytes).map_err(|error| anyhow::anyhow!("no randomness from the operating system: {error}"))
 }

@@ -10,8 +10,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{CONTRACT, Sample, archive, craft, noise, read, sample};
-use crate::bundle::{BundleError, BundleWriter, ChunkIndex, Contract, Manifest, TarReader, index::CHUNKS_MAX, writer::WriteError};
+use super::{CONTRACT, Sample, archive, craft, encrypted::encrypted, noise, read, read_with, sample};
+use crate::bundle::{
+    BundleError, BundleWriter, ChunkDecoder, ChunkIndex, ContentKey, Contract, Manifest, TarReader, index::CHUNKS_MAX, writer::WriteError,
+};
 
 #[track_caller]
 fn check<T: core::fmt::Debug>(result: Result<T, BundleError>, number: u32, text: &str) {
@@ -39,7 +41,7 @@ fn an_index_that_is_no_index_is_refused() {
     );
     check(parse(&index_with(0, b"\x1f\x8b")), 201, "not a chunk index: it begins with [1f, 8b, 42, 58], not with `SWBX`");
     check(parse(&index_with(4, &[2])), 202, "chunk index format 2 is unknown, this release reads 1");
-    check(parse(&index_with(6, &[1])), 203, "chunk index: the reserved field is 1, expected 0");
+    check(parse(&index_with(6, &[2])), 203, "chunk index: the method of encryption is 2, expected 0 or 1");
     check(parse(&index_with(8, &[255; 4])), 203, "chunk index: the number of rows is 4294967295, expected 1 to 1048576");
     check(parse(&index_with(12, &[0; 4])), 203, "chunk index: the manifest's length is 0, expected 1 to 1048576");
     let tar_length = sample().index.tar_length();
@@ -96,6 +98,30 @@ fn a_frame_that_is_no_frame_is_refused() {
     check::<()>(Err(error), 213, "chunk 3 cannot be decoded: bytes follow the zstd frame");
     let error = BundleError::Zstd { reason: "Allocation error : not enough memory".into() };
     check::<()>(Err(error), 250, "zstd: Allocation error : not enough memory");
+}
+
+#[test]
+fn keys_that_do_not_go_with_the_bundle_are_refused() {
+    let key = ContentKey::from_bytes([1; 32]);
+    let plain = sample();
+    check(
+        ChunkDecoder::new(&plain.index, Some(&key)).map(|_| ()),
+        262,
+        "a content key was given for a bundle that is not encrypted: use none, or find out who packed it without --encrypt",
+    );
+    let sealed = encrypted(&key);
+    check(
+        ChunkDecoder::new(&sealed.index, None).map(|_| ()),
+        261,
+        "the bundle is encrypted (A256GCM-chunks) and no content key was given: the Director brings it to each vehicle that it assigns the release, \
+         people name the file that `switchback pack --encrypt` wrote",
+    );
+    check(
+        read_with(&sealed.index, &sealed.bundle, Some(&ContentKey::from_bytes([2; 32]))),
+        263,
+        "chunk 0 is the signed one but was not encrypted under the content key that was given: each bundle has its own, use the one that was \
+         made with it",
+    );
 }
 
 #[test]
@@ -282,7 +308,7 @@ fn numbers_and_names_are_used_once() {
     };
     for function in ["fn number", "fn name"] {
         let values = arms(function);
-        assert_eq!(values.len(), 28, "{function}");
+        assert_eq!(values.len(), 31, "{function}");
         assert_eq!(values.iter().collect::<BTreeSet<_>>().len(), values.len(), "{function}");
     }
 }

@@ -148,6 +148,7 @@ fn one_chunk(stored: &[u8], raw: &[u8]) -> ChunkIndex {
         raw_sha256: Sha256Digest::of(raw),
     };
     let summary = Summary {
+        encryption: None,
         manifest_length: 1,
         manifest_sha256: Sha256Digest::of(b""),
         tar_length: raw.len() as u64,
@@ -159,7 +160,7 @@ fn one_chunk(stored: &[u8], raw: &[u8]) -> ChunkIndex {
 
 fn decode(stored: &[u8], raw: &[u8]) -> Result<(), BundleError> {
     let index = one_chunk(stored, raw);
-    let mut decoder = ChunkDecoder::new().unwrap();
+    let mut decoder = ChunkDecoder::new(&index, None).unwrap();
     let chunk = decoder.decode(index.verify_stored(0, stored).unwrap())?;
     assert_eq!(chunk.bytes(), raw);
     Ok(())

@@ -131,7 +131,7 @@ fn a_resumed_reader_says_exactly_what_was_not_said_before() {
     let whole = archive(&manifest, &sample.manifest.files, &sample.contents);
     let pieces: Vec<&[u8]> = whole.chunks(333).collect();
     let (index, bundle) = craft(&manifest, &pieces);
-    let mut decoder = ChunkDecoder::new().unwrap();
+    let mut decoder = ChunkDecoder::new(&index, None).unwrap();
     let mut events_of = |reader: &mut TarReader, number: usize| {
         let row = index.row(number).unwrap();
         let stored = &bundle[row.stored_offset() as usize..][..row.stored_length() as usize];

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     bundle::{BundleWriter, ChunkIndex, Manifest},
     digest::Sha256Digest,
-    metadata::{BundleRef, TargetMeta},
+    metadata::{BundleRef, EncryptionMethod, TargetMeta},
     testing::custom,
 };
 
@@ -28,10 +28,14 @@ fn index() -> ChunkIndex {
 
 /// The proof for these bytes, of a release that names the bundle by this digest.
 fn verified(bytes: &[u8], bundle_sha256: Sha256Digest) -> VerifiedTarget {
+    verified_as(bytes, bundle_sha256, None)
+}
+
+fn verified_as(bytes: &[u8], bundle_sha256: Sha256Digest, encryption: Option<EncryptionMethod>) -> VerifiedTarget {
     let mut repositories = TestRepositories::new();
     let mut release = custom(5);
     let length = ChunkIndex::parse(bytes).map_or(6, |index| index.bundle_length());
-    release.bundle = BundleRef { path: "ultra/vla-2.tar.zst".into(), length, sha256: bundle_sha256, encryption: None };
+    release.bundle = BundleRef { path: "ultra/vla-2.tar.zst".into(), length, sha256: bundle_sha256, encryption };
     repositories.publish_target(INDEX, TargetMeta::of_release(bytes, &release));
     repositories.assign(INDEX);
     assert_installs(TestVehicle::new(&repositories).check(&repositories, NOW))
@@ -68,6 +72,31 @@ fn any_other_index_is_refused() {
             Sha256Digest::of(&bytes)
         ),
     );
+}
+
+/// A vehicle believes what the block says about the encryption, and looks for a key by it: the index must say the same.
+#[test]
+fn an_index_that_is_encrypted_otherwise_than_the_release_says_is_refused() {
+    let index = index();
+    let encrypted = {
+        let mut bytes = index.to_bytes();
+        bytes[6] = 1;
+        bytes
+    };
+    let method = Some(EncryptionMethod::Aes256GcmChunks);
+    let [plain, named] = ["not encrypted", "encrypted (A256GCM-chunks)"];
+    for (bytes, listed, found, said) in [(&index.to_bytes(), method, plain, named), (&encrypted, None, named, plain)] {
+        let target = verified_as(bytes, index.bundle_sha256(), listed);
+        assert_error(
+            &target.verify_index(bytes).unwrap_err(),
+            &alloc::format!(
+                "166 index_encryption_differs (mix-and-match attack): the index ultra/vla-2-2.0.0.index is of a bundle that is {found}, but the \
+                 release says that it is {said}; the release has to be signed anew from its bundle"
+            ),
+        );
+    }
+    let target = verified_as(&encrypted, index.bundle_sha256(), method);
+    assert_eq!(target.verify_index(&encrypted).unwrap().encryption(), method);
 }
 
 #[test]
