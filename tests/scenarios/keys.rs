@@ -3,13 +3,14 @@
 use std::{fs, process::Command};
 
 use serde_json::Value;
-use switchback_signing::metadata::vehicle::UpdateState;
+use switchback_signing::{digest::Sha256Digest, metadata::vehicle::UpdateState};
 use switchback_tests::{
     car::Garage,
     desk::{Desk, Named},
     model::Straight,
     programs::{program, succeed},
     server::Server,
+    workspace,
 };
 use tempfile::TempDir;
 
@@ -54,4 +55,15 @@ fn an_encrypted_key_is_read_by_python() {
         let read = TUF.run("read_key.py", &[&folder.path().join(format!("{scheme}.pem")), &passphrase]);
         assert_eq!(read.trim(), made["key_id"].as_str().unwrap());
     }
+}
+
+#[test]
+fn an_encrypted_bundle_is_read_by_python_with_its_key() {
+    if !TUF.are_installed() {
+        return;
+    }
+    let golden = |name: &str| workspace().join("tests/golden/v1").join(name);
+    let [index, bundle, key] = ["encrypted.index", "encrypted.tar.zst", "encrypted.content-key.jwk"].map(golden);
+    let decrypted = TUF.run("read_bundle.py", &[&index, &bundle, &key]);
+    assert_eq!(decrypted.trim(), Sha256Digest::of(&fs::read(golden("plain.tar.zst")).unwrap()).to_hex());
 }

@@ -172,6 +172,10 @@ fn describe(target: &TargetMeta) -> String {
         release.onnxruntime_min,
         release.bundle.sha256
     );
+    // Who is asked to sign a release that everybody may read, or nobody any more, sees it.
+    if let Some(method) = release.bundle.encryption {
+        text.push_str(&format!("; encrypted, {method}"));
+    }
     for companion in &release.companions {
         let Companion { hardware_id, path, sha256, release_counter, .. } = companion;
         text.push_str(&format!("; needs {path} on {hardware_id}, counter {release_counter}, SHA-256 {sha256}"));
