@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use switchback_signing::{
     bundle::{BundleError, ChunkDecoder, ChunkIndex, ChunkRow, ContentKey, Event, Manifest, TarReader, index::CHUNK_STORED_MAX},
+    keys::sealing::DecryptionKey,
     metadata::{Custom, vehicle::Reason},
-    trust::{Attack, VerifiedTarget},
+    trust::{Attack, VehicleIdentity, VerifiedTarget},
 };
 
 use super::{
@@ -230,6 +231,11 @@ impl From<Setback> for Problem {
     fn from(setback: Setback) -> Self {
         Self::Setback(setback)
     }
+}
+
+/// Opens the key of an encrypted bundle. Whose fault it is that it does not open, if anybody's, the release's it is not.
+pub(super) fn content_key(target: &VerifiedTarget, own: &DecryptionKey, identity: &VehicleIdentity) -> Result<Option<ContentKey>, Setback> {
+    target.content_key(own, identity).map_err(|error| Setback::Failed(reason::of_trust(&error), Blame::Nobody, error.attack()))
 }
 
 fn disk(error: StoreError) -> Setback {

@@ -118,7 +118,7 @@ fn an_encrypted_release_without_its_key_is_refused_before_anything_of_it_is_fetc
     server.release_encrypted(&better(), 2, 0, &ContentKey::from_bytes([7; 32]));
     car.vehicle.check_now();
     let event = car.reach(UpdateState::Refused);
-    assert_eq!((event.reason.unwrap().number, event.release.unwrap().model.as_str()), (261, "vla-2"));
+    assert_eq!((event.reason.unwrap().number, event.release.unwrap().model.as_str()), (190, "vla-2"));
     assert!(server.lock().ranges.is_empty(), "no byte of the bundle was asked for");
     assert_eq!(car.model().as_deref(), Some("vla-1"));
     assert!(car.step().control_valid);

@@ -84,6 +84,25 @@ impl BundleFile {
         self.index.encryption().map(EncryptionMethod::as_str)
     }
 
+    /// As [`Self::open`] without a named content key; `named` is taken where an encrypted bundle has none beside it.
+    pub(crate) fn open_with_fallback(path: &Path, index: Option<&Path>, named: Option<&Path>) -> anyhow::Result<Self> {
+        let mut beside = Beside { index: index.map(Path::to_owned), content_key: None };
+        let bundle = Self::open(path, &beside)?;
+        match named {
+            Some(named) if bundle.index.encryption().is_some() && bundle.content_key.is_none() => {
+                beside.content_key = Some(named.to_owned());
+                Self::open(path, &beside)
+            }
+            _ => Ok(bundle),
+        }
+    }
+
+    /// The content key of an encrypted bundle, which was seen to open it.
+    pub(crate) fn content_key(&self) -> anyhow::Result<&ContentKey> {
+        self.manifest()?;
+        self.content_key.as_ref().with_context(|| format!("{} is not encrypted", self.path.display()))
+    }
+
     /// Reads just enough of the bundle to see its manifest.
     pub(crate) fn manifest(&self) -> anyhow::Result<Manifest> {
         let mut reader = Chunks::open(self)?;
@@ -132,7 +151,7 @@ impl BundleFile {
 }
 
 /// The content key of a file.
-fn read_content_key(path: &Path) -> anyhow::Result<ContentKey> {
+pub(crate) fn read_content_key(path: &Path) -> anyhow::Result<ContentKey> {
     let bytes = Zeroizing::new(files::read(path, CONTENT_KEY_FILE_MAX)?);
     ContentKey::from_jwk(&bytes).with_context(|| path.display().to_string())
 }

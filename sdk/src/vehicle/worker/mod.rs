@@ -25,7 +25,7 @@ use super::{
     Event, EventKind, Offer, Status, VehicleCallbacks, VehicleConfig,
     clock::Ratchet,
     driver::{Frames, Pulse},
-    install::{Install, Setback, Step},
+    install::{Install, Setback, Step, content_key},
     link::Link,
     orders::Orders,
     reason,
@@ -423,10 +423,13 @@ impl Worker {
         let link = self.offline.as_ref().and_then(OfflineSource::link).unwrap_or(&self.link);
         let result = match (&mut self.install, &self.target) {
             (Some(install), _) => install.step(link, &mut self.store),
-            (None, Some(target)) => Install::begin(target, None, link, &mut self.store).map(|install| {
-                self.install = Some(install);
-                Step::Chunk
-            }),
+            // From the verified metadata whenever it begins or goes on: no content key lies on the disk.
+            (None, Some(target)) => content_key(target, &self.decryption_key, &self.identity)
+                .and_then(|key| Install::begin(target, key.as_ref(), link, &mut self.store))
+                .map(|install| {
+                    self.install = Some(install);
+                    Step::Chunk
+                }),
             (None, None) => {
                 self.download = Task::never();
                 return;

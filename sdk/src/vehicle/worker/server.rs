@@ -213,9 +213,21 @@ impl Worker {
             self.act();
         }
         let quarantine = self.store.state().quarantine(&target.sha256()).map(reason::of_quarantine);
-        let refusal = quarantine.or(self.held(&target));
+        let refusal = quarantine.or(self.held(&target)).or_else(|| self.unopened(&target, &release));
         self.target = Some(target);
         self.input(Input::Offered(Offer { release, refusal }));
+    }
+
+    /// Why the bundle cannot be opened: found before anybody is asked for consent, and not held against what is under way, which has its
+    /// key or needs none any more.
+    fn unopened(&mut self, target: &VerifiedTarget, release: &ReleaseRef) -> Option<Reason> {
+        if self.update.is_under_way() && self.update.release() == Some(release) {
+            return None;
+        }
+        let error = target.content_key(&self.decryption_key, &self.identity).err()?;
+        let reason = reason::of_trust(&error);
+        self.detected(error.attack(), &reason);
+        Some(reason)
     }
 
     pub(super) fn not_believed(&mut self, error: &TrustError) {

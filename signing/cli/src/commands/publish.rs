@@ -22,7 +22,7 @@ use switchback_signing::{
 
 use crate::{
     base::Base,
-    bundle::{Beside, BundleFile},
+    bundle::{BundleFile, read_content_key},
     ceremony::{Ceremony, Deliberate, Subject},
     client::{Client, ServerArguments},
     clock,
@@ -33,6 +33,9 @@ use crate::{
     progress::{Counted, byte_bar},
     release::target_paths,
 };
+
+/// Length of a content key, bytes.
+const CONTENT_KEY_BYTES: u64 = 32;
 
 /// Longest list of a draft's files, bytes.
 const FILES_BYTES_MAX: usize = 1 << 20;
@@ -57,6 +60,11 @@ pub(crate) struct Arguments {
     /// What they revoke is revoked at once; vehicles get nothing new until the server has the keys that they name.
     #[arg(long)]
     without_online_keys: bool,
+    /// Content key of the encrypted bundle that has none beside it
+    ///
+    /// `pack --encrypt` writes it beside the bundle, where it is found. The server seals it for each vehicle that is assigned the release.
+    #[arg(long, value_name = "FILE")]
+    content_key: Option<PathBuf>,
     /// Bundles of the drafts, where they are no longer where they were when they were signed
     bundles: Vec<PathBuf>,
 }
@@ -76,7 +84,8 @@ struct PublishedFile {
 
 pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     let (base, now) = (Base::open(&arguments.base)?, clock::now());
-    let bundles = arguments.bundles.iter().map(|path| located(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let content_key = arguments.content_key.as_deref();
+    let bundles = arguments.bundles.iter().map(|path| located(path, content_key)).collect::<anyhow::Result<Vec<_>>>()?;
     let bundles: BTreeMap<String, PathBuf> = bundles.into_iter().flatten().collect();
     // All checks first: what is ready is published whole or not at all.
     let mut ready = Ready { base: &base, now, leave_incomplete: arguments.leave_incomplete, left: Vec::new() };
@@ -87,7 +96,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
 
     let published = Published { warnings: ready.left, ..Published::default() };
     let (client, without_online_keys) = (Client::new(&arguments.server)?, arguments.without_online_keys);
-    let mut publisher = Publisher { client, output, without_online_keys, published };
+    let mut publisher = Publisher { client, output, content_key, without_online_keys, published };
     for (repository, draft) in [(Repository::Image, image_root), (Repository::Director, director_root)] {
         publisher.roots(&base, repository, draft.is_some())?;
         publisher.promote(&base, &Subject::Root(repository), draft)?;
@@ -95,7 +104,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     publisher.targets_versions(&base)?;
     publisher.promote(&base, &Subject::Targets, targets)?;
     for role in signed_roles(&base, now)? {
-        publisher.newest_metadata(&base, &role)?;
+        publisher.newest_metadata(&base, &role, &bundles)?;
     }
     for draft in &drafts {
         publisher.draft(&base, draft)?;
@@ -116,8 +125,8 @@ fn signed_roles(base: &Base, now: UnixTime) -> anyhow::Result<Vec<String>> {
 }
 
 /// Files of a bundle by target path.
-fn located(path: &Path) -> anyhow::Result<[(String, PathBuf); 2]> {
-    let bundle = BundleFile::open(path, &Beside::default())?;
+fn located(path: &Path, content_key: Option<&Path>) -> anyhow::Result<[(String, PathBuf); 2]> {
+    let bundle = BundleFile::open_with_fallback(path, None, content_key)?;
     let (index_path, bundle_path) = target_paths(&bundle.manifest()?);
     Ok([(index_path, bundle.index_path), (bundle_path, bundle.path)])
 }
@@ -211,25 +220,33 @@ impl Draft {
         let path = base.draft(role);
         let bytes = files::read(&path, TARGETS_BYTES_MAX as usize)?;
         let targets = base.check_release_role(role, &bytes, now).with_context(|| path.display().to_string())?;
+        // The index comes before its bundle by name; the order does not matter, as nothing points to either yet.
+        Ok(Self { role: role.to_owned(), version: targets.version, files: DraftFile::all(base, role, &targets, bundles)?, bytes })
+    }
+}
+
+impl DraftFile {
+    /// What a role lists, and where it was when it was signed, unless `bundles` knows better.
+    fn all(base: &Base, role: &str, targets: &Targets, bundles: &BTreeMap<String, PathBuf>) -> anyhow::Result<Vec<Self>> {
         let sources = base.draft_files(role);
         let mut sources: BTreeMap<String, PathBuf> = match sources.is_file() {
             true => serde_json::from_slice(&files::read(&sources, FILES_BYTES_MAX)?).with_context(|| sources.display().to_string())?,
             false => BTreeMap::new(),
         };
         sources.extend(bundles.clone());
-        let file = |(target, meta): (&String, &TargetMeta)| DraftFile {
+        let file = |(target, meta): (&String, &TargetMeta)| Self {
             path: sources.get(target).cloned(),
             target: target.clone(),
             meta: meta.clone(),
         };
-        // The index comes before its bundle by name; the order does not matter, as nothing points to either yet.
-        Ok(Self { role: role.to_owned(), version: targets.version, files: targets.targets.iter().map(file).collect(), bytes })
+        Ok(targets.targets.iter().map(file).collect())
     }
 }
 
 struct Publisher<'a> {
     client: Client,
     output: &'a Output,
+    content_key: Option<&'a Path>,
     without_online_keys: bool,
     published: Published,
 }
@@ -295,12 +312,19 @@ impl Publisher<'_> {
         Ok(())
     }
 
-    /// A role's newest version: when the last `publish` was interrupted between signing off and sending.
-    fn newest_metadata(&mut self, base: &Base, role: &str) -> anyhow::Result<()> {
-        match base.newest(role)? {
-            Some(stored) => self.metadata(role, stored.version, stored.bytes, ""),
-            None => Ok(()),
+    /// A role's newest version: when the last `publish` was interrupted between signing off and sending. And the content keys that a
+    /// server which has lost its own lacks.
+    fn newest_metadata(&mut self, base: &Base, role: &str, bundles: &BTreeMap<String, PathBuf>) -> anyhow::Result<()> {
+        let Some(stored) = base.newest(role)? else { return Ok(()) };
+        let targets = Signed::<Targets>::parse(&stored.bytes, stored.bytes.len()).with_context(|| role.to_owned())?.signed;
+        let files = DraftFile::all(base, role, &targets, bundles)?;
+        for release in files.iter().filter(|file| file.meta.is_release()) {
+            if let Err(error) = self.release_key(release, &files) {
+                // Another desk may have the key; what is new here goes out all the same.
+                self.published.warnings.push(format!("{error:#}"));
+            }
         }
+        self.metadata(role, stored.version, stored.bytes, "")
     }
 
     fn metadata(&mut self, role: &str, version: u64, bytes: Vec<u8>, query: &str) -> anyhow::Result<()> {
@@ -335,6 +359,9 @@ impl Publisher<'_> {
         for file in &draft.files {
             self.target(file)?;
         }
+        for release in draft.files.iter().filter(|file| file.meta.is_release()) {
+            self.release_key(release, &draft.files)?;
+        }
         self.metadata(&draft.role, draft.version, draft.bytes.clone(), "")?;
         files::rename(&base.draft(&draft.role), &base.image().join(format!("{}.{}.json", draft.version, draft.role)))
     }
@@ -355,6 +382,33 @@ impl Publisher<'_> {
             self.upload(target, path, meta.length, sha256, &url)?;
         }
         self.note(format!("targets/{target}"), meta.length, sent);
+        Ok(())
+    }
+
+    /// The content key of an encrypted release, before the metadata that lists it: the server publishes none that no vehicle can open.
+    fn release_key(&mut self, release: &DraftFile, files: &[DraftFile]) -> anyhow::Result<()> {
+        let bundle = release.meta.release()?.bundle;
+        if bundle.encryption.is_none() {
+            return Ok(());
+        }
+        let url = format!("/v1/content-keys/{}", bundle.sha256);
+        if !self.client.exists(&url)? {
+            let at = files.iter().find(|file| file.target == bundle.path).and_then(|file| file.path.as_deref());
+            let key = match (at.filter(|path| path.is_file()), self.content_key) {
+                // Seen to open the bundle: with another one no vehicle could install what is approved and rolled out.
+                (Some(path), named) => BundleFile::open_with_fallback(path, release.path.as_deref(), named)?.content_key()?.clone(),
+                (None, Some(named)) => read_content_key(named)?,
+                (None, None) => {
+                    return Err(failure(
+                        format!("{} is encrypted, and the server does not have its content key", bundle.path),
+                        "name the file that `switchback pack --encrypt` wrote beside the bundle: --content-key FILE",
+                    ));
+                }
+            };
+            let body = key.to_jwk().as_bytes().to_vec();
+            self.client.upload(&url, Body::from(body)).with_context(|| format!("the content key of {} was not accepted", bundle.path))?;
+            self.note(format!("content-keys/{}", bundle.path), CONTENT_KEY_BYTES, true);
+        }
         Ok(())
     }
 

@@ -5,13 +5,19 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use serde_json::Value;
 use switchback_signing::bundle::ContentKey;
 
-use super::desk::{BUNDLE, Desk, PACK, files_below, model};
+use super::{
+    desk::{BUNDLE, Desk, PACK, files_below, model},
+    server::Server,
+};
 
 const KEY: &str = "dist/ultra/tiny-1.0.0.content-key.jwk";
 
 /// A desk with a base and an encrypted bundle.
 fn ready() -> (Desk, Value) {
-    let desk = Desk::new();
+    ready_at(Desk::new())
+}
+
+fn ready_at(desk: Desk) -> (Desk, Value) {
     desk.init();
     desk.model();
     let packed = desk.ask(&format!("{PACK} --version 1.0.0 --release-counter 1 --encrypt"));
@@ -112,4 +118,51 @@ fn an_encrypted_bundle_is_signed_for_other_tools_by_what_is_in_it() {
     desk.succeed(&format!("sign --oms tiny.sig --key dora.pem {BUNDLE}"));
     fs::rename(desk.path(KEY), desk.path("key.jwk")).unwrap();
     desk.succeed(&format!("verify --oms tiny.sig --public-key dora.pub.json --content-key key.jwk {BUNDLE}"));
+}
+
+/// The bundle's key, as a server gets it.
+fn sent_key(server: &Server) -> Vec<(String, Vec<u8>)> {
+    let puts = server.seen().into_iter().filter(|seen| seen.method == "PUT");
+    puts.filter(|seen| seen.path.starts_with("/v1/content-keys/")).map(|seen| (seen.path, seen.body)).collect()
+}
+
+#[test]
+fn the_key_of_an_encrypted_release_is_published_before_the_metadata_that_lists_it() {
+    let server = Server::start();
+    let (desk, packed) = ready_at(Desk::with_server(&server.url));
+    for key in ["alice", "bob"] {
+        desk.succeed(&format!("sign --base base --key {key} {BUNDLE}"));
+    }
+    // Not the key of this bundle, and none at all.
+    let key = desk.read(KEY);
+    desk.write(KEY, ContentKey::from_bytes([1; 32]).to_jwk().as_bytes());
+    let error = desk.refuse("publish --base base");
+    assert!(error.contains("was not encrypted under the content key that was given"), "{error}");
+    fs::remove_file(desk.path(KEY)).unwrap();
+    let error = desk.refuse("publish --base base");
+    assert!(error.contains("is encrypted (A256GCM-chunks) and no content key was given") && error.contains("--content-key"), "{error}");
+    assert!(
+        sent_key(&server).is_empty() && server.file("/v1/image/metadata/1.vla-ultra.json").is_none(),
+        "nothing points to the bundle yet"
+    );
+
+    desk.write("key.jwk", &key);
+    let printed = desk.succeed("publish --base base --content-key key.jwk");
+    let text = String::from_utf8(key.clone()).unwrap();
+    assert!(printed.contains("content-keys/ultra/tiny-1.0.0.tar.zst") && !printed.contains(text.split('"').nth(11).unwrap()), "{printed}");
+    let path = format!("/v1/content-keys/{}", packed["bundle_sha256"].as_str().unwrap());
+    assert_eq!(sent_key(&server), [(path.clone(), key.clone())]);
+    let order: Vec<String> = server.take_puts();
+    let at = |path: &str| order.iter().position(|put| put == path).unwrap();
+    assert!(at(&path) < at("/v1/image/metadata/1.vla-ultra.json"), "{order:?}");
+
+    // Sent once; and again, beside its bundle, to a server that has lost it.
+    desk.succeed("publish --base base");
+    assert!(sent_key(&server).is_empty());
+    server.lose(&path);
+    let printed = desk.succeed("publish --base base");
+    assert!(printed.contains("warning: ") && printed.contains("no content key was given"), "{printed}");
+    fs::rename(desk.path("key.jwk"), desk.path(KEY)).unwrap();
+    desk.succeed("publish --base base");
+    assert_eq!(sent_key(&server), [(path, key)]);
 }

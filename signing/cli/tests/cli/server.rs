@@ -70,6 +70,11 @@ impl Server {
         seen.into_iter().filter(|seen| seen.method == "PUT").map(|seen| seen.path).collect()
     }
 
+    /// Forgets a file.
+    pub(crate) fn lose(&self, path: &str) {
+        self.state.lock().unwrap().files.remove(path);
+    }
+
     pub(crate) fn file(&self, path: &str) -> Option<Vec<u8>> {
         self.state.lock().unwrap().files.get(path).cloned()
     }
