@@ -16,6 +16,7 @@ mod past;
 mod reports;
 mod scene;
 mod secondaries;
+mod server_eavesdropping;
 mod server_keys;
 mod server_network;
 mod server_reports;

@@ -51,7 +51,7 @@ pub(super) struct Field {
     pub(super) car: Car,
     /// What the vehicle has complained of so far; it may do so again before it meets what comes next.
     met: Vec<String>,
-    _garage: Garage,
+    garage: Garage,
 }
 
 impl Field {
@@ -68,7 +68,12 @@ impl Field {
         let mut car = garage.start(proxy.url());
         assert_eq!(car.until_confirmed(), "vla-1 1.0.0");
         car.until_checked();
-        Self { server, desk, proxy, car, met: Vec::new(), _garage: garage }
+        Self { server, desk, proxy, car, met: Vec::new(), garage }
+    }
+
+    /// What the vehicle is built from.
+    pub(super) fn garage(&self) -> &Garage {
+        &self.garage
     }
 
     /// Publishes a release and offers it to everybody.

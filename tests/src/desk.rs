@@ -90,6 +90,15 @@ impl Desk {
         pack(model, named, self.folder.path())
     }
 
+    /// Packs a model folder, encrypted, signs it with alice and bob, publishes and approves it; returns it and the file of its content key.
+    pub fn release_encrypted(&self, model: &ModelFolder, named: Named<'_>) -> (Bundle, PathBuf) {
+        let printed = succeed(pack_command(model, named, self.folder.path()).arg("--encrypt"));
+        let packed: Value = serde_json::from_str(&printed).unwrap();
+        let bundle = Bundle::of(&packed);
+        self.release_packed(&bundle, ["alice", "bob"], named);
+        (bundle, PathBuf::from(packed["content_key"].as_str().unwrap()))
+    }
+
     /// Tries to pack a model folder that must be refused; returns why it was.
     pub fn pack_refused(&self, model: &ModelFolder, named: Named<'_>) -> String {
         fail(&mut pack_command(model, named, self.folder.path()))
@@ -128,12 +137,16 @@ impl Desk {
     /// As [`Desk::release`], with the signatures of these two.
     pub fn release_signed_by(&self, keyholders: [&str; 2], model: &ModelFolder, named: Named<'_>) -> Bundle {
         let bundle = self.pack(model, named);
+        self.release_packed(&bundle, keyholders, named);
+        bundle
+    }
+
+    fn release_packed(&self, bundle: &Bundle, keyholders: [&str; 2], named: Named<'_>) {
         for keyholder in keyholders {
-            self.sign(keyholder, &bundle);
+            self.sign(keyholder, bundle);
         }
         self.publish();
         self.approve(named.model, named.version, "eu");
-        bundle
     }
 
     /// As [`Desk::release`], with images that other ECUs must run beside it, by their hardware.
@@ -266,9 +279,14 @@ impl Desk {
 /// Packs a model folder into `folder`; needs no keys.
 pub fn pack(model: &ModelFolder, named: Named<'_>, folder: &Path) -> Bundle {
     let printed = succeed(&mut pack_command(model, named, folder));
-    let packed: Value = serde_json::from_str(&printed).unwrap();
-    let path = |name: &str| PathBuf::from(packed[name].as_str().unwrap());
-    Bundle { bundle: path("bundle"), index: path("index") }
+    Bundle::of(&serde_json::from_str(&printed).unwrap())
+}
+
+impl Bundle {
+    fn of(packed: &Value) -> Self {
+        let path = |name: &str| PathBuf::from(packed[name].as_str().unwrap());
+        Self { bundle: path("bundle"), index: path("index") }
+    }
 }
 
 fn pack_command(model: &ModelFolder, named: Named<'_>, folder: &Path) -> Command {

@@ -51,6 +51,8 @@ pub enum Fate {
 }
 
 type Rule = Box<dyn FnMut(&Request) -> Fate + Send>;
+/// What passed, one entry for each direction of a connection; nothing while nobody listens.
+type Overheard = Arc<Mutex<Option<Vec<Vec<u8>>>>>;
 type Bodies = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
 /// Longest body that is kept for a replay: metadata, not bundles.
@@ -63,6 +65,7 @@ pub struct Proxy {
     log: Arc<Mutex<Vec<Request>>>,
     small_bodies: Bodies,
     body_bytes: Arc<AtomicUsize>,
+    overheard: Overheard,
     stop: Arc<AtomicBool>,
     listener: Option<JoinHandle<()>>,
 }
@@ -78,10 +81,11 @@ impl Proxy {
             log: Arc::default(),
             small_bodies: Arc::default(),
             body_bytes: Arc::default(),
+            overheard: Arc::default(),
         };
         let stop = Arc::new(AtomicBool::new(false));
         let (rule, log, body_bytes) = (shared.rule.clone(), shared.log.clone(), shared.body_bytes.clone());
-        let small_bodies = shared.small_bodies.clone();
+        let (small_bodies, overheard) = (shared.small_bodies.clone(), shared.overheard.clone());
         let stopped = stop.clone();
         let listener = std::thread::spawn(move || {
             for connection in socket.incoming() {
@@ -93,7 +97,7 @@ impl Proxy {
                 std::thread::spawn(move || connection.map(|stream| shared.serve(stream)));
             }
         });
-        Ok(Self { url, rule, log, small_bodies, body_bytes, stop, listener: Some(listener) })
+        Ok(Self { url, rule, log, small_bodies, body_bytes, overheard, stop, listener: Some(listener) })
     }
 
     /// Where vehicles find the server.
@@ -114,6 +118,16 @@ impl Proxy {
     /// The last answer that passed for a path, to be given again later: what an attacker on the network can always do.
     pub fn recorded(&self, path: &str) -> Vec<u8> {
         self.small_bodies.lock().unwrap().get(path).unwrap_or_else(|| panic!("nothing was recorded for {path}")).clone()
+    }
+
+    /// Keeps from now on every byte that passes.
+    pub fn eavesdrop(&self) {
+        self.overheard.lock().unwrap().get_or_insert_default();
+    }
+
+    /// What passed since [`Self::eavesdrop`], of each connection what was asked and what was answered.
+    pub fn overheard(&self) -> Vec<Vec<u8>> {
+        self.overheard.lock().unwrap().clone().unwrap_or_default()
     }
 
     /// Bytes of answer bodies that were passed on so far.
@@ -140,6 +154,7 @@ struct Shared {
     log: Arc<Mutex<Vec<Request>>>,
     small_bodies: Bodies,
     body_bytes: Arc<AtomicUsize>,
+    overheard: Overheard,
 }
 
 impl Shared {
@@ -158,7 +173,12 @@ impl Shared {
                 client.write_all(&body)
             }
             Fate::Pass | Fate::CutBody(_) | Fate::FlipBit(_) => {
-                self.forward(&request.path, &[head.as_bytes(), &request.body], &fate, &mut client)
+                let mut heard = Vec::new();
+                let passed = self.forward(&request.path, &[head.as_bytes(), &request.body], &fate, &mut client, &mut heard);
+                if let Some(overheard) = &mut *self.overheard.lock().unwrap() {
+                    overheard.extend([[head.as_bytes(), &request.body].concat(), heard]);
+                }
+                passed
             }
         }
     }
@@ -174,13 +194,15 @@ impl Shared {
         Some(request)
     }
 
-    fn forward(&self, path: &str, request: &[&[u8]; 2], fate: &Fate, client: &mut TcpStream) -> std::io::Result<()> {
+    fn forward(&self, path: &str, request: &[&[u8]; 2], fate: &Fate, client: &mut TcpStream, heard: &mut Vec<u8>) -> std::io::Result<()> {
+        let listens = self.overheard.lock().unwrap().is_some();
         let mut server = TcpStream::connect(&self.upstream)?;
         server.write_all(close_after(&String::from_utf8_lossy(request[0])).as_bytes())?;
         server.write_all(request[1])?;
         let mut reader = BufReader::new(server);
         let answer = read_head(&mut reader)?;
         client.write_all(close_after(&answer).as_bytes())?;
+        heard.extend(answer.bytes().filter(|_| listens));
         let (mut sent, mut kept, mut buffer) = (0usize, Vec::new(), [0; 16 << 10]);
         loop {
             let mut count = reader.read(&mut buffer)?;
@@ -195,6 +217,9 @@ impl Shared {
                 Fate::CutBody(end) if sent + count >= end => (count, cut) = (end - sent, true),
                 Fate::FlipBit(at) if (sent..sent + count).contains(&at) => buffer[at - sent] ^= 1,
                 _ => {}
+            }
+            if listens {
+                heard.extend_from_slice(&buffer[..count]);
             }
             client.write_all(&buffer[..count])?;
             self.body_bytes.fetch_add(count, Ordering::SeqCst);
