@@ -182,3 +182,33 @@ fn anybody_can_look_into_the_file_with_tar() {
     }
     assert!(names.last().unwrap().ends_with(".vla-1-1.0.0.tar.zst"), "{listed}");
 }
+
+#[test]
+fn a_file_of_an_encrypted_release_is_for_one_vehicle_and_opens_there() {
+    let workshop = Workshop::open();
+    workshop.desk.release(&Straight::new(0.001).write(), FIRST);
+    workshop.desk.roll_out("vla-1", "1.0.0");
+    let garage = Garage::new(&workshop.desk, "p7-1", "ultra", "eu");
+    assert_eq!(garage.start(workshop.server.url()).until_confirmed(), "vla-1 1.0.0");
+    workshop.desk.release_encrypted(&Straight::new(0.002).write(), SECOND);
+    let text = workshop.refused(SECOND, &ULTRA_IN_EU);
+    assert!(text.contains("the release is encrypted: an offline update of it is for one vehicle"), "{text}");
+    let (file, _) = workshop.make(SECOND, &["--vehicle", "p7-1"], "p7-1.tar");
+
+    // On another disk of the same vehicle the key is another one: the file was not sealed to it.
+    let key = garage.store().join("keys/vehicle-encryption.json");
+    let kept = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let mut car = garage.start(NO_SERVER);
+    car.install_offline(&file);
+    let reason = car.until_refused();
+    assert_eq!((reason.number, reason.name.as_str()), (191, "content_key_unopened"), "{}", reason.text);
+    assert_eq!(car.active().as_deref(), Some("vla-1 1.0.0"));
+    drop(car);
+
+    std::fs::write(&key, kept).unwrap();
+    let mut car = garage.start(NO_SERVER);
+    car.install_offline(&file);
+    assert_eq!(car.until_confirmed(), "vla-2 2.0.0");
+    assert_eq!((car.frames_lost, car.curvatures.as_slice()), (0, [0.001, 0.002].as_slice()));
+}
