@@ -5,7 +5,7 @@
 use std::{fs, io::Read};
 
 use switchback_signing::{
-    bundle::{BundleError, BundleWriter, ChunkDecoder, ChunkIndex, Event, Manifest, TarReader, manifest::FileEntry},
+    bundle::{BundleError, BundleWriter, ChunkDecoder, ChunkIndex, ContentKey, Event, Manifest, TarReader, manifest::FileEntry},
     digest::{Sha256Digest, Sha256Hasher},
 };
 
@@ -48,8 +48,15 @@ fn manifest(weights: u64) -> Manifest {
     Manifest::parse(json.as_bytes()).unwrap()
 }
 
-fn read(index: &ChunkIndex, bundle: &[u8]) -> Result<u64, BundleError> {
-    let mut decoder = ChunkDecoder::new(index, None)?;
+fn write(mut writer: BundleWriter<Vec<u8>>, manifest: &Manifest) -> (Vec<u8>, ChunkIndex) {
+    for file in &manifest.files {
+        writer.file(zeros(file.length)).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn read(index: &ChunkIndex, bundle: &[u8], key: Option<&ContentKey>) -> Result<u64, BundleError> {
+    let mut decoder = ChunkDecoder::new(index, key)?;
     let mut reader = TarReader::new(index);
     let mut read = 0;
     for row in index.rows() {
@@ -93,14 +100,12 @@ fn bomb_index(bomb: &[u8]) -> Vec<u8> {
 
 /// One test, so that nothing else in the process moves the peak.
 #[test]
-fn a_large_bundle_and_a_bomb_are_read_in_bounded_memory() {
+fn a_large_bundle_encrypted_or_not_and_a_bomb_are_read_in_bounded_memory() {
     let weights = 256 * MIB;
     let manifest = manifest(weights);
-    let mut writer = BundleWriter::new(Vec::new(), manifest.clone()).unwrap();
-    for file in &manifest.files {
-        writer.file(zeros(file.length)).unwrap();
-    }
-    let (bundle, index) = writer.finish().unwrap();
+    let key = ContentKey::from_bytes([1; 32]);
+    let (bundle, index) = write(BundleWriter::new(Vec::new(), manifest.clone()).unwrap(), &manifest);
+    let (sealed, sealed_index) = write(BundleWriter::encrypted(Vec::new(), manifest.clone(), &key).unwrap(), &manifest);
     assert!((bundle.len() as u64) < MIB, "zeros compress");
     let bomb = run_length_bomb();
     let bomb_index = bomb_index(&bomb);
@@ -111,8 +116,9 @@ fn a_large_bundle_and_a_bomb_are_read_in_bounded_memory() {
     // Forgets the writer's peak, which would hide the reader's.
     fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = peak_kib();
-    assert_eq!(read(&index, &bundle), Ok(weights + 12));
-    let refused = read(&ChunkIndex::parse(&bomb_index).unwrap(), &bomb).unwrap_err();
+    assert_eq!(read(&index, &bundle, None), Ok(weights + 12));
+    assert_eq!(read(&sealed_index, &sealed, Some(&key)), Ok(weights + 12));
+    let refused = read(&ChunkIndex::parse(&bomb_index).unwrap(), &bomb, None).unwrap_err();
     assert_eq!(refused.number(), 213, "{refused}");
     assert_eq!(ChunkIndex::parse(&rows_bomb).unwrap_err().number(), 203);
     let growth = peak_kib() - before;
