@@ -18,6 +18,8 @@ pub(super) struct Checked {
     pub(super) images: Vec<VerifiedImage>,
     /// What the network said last, when it failed; tells more than the outcome that follows from it.
     pub(super) network: Option<FetchError>,
+    /// What the check had in its hands at its end, which a refusal speaks of.
+    pub(super) seen: MetadataCache,
 }
 
 /// Where metadata of a repository is kept.
@@ -41,7 +43,8 @@ pub(super) fn load_cache(store: &Store, anchors: &TrustAnchors) -> Result<Metada
     Ok(cache)
 }
 
-/// Asks both repositories, and believes what verifies. `cache` holds what is on the disk, before and after.
+/// Asks both repositories, and believes what verifies. `cache` holds what is on the disk, before and after: nothing that a check of an
+/// offline update had in its hands, which is no measure for what comes over the network.
 pub(super) fn run(
     mut check: MetadataCheck,
     cache: &mut MetadataCache,
@@ -74,13 +77,12 @@ pub(super) fn run(
         link.forget_timestamp();
     }
     let images = check.take_secondary_images();
-    *cache = check.into_cache();
-    Ok(Checked { outcome, images, network })
+    Ok(Checked { outcome, images, network, seen: check.into_cache() })
 }
 
 /// The release that the verified metadata lists under this path.
-pub(super) fn release_at(cache: &MetadataCache, path: &str) -> Option<ReleaseRef> {
-    let bytes = cache.get(Repository::Director, "targets.json")?;
+pub(super) fn release_at(seen: &MetadataCache, path: &str) -> Option<ReleaseRef> {
+    let bytes = seen.get(Repository::Director, "targets.json")?;
     let targets = Signed::<Targets>::parse(bytes, bytes.len()).ok()?.signed;
     let Custom { model, version, release_counter, .. } = targets.targets.get(path)?.release().ok()?;
     Some(ReleaseRef { model, version, release_counter })

@@ -48,7 +48,7 @@ impl Worker {
         };
         match (checked.outcome, checked.network) {
             (Outcome::Refused(TrustError::Unreachable { .. }), Some(error)) => self.check_failed(EventKind::CheckFailed, &error),
-            (Outcome::Refused(error), _) => self.not_believed(&error),
+            (Outcome::Refused(error), _) => self.not_believed(&error, &checked.seen),
             (Outcome::NothingNew, _) => {
                 let text = "the offline update holds nothing for this vehicle that it does not run already";
                 self.tell(EventKind::Checked, None, Some(reason::reason(OFFLINE_NOTHING_NEW, "offline_nothing_new", text)));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use switchback_signing::{
     metadata::vehicle::{EnrolledSecondary, EnrollmentRequest, Reason, ReleaseRef, UpdateState},
     time::UnixTime,
-    trust::{Attack, FetchRequest, Installed, MetadataCheck, Outcome, ReleaseFloor, Repository, TrustError, VerifiedTarget},
+    trust::{Attack, FetchRequest, Installed, MetadataCache, MetadataCheck, Outcome, ReleaseFloor, Repository, TrustError, VerifiedTarget},
 };
 
 use super::{
@@ -134,7 +134,7 @@ impl Worker {
                 self.check_failed(EventKind::CheckFailed, &error);
                 return;
             }
-            (Outcome::Refused(error), _) => self.not_believed(&error),
+            (Outcome::Refused(error), _) => self.not_believed(&error, &checked.seen),
             (Outcome::NothingNew, _) => {
                 self.verified(now);
                 self.hold = None;
@@ -230,13 +230,13 @@ impl Worker {
         Some(reason)
     }
 
-    pub(super) fn not_believed(&mut self, error: &TrustError) {
+    pub(super) fn not_believed(&mut self, error: &TrustError, seen: &MetadataCache) {
         let reason = reason::of_trust(error);
         // A file that cannot be had is what every network does now and then.
         self.detected(error.attack().filter(|attack| *attack != Attack::DropRequest), &reason);
         if let TrustError::ContractUnknown { path, .. } | TrustError::SdkTooOld { path, .. } | TrustError::RuntimeTooOld { path, .. } =
             error
-            && let Some(release) = check::release_at(&self.cache, path)
+            && let Some(release) = check::release_at(seen, path)
         {
             // All of it is believed, and assigned to this vehicle: the rollout shall hear that the vehicle is too old for it.
             self.target = None;
