@@ -25,7 +25,7 @@ const MIB: u32 = 1 << 20;
 /// The engineers sign this archive as release 3; it is refused as such, nothing of it is anywhere on the disk, and another release goes
 /// through.
 #[track_caller]
-fn signed_and_refused(manifest: &[u8], bundle: &CraftedBundle, number: u32, name: &str) {
+pub(super) fn signed_and_refused(manifest: &[u8], bundle: &CraftedBundle, number: u32, name: &str) {
     let mut scene = Scene::new();
     scene.engineers_publish(&bundle.index(manifest), &bundle.bundle());
     scene.car.vehicle.check_now();
@@ -35,7 +35,7 @@ fn signed_and_refused(manifest: &[u8], bundle: &CraftedBundle, number: u32, name
     scene.recovers_with_another_release();
 }
 
-fn of_archive(archive: &[u8]) -> CraftedBundle {
+pub(super) fn of_archive(archive: &[u8]) -> CraftedBundle {
     let mut bundle = CraftedBundle::default();
     archive.chunks(PIECE_BYTES).for_each(|piece| bundle.push_raw(piece));
     bundle
@@ -47,7 +47,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// A zstd frame of so many blocks, each one byte that stands for 128 KiB.
-fn bomb(header: &[u8], blocks: u32) -> Vec<u8> {
+pub(super) fn bomb(header: &[u8], blocks: u32) -> Vec<u8> {
     let mut frame = [&[0x28, 0xb5, 0x2f, 0xfd], header].concat();
     for number in 1..=blocks {
         let block = (128_u32 << 10) << 3 | 1 << 1 | u32::from(number == blocks);
@@ -128,10 +128,15 @@ fn a22_a_member_that_leaves_its_folder_is_refused() {
     signed_and_refused(&manifest, &of_archive(&with_header(&archive, &manifest, 0, &name)), 221, "archive_bytes");
     for path in ["../../evil", "/tmp/evil", "a/../../evil", "./evil"] {
         let text = String::from_utf8(manifest.clone()).unwrap().replace("\"model.onnx\"", &format!("\"{path}\""));
-        let rest = &archive[512 + manifest.len()..];
-        let changed = [&header_of_manifest(text.len())[..], text.as_bytes(), rest].concat();
-        signed_and_refused(text.as_bytes(), &of_archive(&changed), 234, "manifest");
+        signed_and_refused(text.as_bytes(), &of_archive(&with_manifest(&archive, &manifest, &text)), 234, "manifest");
     }
+}
+
+/// The archive with another manifest.
+pub(super) fn with_manifest(archive: &[u8], manifest: &[u8], text: &str) -> Vec<u8> {
+    let padding = text.len().next_multiple_of(512) - text.len();
+    let rest = &archive[512 + manifest.len().next_multiple_of(512)..];
+    [&header_of_manifest(text.len())[..], text.as_bytes(), &[0; 512][..padding], rest].concat()
 }
 
 /// The header that an archive with a manifest of this length begins with.

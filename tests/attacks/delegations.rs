@@ -1,12 +1,16 @@
 //! Delegations that lead in circles, without end, past a terminating role, or to a role that somebody else appointed.
 
 use switchback_signing::{
-    metadata::{DelegatedRole, Delegations, RootRole, TargetMeta},
+    digest::Sha256Digest,
+    metadata::{DelegatedRole, Delegations, Hashes, Region, RoleKeys, RootRole, SuccinctRoles, TargetMeta},
     testing::{TestRepositories, public},
     trust::Attack::{self, ArbitrarySoftware, EndlessData, MixAndMatch},
 };
 
-use super::scene::{Scene, attack, index_path};
+use super::{
+    scene::{Scene, attack, index_path},
+    words::reworded,
+};
 
 /// A delegation to `name` under the key of the same name.
 fn to(name: &str, pattern: &str) -> DelegatedRole {
@@ -107,4 +111,83 @@ fn a19_a_role_that_no_snapshot_lists_is_refused() {
         all.image.publish_snapshot();
     });
     is_refused_as(scene, 107, "file_unlisted", MixAndMatch);
+}
+
+/// Nobody but its bin may list a path: what the bin does not list, nobody behind the bins does.
+#[test]
+fn a19_a_bin_cannot_be_escaped() {
+    let scene = attack(|all| {
+        let keys = RoleKeys::new(vec![public("bin").key_id()], 1);
+        let bins = SuccinctRoles { keys, bit_length: 1, name_prefix: "bin".into(), extra: Default::default() };
+        let own = bins.name_of(&index_path(3));
+        all.image.add_role(&own, &["bin"]);
+        tree(all, &[to("a", "ultra/*"), to("b", "ultra/*")], &[], "b");
+        let keys = delegations(&[to("bin", "")]).unwrap().keys;
+        all.image.role("a").delegations = Some(Delegations { keys, bins: Some(bins), ..Delegations::default() });
+        all.image.publish();
+    });
+    is_refused_as(scene, 140, "target_unknown", ArbitrarySoftware);
+}
+
+/// The engineers' release must be co-signed by the OEM, which lists it as `word` says.
+fn cosigned(all: &mut TestRepositories, word: impl FnOnce(TargetMeta) -> Option<TargetMeta>) {
+    let release = all.image.role("vla-ultra").targets[&index_path(3)].clone();
+    let delegations = all.image.targets.delegations.as_mut().unwrap();
+    delegations.add(to("oem", "ultra/*"), &[public("oem")]);
+    delegations.require_agreement(&["vla-ultra", "oem"], 2).unwrap();
+    all.image.add_role("oem", &["oem"]);
+    all.image.role("oem").targets.extend(word(release).map(|word| (index_path(3), word)));
+}
+
+/// Whoever has the engineers' keys and not the OEM's, or the other way round.
+#[test]
+fn a10_a_release_that_the_cosigner_did_not_sign_alike_is_refused() {
+    let words: [fn(TargetMeta) -> Option<TargetMeta>; 4] = [
+        |_| None,
+        |word| Some(TargetMeta { length: word.length + 1, ..word }),
+        |word| Some(TargetMeta { hashes: Hashes::of_sha256(Sha256Digest::of(b"of the thief")), ..word }),
+        |word| {
+            let mut release = word.release().unwrap();
+            release.regions = vec![Region::new("eu").unwrap()];
+            Some(TargetMeta { custom: TargetMeta::of_release(b"", &release).custom, ..word })
+        },
+    ];
+    for word in words {
+        let scene = attack(|all| {
+            cosigned(all, word);
+            all.image.publish();
+        });
+        is_refused_as(scene, 120, "roles_disagree", ArbitrarySoftware);
+    }
+}
+
+/// A role behind those that must agree lists what one of them alone has signed.
+#[test]
+fn a10_a_cosigner_cannot_be_walked_around() {
+    let scene = attack(|all| {
+        cosigned(all, |_| None);
+        let release = all.image.role("vla-ultra").targets[&index_path(3)].clone();
+        all.image.targets.delegations.as_mut().unwrap().add(to("friend", "ultra/*"), &[public("friend")]);
+        all.image.add_role("friend", &["friend"]);
+        list(all, "friend", release);
+    });
+    is_refused_as(scene, 120, "roles_disagree", ArbitrarySoftware);
+}
+
+/// One of the roles that must agree is named a second time by itself, or more of them must agree than there are.
+#[test]
+fn a23_an_agreement_that_can_be_understood_in_two_ways_is_refused() {
+    let min = r#""min_roles_in_agreement":2"#;
+    let alone = format!(
+        r#""roles":[{{"keyids":["{}"],"name":"oem","paths":["ultra/*"],"terminating":false,"threshold":1}},{{{min}"#,
+        public("oem").key_id()
+    );
+    for (from, to) in [(format!(r#""roles":[{{{min}"#), alone), (min.to_owned(), min.replace('2', "3"))] {
+        let scene = attack(|all| {
+            cosigned(all, Some);
+            all.image.publish();
+            reworded(&mut all.image, "targets", &from, &to);
+        });
+        is_refused_as(scene, 101, "metadata_malformed", ArbitrarySoftware);
+    }
 }

@@ -1,20 +1,24 @@
 //! What the Director, or a thief of its keys, may not do: choose what nobody has signed, or what is not meant for this vehicle.
 
 use switchback_signing::{
-    digest::Sha256Digest,
-    metadata::{Custom, DelegatedRole, Delegations, EcuAssignment, EcuSerial, HardwareId, Region, TargetMeta, Tier, VehicleId},
+    digest::{Sha256Digest, Sha512Digest},
+    metadata::{
+        Custom, DelegatedRole, Delegations, EcuAssignment, EcuSerial, HardwareId, Hashes, Region, TargetMeta, Tier, VehicleId, Version,
+        json::Json,
+    },
     testing::{TestRepositories, identity, public},
     trust::Attack::{ArbitrarySoftware, MixAndMatch},
 };
 
 use super::scene::{Scene, attack, index_path};
 
-fn listed(all: &mut TestRepositories) -> TargetMeta {
+/// What the engineers list as release 3.
+pub(super) fn listed(all: &mut TestRepositories) -> TargetMeta {
     all.image.role("vla-ultra").targets[&index_path(3)].clone()
 }
 
 /// The engineers sign release 3 with other words, and the Director assigns it.
-fn described(all: &mut TestRepositories, change: impl FnOnce(&mut Custom)) {
+pub(super) fn described(all: &mut TestRepositories, change: impl FnOnce(&mut Custom)) {
     let meta = listed(all);
     let mut release = meta.release().unwrap();
     change(&mut release);
@@ -71,6 +75,57 @@ fn a10_a_release_that_is_described_in_two_ways_is_refused() {
         all.assign_target(&index_path(3), TargetMeta { custom: TargetMeta::of_release(b"", &release).custom, ..meta });
     })
     .refused_as(145, "custom_differs", MixAndMatch);
+}
+
+/// Digests that only one of the two lists, or that nobody here can compute: they could be of two files.
+#[test]
+fn a10_digests_that_the_repositories_do_not_share_are_refused() {
+    let unknown = || Hashes { other: [("blake2b".to_owned(), Json::string("00"))].into(), ..Hashes::default() };
+    let sha512 = || Hashes { sha512: Some(Sha512Digest::of(b"of the thief")), ..Hashes::default() };
+    for hashes in [unknown(), sha512()] {
+        let scene = attack(|all| {
+            let meta = TargetMeta { hashes, ..listed(all) };
+            all.assign_target(&index_path(3), meta);
+        });
+        scene.refused_as(142, "target_digest_missing", ArbitrarySoftware);
+    }
+}
+
+/// Of several digests every one counts: between the repositories, and for the bytes.
+#[test]
+fn a10_every_digest_that_is_listed_is_checked() {
+    let with = |meta: &TargetMeta, sha512: &[u8]| {
+        let hashes = Hashes { sha512: Some(Sha512Digest::of(sha512)), ..meta.hashes.clone() };
+        TargetMeta { hashes, ..meta.clone() }
+    };
+    attack(|all| {
+        let meta = listed(all);
+        all.publish_target(&index_path(3), with(&meta, b"one file"));
+        all.assign_target(&index_path(3), with(&meta, b"another one"));
+    })
+    .refused_as(144, "target_digest_differs", ArbitrarySoftware);
+    attack(|all| {
+        let meta = with(&listed(all), b"one file");
+        all.publish_target(&index_path(3), meta);
+        all.assign(&index_path(3));
+    })
+    .refused_as(161, "index_digest_differs", ArbitrarySoftware);
+}
+
+/// A release for software that this vehicle does not have: no attack by itself, but what would become of it nobody has tried.
+#[test]
+fn a16_a_release_for_other_software_is_refused() {
+    type Change = fn(&mut Custom);
+    let changes: [(Change, u32, &str); 3] = [
+        (|release| release.contract_version = 99, 154, "contract_unknown"),
+        (|release| release.sdk_min = Version::new(99, 0, 0), 155, "sdk_too_old"),
+        (|release| release.onnxruntime_min = Version::new(99, 0, 0), 156, "runtime_too_old"),
+    ];
+    for (change, number, name) in changes {
+        let mut scene = attack(|all| described(all, change));
+        scene.car.vehicle.check_now();
+        scene.meets(number, name).recovers();
+    }
 }
 
 #[test]

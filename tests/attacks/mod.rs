@@ -9,13 +9,19 @@
 mod common;
 
 mod bundle;
+mod chunks;
+mod companions;
+mod content_keys;
 mod delegations;
 mod director;
+mod disk;
 mod network;
+mod offline;
 mod past;
 mod reports;
 mod scene;
 mod secondaries;
+mod server_door;
 mod server_eavesdropping;
 mod server_keys;
 mod server_network;
@@ -23,3 +29,4 @@ mod server_reports;
 mod server_scene;
 mod signatures;
 mod single;
+mod words;

@@ -1,15 +1,28 @@
 //! Whoever sits on the network: drops, drips, floods, redirects and alters what passes, and sets clocks.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use switchback_sdk::fetch::{Body, HttpResponse, TransportError};
+use switchback_sdk::{
+    fetch::{Body, HttpResponse, TransportError},
+    vehicle::{Vehicle, VehicleConfig, VehicleError},
+};
 use switchback_signing::{
     testing::NOW,
+    time::UnixTime,
     trust::Attack::{ArbitrarySoftware, EndlessData, Freeze, SlowRetrieval},
 };
 
 use super::{
-    common::server::answer,
+    common::{
+        car::{callbacks, config},
+        server::{Server, answer},
+    },
     scene::{Scene, attack, seen},
     signatures::edit,
 };
@@ -43,6 +56,19 @@ impl Body for Drip {
         into[0] = b' ';
         Ok(1)
     }
+}
+
+/// A configuration that would have everything read, and every request answered by somebody else.
+#[test]
+fn a01_nothing_is_asked_of_another_computer_without_encryption() {
+    let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
+    let open = |url: &str| {
+        let config = VehicleConfig { server_url: url.into(), ..config(&server, store.path()) };
+        Vehicle::open(config, callbacks()).map(drop)
+    };
+    let refused = open("http://updates.example");
+    assert!(matches!(refused, Err(VehicleError::Config { field: "server_url", .. })), "{refused:?}");
+    open("https://server").unwrap();
 }
 
 #[test]
@@ -129,6 +155,63 @@ fn a20_a_server_that_fails_does_not_end_the_chain_of_roots() {
     scene.meets(410, "server_failed").recovers();
 }
 
+/// The same with the answer of a gate that lets nobody in: to a request that is signed it does not say that there is no such file.
+#[test]
+fn a20_a_server_that_forbids_does_not_end_the_chain_of_roots() {
+    let mut scene = Scene::new();
+    scene.intercept(|url| url.ends_with("director/v-1/metadata/2.root.json").then(|| HttpResponse { status: 403, ..answer(None) }));
+    scene.car.vehicle.check_now();
+    scene.meets(409, "request_refused").recovers();
+}
+
+/// Answers that say more of themselves than comes, less, or another part than was asked for.
+#[test]
+fn a02_answers_that_are_cut_off_or_of_another_part_change_nothing() {
+    let with = |status, header: &str, value: &str, bytes: &[u8]| {
+        let headers = vec![(header.to_owned(), value.to_owned())];
+        HttpResponse { status, headers, ..answer(Some(bytes.to_vec())) }
+    };
+    let answers: [(&str, &'static str, HttpResponse, u32, &str); 4] = [
+        ("cut off", ".index", with(200, "content-length", "100", b"SWBX"), 404, "answer_too_short"),
+        ("announced as too long", ".index", with(200, "content-length", "1000000000", b"SWBX"), 403, "answer_too_long"),
+        ("of another part", ".tar.zst", with(206, "content-range", "bytes 512-600/601", &[0; 89]), 405, "wrong_range"),
+        ("of another length", ".tar.zst", with(200, "content-length", "89", &[0; 89]), 405, "wrong_range"),
+    ];
+    for (what, file, response, number, name) in answers {
+        let (mut scene, mut response) = (Scene::new(), Some(response));
+        scene.intercept(move |url| url.ends_with(file).then(|| response.take().unwrap_or_else(|| answer(None))));
+        scene.car.vehicle.check_now();
+        eprintln!("an answer {what}");
+        scene.meets(number, name).recovers();
+    }
+}
+
+/// Bytes of which somebody counts how many were read.
+struct Counted(Arc<AtomicU64>);
+
+impl Body for Counted {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, TransportError> {
+        into.fill(b' ');
+        let before = self.0.fetch_add(into.len() as u64, Ordering::SeqCst);
+        Ok(if before < 64 << 20 { into.len() } else { 0 })
+    }
+}
+
+/// A thief of the timestamp key lists a snapshot of 64 MiB: no more of it is read than a snapshot may have.
+#[test]
+fn a08_a_length_that_is_listed_raises_no_limit() {
+    let read = Arc::new(AtomicU64::new(0));
+    let mut scene = attack(|all| {
+        all.director.timestamp.snapshot.length = Some(64 << 20);
+        all.director.publish_timestamp();
+    });
+    let counted = read.clone();
+    scene.intercept(move |url| url.ends_with(".snapshot.json").then(|| respond(200, Counted(counted.clone()))));
+    scene.refuses(113, "endless_data", EndlessData);
+    assert!(read.load(Ordering::SeqCst) < 4 << 20, "{read:?} bytes were read");
+    scene.recovers();
+}
+
 /// A vehicle that has verified metadata two days after the beginning, and an attacker who kept metadata that it never saw and that
 /// expired the day before.
 fn two_days_later() -> Scene {
@@ -168,6 +251,22 @@ fn a21_a_clock_that_was_lost_makes_nothing_fresh() {
     scene.recovers();
 }
 
+/// A vehicle that never verified anything, with a clock that was never set: what expired before there was this vehicle is old all the same.
+#[test]
+fn a21_a_clock_that_was_never_set_makes_nothing_fresh() {
+    let mut scene = attack(|all| {
+        all.director.timestamp.expires = UnixTime::from_seconds(1_700_000_000);
+        all.director.publish_timestamp();
+    });
+    // No earlier time is one that a clock was set to.
+    scene.server.lock().now = UnixTime::from_seconds(1_735_689_600);
+    scene.set_clock(0);
+    let mut scene = scene.restart_after(|store| drop(std::fs::remove_file(store.join("keys/time"))));
+    scene.meets(112, "expired");
+    scene.days_pass(0);
+    scene.recovers();
+}
+
 /// Metadata looks expired to a clock that is ahead; nothing of that time is kept once the clock is right.
 #[test]
 fn a21_a_clock_that_is_set_forward_does_not_last() {
@@ -181,14 +280,15 @@ fn a21_a_clock_that_is_set_forward_does_not_last() {
 /// Spellings that two readers understand differently, or that cost more to read than they are worth.
 #[test]
 fn a23_json_that_can_be_read_in_two_ways_is_refused() {
-    let deep = format!(r#""signed":{{"x":{}1{},"#, "[".repeat(5000), "]".repeat(5000));
+    // Deeper than we go, and deeper than the library goes by itself.
+    let [deep, deeper] = [100, 5000].map(|levels| format!(r#""signed":{{"x":{}1{},"#, "[".repeat(levels), "]".repeat(levels)));
     let spellings: [(&str, &str, &str); 6] = [
         ("a key twice", r#""signed":{"#, r#""signed":{"version":1,"#),
         ("a float", r#""signed":{"#, r#""signed":{"x":1.5,"#),
         ("an exponent", r#""signed":{"#, r#""signed":{"x":1e3,"#),
         ("a huge integer", r#""signed":{"#, r#""signed":{"x":123456789012345678901234567890,"#),
         ("nesting", r#""signed":{"#, &deep),
-        ("something behind the end", r#""signed":{"#, r#""signed":{"x":}{"#),
+        ("more nesting", r#""signed":{"#, &deeper),
     ];
     let edited = spellings.map(|(what, from, to)| {
         let mut all = seen();
@@ -201,7 +301,8 @@ fn a23_json_that_can_be_read_in_two_ways_is_refused() {
     });
     let honest = seen().director.files["timestamp.json"].clone();
     let marked = [&b"\xef\xbb\xbf"[..], b"\xff"].map(|mark| [mark, &honest].concat());
-    for bytes in edited.into_iter().chain(marked) {
+    let continued = [honest, b"{}".to_vec()].concat();
+    for bytes in edited.into_iter().chain(marked).chain([continued]) {
         // Each meets a vehicle of its own: one that has said something once does not say the same again.
         let mut scene = attack(|all| drop(all.director.files.insert("timestamp.json".into(), bytes)));
         scene.refuses(101, "metadata_malformed", ArbitrarySoftware).recovers();

@@ -1,7 +1,7 @@
 //! Reports in another's name, of another time, or of half a vehicle: what the Director does not believe.
 
 use switchback_signing::{
-    metadata::vehicle::{EcuReport, ReportPayload, VehicleVersionManifest, sign_manifest, sign_report},
+    metadata::vehicle::{EcuReport, Reason, ReportPayload, SilentEcu, VehicleVersionManifest, sign_manifest, sign_report},
     metadata::{EcuSerial, VehicleId},
     testing::{NOW, identity, key, public},
     time::UnixTime,
@@ -29,14 +29,39 @@ fn report(ecu: &str, counter: u64, time: UnixTime) -> EcuReport {
 
 /// The Director's answer to reports, each with the name of the key that signs it, in a manifest that `signer` signs.
 fn send(reports: &[(EcuReport, &str)], signer: &str, vehicle: &str) -> Result<(), &'static str> {
+    send_of(reports, &[], identity().ecu_serial.as_str(), signer, vehicle)
+}
+
+/// The same of another Primary, and with ECUs that are said to give no report.
+fn send_of(reports: &[(EcuReport, &str)], silent: &[&str], primary: &str, signer: &str, vehicle: &str) -> Result<(), &'static str> {
+    let reason = Reason { number: 615, name: "secondary_silent".into(), text: "nobody on the bus".into() };
     let manifest = VehicleVersionManifest {
         vehicle_id: VehicleId::new(vehicle).unwrap(),
-        primary_ecu_serial: identity().ecu_serial,
+        primary_ecu_serial: serial(primary),
         ecu_reports: reports.iter().map(|(report, signer)| sign_report(report, &key(signer)).unwrap()).collect(),
-        silent_ecus: Vec::new(),
+        silent_ecus: silent.iter().map(|ecu| SilentEcu { ecu_serial: serial(ecu), reason: reason.clone() }).collect(),
     };
     let bytes = sign_manifest(&manifest, &key(signer)).unwrap();
     verify_manifest(&bytes, &inventory(), NOW).map(drop).map_err(|error| error.name())
+}
+
+/// Who is silent is said by the Primary alone, once, and of ECUs that there are.
+#[test]
+fn a26_a_primary_cannot_say_of_others_what_it_likes() {
+    let own = [(report("ecu-1", 8, NOW), "ecu-1")];
+    let both = [own[0].clone(), (report("ecu-2", 8, NOW), "ecu-2")];
+    let other = [(report("ecu-2", 8, NOW), "ecu-2")];
+    assert_eq!(send_of(&own, &["ecu-2"], "ecu-1", "ecu-1", "v-1"), Ok(()));
+    for (answer, expected) in [
+        (send_of(&both, &[], "ecu-2", "ecu-2", "v-1"), "manifest_other_primary"),
+        (send_of(&own, &["ecu-2", "ecu-3"], "ecu-1", "ecu-1", "v-1"), "manifest_unknown_ecu"),
+        (send_of(&other, &["ecu-1"], "ecu-1", "ecu-1", "v-1"), "manifest_primary_silent"),
+        (send_of(&own, &["ecu-2", "ecu-2"], "ecu-1", "ecu-1", "v-1"), "manifest_ecu_twice"),
+        (send_of(&both, &["ecu-2"], "ecu-1", "ecu-1", "v-1"), "manifest_ecu_twice"),
+    ] {
+        assert_eq!(answer, Err(expected));
+    }
+    assert_eq!(send_of(&both, &[], "ecu-1", "ecu-1", "v-1"), Ok(()), "the vehicle reports on");
 }
 
 #[test]

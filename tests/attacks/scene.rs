@@ -203,8 +203,14 @@ impl Scene {
 
     /// Switched off and on again.
     pub(super) fn restart(self) -> Self {
+        self.restart_after(|_| {})
+    }
+
+    /// Switched off, and on again after somebody has been at its disk.
+    pub(super) fn restart_after(self, change: impl FnOnce(&Path)) -> Self {
         let Self { server, car, store, network, clock, slots, honest } = self;
         drop(car);
+        change(store.path());
         let mut config = car::config(&server, store.path());
         config.transport = Some(Arc::new(network.clone()));
         let car = open(config, &clock);
@@ -246,8 +252,9 @@ impl Scene {
         self.is_reported(number, name, attack)
     }
 
+    /// The next report tells of the attack.
     #[track_caller]
-    fn is_reported(&mut self, number: u32, name: &str, attack: Attack) -> &mut Self {
+    pub(super) fn is_reported(&mut self, number: u32, name: &str, attack: Attack) -> &mut Self {
         let report = self.until_reported(name);
         let found = report.attack_detected.unwrap();
         assert_eq!(found.number, number, "{found:?}");

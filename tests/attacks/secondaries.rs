@@ -22,21 +22,21 @@ use super::common::{
     server::Server,
 };
 
-const CALIBRATION_1: &[u8] = b"calibration 1";
-const CALIBRATION_2: &[u8] = b"calibration 2";
+pub(super) const CALIBRATION_1: &[u8] = b"calibration 1";
+pub(super) const CALIBRATION_2: &[u8] = b"calibration 2";
 
 /// A vehicle with a camera unit that drives release 1 with calibration 1, and is about to hear of release 2 with calibration 2.
-struct Scene {
-    server: Server,
-    camera: Camera,
-    car: Car,
-    honest: TestRepositories,
+pub(super) struct Scene {
+    pub(super) server: Server,
+    pub(super) camera: Camera,
+    pub(super) car: Car,
+    pub(super) honest: TestRepositories,
     blobs: std::collections::BTreeMap<String, Vec<u8>>,
     _disks: [TempDir; 2],
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (server, disks) = (Server::default(), [(); 2].map(|()| tempfile::tempdir().unwrap()));
         let model = |counter: u64| Road { control: [0.01 * counter as f32, 0.25], ..Road::default() };
         server.release_with(&model(1), 1, CALIBRATION_1);
@@ -52,7 +52,7 @@ impl Scene {
     }
 
     /// The thief of the Director's keys changes what the vehicle is told to install.
-    fn director_says(&mut self, change: impl FnOnce(&mut TestRepositories)) -> &mut Self {
+    pub(super) fn director_says(&mut self, change: impl FnOnce(&mut TestRepositories)) -> &mut Self {
         {
             let repositories = &mut self.server.lock().repositories;
             change(repositories);
@@ -68,7 +68,7 @@ impl Scene {
 
     /// The vehicle asks, refuses what it is told by this name, changes nothing on any ECU, and tells of the attack.
     #[track_caller]
-    fn refuses(&mut self, number: u32, name: &str, attack: Attack) -> &mut Self {
+    pub(super) fn refuses(&mut self, number: u32, name: &str, attack: Attack) -> &mut Self {
         self.car.vehicle.check_now();
         let event = self.car.drive_until(
             |kind| matches!(kind, EventKind::NotBelieved | EventKind::Update(UpdateState::Refused)),
@@ -86,7 +86,7 @@ impl Scene {
     }
 
     #[track_caller]
-    fn nothing_was_activated(&mut self) {
+    pub(super) fn nothing_was_activated(&mut self) {
         assert_eq!(self.car.model().as_deref(), Some("vla-1"));
         assert_eq!(self.car.step().control.curvature_1pm, 0.01);
         assert_eq!(self.camera.running().as_deref(), Some("calibration 1"));
@@ -94,7 +94,7 @@ impl Scene {
 
     /// The repositories are in honest hands again, and both ECUs take what they offer.
     #[track_caller]
-    fn recovers(&mut self) {
+    pub(super) fn recovers(&mut self) {
         {
             let mut state = self.server.lock();
             for repository in [&mut self.honest.director, &mut self.honest.image] {
@@ -112,7 +112,7 @@ impl Scene {
     }
 }
 
-fn assigned(repositories: &mut TestRepositories, path: &str, serial: &str) -> TargetMeta {
+pub(super) fn assigned(repositories: &mut TestRepositories, path: &str, serial: &str) -> TargetMeta {
     let ecu = EcuAssignment { ecu_serial: EcuSerial::new(serial).unwrap(), hardware_id: HardwareId::new("cam-a").unwrap() };
     repositories.image.role("vla-ultra").targets[path].clone().assigned_to(&ecu)
 }

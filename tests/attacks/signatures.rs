@@ -341,3 +341,23 @@ fn a30_a_key_of_small_order_signs_nothing() {
 fn a10_the_online_keys_cannot_sign_for_the_engineers() {
     attack(|all| engineers(all, &["image-targets", "image-snapshot", "image-timestamp"])).refused_as(BELOW.0, BELOW.1, ArbitrarySoftware);
 }
+
+/// Another spelling of the same point: were it taken, one key could count twice towards a threshold.
+#[test]
+fn a30_a_second_spelling_of_a_point_is_no_key() {
+    // The points whose y is below 19 can also be written as y + p; those that are on the curve and not of small order.
+    let spellings = |y: u8| {
+        let first: [u8; 32] = std::array::from_fn(|at| if at == 0 { y } else { 0 });
+        let second: [u8; 32] = std::array::from_fn(|at| match at {
+            0 => 0xed + y,
+            31 => 0x7f,
+            _ => 0xff,
+        });
+        (first, second)
+    };
+    let points: Vec<_> = (2..18).map(spellings).filter(|(first, _)| PublicKey::ed25519(*first).is_ok()).collect();
+    assert!(!points.is_empty());
+    for (_, second) in points {
+        assert!(PublicKey::ed25519(second).is_err(), "{second:02x?}");
+    }
+}
