@@ -5,14 +5,11 @@ use std::{fs, path::Path};
 use switchback_sdk::vehicle::EventKind;
 use switchback_signing::{
     metadata::{Hashes, MetaFile, RootRole, json::Json, sign},
-    testing::{NOW, TestRepositories, TestRepository, TestVehicle, key},
+    testing::{NOW, TestRepositories, TestVehicle, key},
     trust::{Attack::MixAndMatch, MetadataCache, Outcome, Repository},
 };
 
-use super::scene::{Scene, earlier, seen};
-
-/// Both repositories, one after the other.
-const BOTH: [fn(&mut TestRepositories) -> &mut TestRepository; 2] = [|all| &mut all.director, |all| &mut all.image];
+use super::scene::{BOTH, Scene, earlier, seen};
 
 /// The slot of the model that drives.
 fn with_slot(store: &Path, change: impl FnOnce(&Path)) {

@@ -9,13 +9,10 @@ use switchback_signing::{
     trust::Attack::{self, ArbitrarySoftware, Freeze, MixAndMatch},
 };
 
-use super::scene::{Scene, index_path, seen};
+use super::scene::{BOTH, Scene, index_path, seen};
 
 /// A tar record.
 const BLOCK: usize = 512;
-
-/// Both repositories, one after the other.
-const BOTH: [fn(&mut TestRepositories) -> &mut TestRepository; 2] = [|all| &mut all.director, |all| &mut all.image];
 
 /// Marks a repository's metadata as those of an offline update.
 fn mark(repository: &mut TestRepository) {

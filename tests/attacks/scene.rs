@@ -19,7 +19,7 @@ use switchback_signing::{
     digest::Sha256Digest,
     keys::PublicKey,
     metadata::{TargetMeta, vehicle::EcuReport},
-    testing::{NOW, TestRepositories},
+    testing::{NOW, TestRepositories, TestRepository},
     trust::Attack,
 };
 use tempfile::TempDir;
@@ -63,6 +63,9 @@ static STORY: LazyLock<Story> = LazyLock::new(|| {
     let state = server.lock();
     Story { disk: contents(store.path()), key: state.vehicle_key.clone().unwrap(), blobs: state.blobs.clone(), earlier, seen, offering }
 });
+
+/// Both repositories, one after the other.
+pub(super) const BOTH: [fn(&mut TestRepositories) -> &mut TestRepository; 2] = [|all| &mut all.director, |all| &mut all.image];
 
 /// The model of a release: its curvature tells who drives.
 fn model(counter: u64) -> Road {

@@ -2,17 +2,14 @@
 
 use switchback_signing::{
     metadata::{Hashes, RootRole},
-    testing::{NOW, TestRepositories, TestRepository, TestVehicle, public},
+    testing::{NOW, TestRepositories, TestVehicle, public},
     trust::{
         Attack::{ArbitrarySoftware, MixAndMatch, Rollback},
         Outcome, Repository,
     },
 };
 
-use super::scene::{Scene, earlier, index_path, seen};
-
-/// Both repositories, one after the other.
-const BOTH: [fn(&mut TestRepositories) -> &mut TestRepository; 2] = [|all| &mut all.director, |all| &mut all.image];
+use super::scene::{BOTH, Scene, earlier, index_path, seen};
 
 /// The timestamp that is shown lists no digest of the snapshot: then any snapshot of that version would do.
 #[test]
