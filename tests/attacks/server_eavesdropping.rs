@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
+use switchback_sdk::vehicle::EventKind;
 use switchback_signing::{
     bundle::ContentKey,
     keys::{
@@ -87,8 +88,9 @@ fn a01_an_eavesdropper_reads_nothing_of_an_encrypted_release() {
     let mut field = Field::new();
     field.proxy.eavesdrop();
     let neighbor = Garage::new(&field.desk, "p7-2", "ultra", "cn");
-    let neighbors_car = neighbor.start(field.proxy.url());
-    field.desk.vehicle_until("p7-2", |vehicle| vehicle["encryption_key"].is_string());
+    let mut neighbors_car = neighbor.start(field.proxy.url());
+    neighbors_car.until(|event| event.kind == EventKind::Enrolled);
+    assert!(field.desk.vehicle("p7-2")["encryption_key"].is_string());
     drop(neighbors_car);
 
     let (model, stick) = (heavy(2), TempDir::new().unwrap());
