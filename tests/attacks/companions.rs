@@ -238,6 +238,10 @@ impl SecondaryEcu for Impostor {
         self.0.verify(now, metadata)
     }
 
+    fn verify_offline(&mut self, now: UnixTime, metadata: &mut MetadataSource<'_>) -> Result<(), SecondaryError> {
+        self.0.verify_offline(now, metadata)
+    }
+
     fn stage(&mut self, image: &[u8]) -> Result<(), SecondaryError> {
         self.0.stage(image)
     }

@@ -10,7 +10,10 @@ use switchback_signing::{
     },
 };
 
-use super::scene::{Scene, attack, earlier, index_path, seen};
+use super::{
+    common::{server::Server, stick},
+    scene::{Scene, attack, earlier, index_path, seen},
+};
 
 /// Both repositories, one after the other.
 const BOTH: [fn(&mut TestRepositories) -> &mut TestRepository; 2] = [|all| &mut all.director, |all| &mut all.image];
@@ -44,6 +47,34 @@ fn a04_each_role_is_held_against_its_own_expiry() {
         all.image.publish();
     });
     scene.refused_as(112, "expired", Freeze);
+}
+
+/// Whoever has a stick in the vehicle for a moment, and the network afterwards: the file is refused, or brings nothing, and yet it must not
+/// take the place of what the vehicle has seen over the network.
+#[test]
+fn a07_a_file_does_not_make_a_vehicle_forget_what_is_old() {
+    let mut scene = Scene::new();
+    let file = scene.store.path().join("stick.tar");
+    for (repositories, number, name) in [(earlier(), 153, "release_below_floor"), (TestRepositories::new(), 102, "threshold_not_met")] {
+        let other = Server::default();
+        other.lock().repositories = repositories;
+        if number == 102 {
+            // Roots that nobody here knows, and nothing else that verifies.
+            let files = &mut other.lock().repositories.director;
+            files.signers.insert("timestamp".into(), vec!["thief".into()]);
+        }
+        stick::write(&other, &file);
+        scene.car.vehicle.install_offline(&file).unwrap();
+        scene.meets(number, name);
+        for repository in BOTH {
+            scene.attack(|all| {
+                let old = repository(&mut earlier()).files["timestamp.json"].clone();
+                repository(all).files.insert("timestamp.json".into(), old);
+            });
+            scene.refuses(105, "older_version", Rollback);
+        }
+    }
+    scene.recovers();
 }
 
 #[test]

@@ -18,8 +18,6 @@ pub(super) struct Checked {
     pub(super) images: Vec<VerifiedImage>,
     /// What the network said last, when it failed; tells more than the outcome that follows from it.
     pub(super) network: Option<FetchError>,
-    /// What the check had in its hands at its end, which a refusal speaks of.
-    pub(super) seen: MetadataCache,
 }
 
 /// Where metadata of a repository is kept.
@@ -43,15 +41,8 @@ pub(super) fn load_cache(store: &Store, anchors: &TrustAnchors) -> Result<Metada
     Ok(cache)
 }
 
-/// Asks both repositories, and believes what verifies. `cache` holds what is on the disk, before and after: nothing that a check of an
-/// offline update had in its hands, which is no measure for what comes over the network.
-pub(super) fn run(
-    mut check: MetadataCheck,
-    cache: &mut MetadataCache,
-    link: &mut Link,
-    store: &mut Store,
-    key: RequestKey<'_>,
-) -> Result<Checked, StoreError> {
+/// Asks both repositories, and believes what verifies. What the disk has then is what the check says that it has.
+pub(super) fn run(check: &mut MetadataCheck, link: &mut Link, store: &mut Store, key: RequestKey<'_>) -> Result<Checked, StoreError> {
     let mut network = None;
     let outcome = loop {
         match check.next() {
@@ -62,12 +53,10 @@ pub(super) fn run(
             })),
             Action::Persist { repository, file_name, bytes } => {
                 store.write_document(folder(repository), &file_name, &bytes)?;
-                cache.insert(repository, &file_name, bytes);
                 check.persisted();
             }
             Action::Remove { repository, file_name } => {
                 store.remove_document(folder(repository), &file_name)?;
-                cache.remove(repository, &file_name);
                 check.persisted();
             }
             Action::Finished(outcome) => break outcome,
@@ -76,8 +65,7 @@ pub(super) fn run(
     if matches!(outcome, Outcome::Refused(_)) {
         link.forget_timestamp();
     }
-    let images = check.take_secondary_images();
-    Ok(Checked { outcome, images, network, seen: check.into_cache() })
+    Ok(Checked { outcome, images: check.take_secondary_images(), network })
 }
 
 /// The release that the verified metadata lists under this path.

@@ -40,10 +40,20 @@ pub(crate) enum Broken {
 
 impl Camera {
     pub(crate) fn open(directory: &Path, anchors: &TrustAnchors) -> Self {
-        let identity =
-            SecondaryIdentity { vehicle_id: identity().vehicle_id.to_string(), ecu_serial: "cam-1".into(), hardware_id: "cam-a".into() };
-        let ecu = ModelledSecondary::open(directory, &identity, anchors).unwrap();
+        let ecu = ModelledSecondary::open(directory, &Self::identity(), anchors).unwrap();
         Self { inner: Arc::new(Mutex::new(Inner { ecu, broken: Vec::new() })) }
+    }
+
+    /// What it is, from manufacture.
+    pub(crate) fn identity() -> SecondaryIdentity {
+        let vehicle = identity();
+        SecondaryIdentity {
+            vehicle_id: vehicle.vehicle_id.to_string(),
+            ecu_serial: "cam-1".into(),
+            hardware_id: "cam-a".into(),
+            tier: vehicle.tier.to_string(),
+            region: vehicle.region.to_string(),
+        }
     }
 
     /// The camera as the Director names it.
@@ -91,6 +101,10 @@ impl SecondaryEcu for Camera {
 
     fn verify(&mut self, now: UnixTime, metadata: &mut MetadataSource<'_>) -> Result<(), SecondaryError> {
         self.with(None, |ecu| ecu.verify(now, metadata))
+    }
+
+    fn verify_offline(&mut self, now: UnixTime, metadata: &mut MetadataSource<'_>) -> Result<(), SecondaryError> {
+        self.with(None, |ecu| ecu.verify_offline(now, metadata))
     }
 
     fn stage(&mut self, image: &[u8]) -> Result<(), SecondaryError> {

@@ -5,6 +5,7 @@
 pub(crate) mod camera;
 pub(crate) mod car;
 pub(crate) mod server;
+pub(crate) mod stick;
 pub(crate) mod watch;
 
 use std::path::PathBuf;

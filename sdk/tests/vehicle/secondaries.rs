@@ -11,6 +11,7 @@ use super::better;
 use crate::common::camera::{Broken, Camera};
 use crate::common::car::{Car, callbacks, config, power_cut};
 use crate::common::server::Server;
+use crate::common::stick;
 use crate::common::{From, Road, SPEED_BREAKS_MPS};
 
 /// A vehicle with a camera, each with its own disk.
@@ -85,6 +86,68 @@ fn model_and_calibration_change_together_and_each_ecu_reports() {
     let on_trial = state.secondary_reports.iter().rfind(|report| report.payload.update == Trial).unwrap();
     assert_eq!(on_trial.installed.as_ref().unwrap().path, "ultra/cam-1.cal", "what it starts with is still the old one");
     assert!(state.silent.is_empty());
+}
+
+#[test]
+fn a_file_brings_model_and_calibration_together_to_a_vehicle_without_a_network() {
+    let mut vehicle = driving();
+    let stick = tempfile::tempdir().unwrap();
+    let file = stick.path().join("update.tar");
+    vehicle.server.release_with(&better(), 2, b"calibration 2");
+    stick::write(&vehicle.server, &file);
+    vehicle.server.lock().down = true;
+    vehicle.camera.set_broken(&[Broken::Stage]);
+    vehicle.car.vehicle.install_offline(&file).unwrap();
+    let event = vehicle.car.drive_until(|kind| *kind == EventKind::Update(Refused), |_| {});
+    assert_eq!(event.reason.unwrap().text, "ECU cam-1 (cam-a): flash worn out (900)");
+    vehicle.runs("vla-1", "calibration 1");
+
+    vehicle.camera.set_broken(&[]);
+    vehicle.car.vehicle.install_offline(&file).unwrap();
+    vehicle.car.reach(Trial);
+    assert_eq!(vehicle.camera.running().as_deref(), Some("calibration 2"));
+    vehicle.car.reach(Confirmed);
+    vehicle.runs("vla-2", "calibration 2");
+}
+
+#[test]
+fn what_the_director_assigns_meanwhile_does_not_part_the_files_model_from_its_calibration() {
+    let mut vehicle = driving();
+    let stick = tempfile::tempdir().unwrap();
+    let file = stick.path().join("update.tar");
+    let assigned = vehicle.server.lock().repositories.clone();
+    vehicle.server.release_with(&better(), 2, b"calibration 2");
+    stick::write(&vehicle.server, &file);
+    vehicle.server.lock().repositories = assigned;
+    vehicle.car.vehicle.install_offline(&file).unwrap();
+    // Nothing is new, says the Director, for whichever ECU.
+    vehicle.car.vehicle.check_now();
+    vehicle.car.reach(Trial);
+    assert!(vehicle.car.events.iter().any(|event| event.kind == EventKind::Checked && event.reason.is_none()));
+    assert_eq!(vehicle.camera.running().as_deref(), Some("calibration 2"));
+    vehicle.car.reach(Confirmed);
+    vehicle.runs("vla-2", "calibration 2");
+}
+
+#[test]
+fn a_file_brings_a_camera_that_was_exchanged_what_it_lacks() {
+    let Vehicle { server, store, car, camera, camera_disk } = driving();
+    drop((car, camera, camera_disk));
+    let (stick, new_disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = stick.path().join("update.tar");
+    stick::write(&server, &file);
+    server.lock().down = true;
+    let (camera, mut car) = open(&server, store.path(), new_disk.path());
+    // Before the first frame nobody knows whether the driving function is engaged.
+    for _ in 0..3 {
+        car.step();
+    }
+    car.vehicle.install_offline(&file).unwrap();
+    let event = car.drive_until(|kind| *kind == EventKind::Checked, |_| {});
+    assert_eq!((event.reason, camera.running().as_deref()), (None, Some("calibration 1")));
+    car.vehicle.install_offline(&file).unwrap();
+    let event = car.drive_until(|kind| *kind == EventKind::Checked, |_| {});
+    assert_eq!(event.reason.unwrap().name, "offline_nothing_new", "the same file once more");
 }
 
 #[test]

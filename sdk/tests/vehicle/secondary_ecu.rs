@@ -2,19 +2,21 @@
 
 use std::path::Path;
 
-use switchback_sdk::vehicle::{MetadataSource, ModelledSecondary, SecondaryEcu, SecondaryError, SecondaryIdentity, Sha256Digest, UnixTime};
+use switchback_sdk::vehicle::{MetadataSource, ModelledSecondary, SecondaryEcu, SecondaryError, Sha256Digest, UnixTime};
 use switchback_signing::metadata::vehicle::{EcuReport, UpdateState};
-use switchback_signing::metadata::{EcuAssignment, EcuImage, EcuSerial, HardwareId, Signed, TargetMeta, VehicleId, json};
+use switchback_signing::metadata::{
+    EcuAssignment, EcuImage, EcuSerial, HardwareId, OfflineScope, Region, Signed, TargetMeta, Tier, VehicleId, json,
+};
 use switchback_signing::testing::{NOW, TestRepositories};
 
 use crate::common::camera::Camera;
+use crate::common::stick;
 
 const RELEASE_1: Sha256Digest = Sha256Digest::from_bytes([1; 32]);
 const RELEASE_2: Sha256Digest = Sha256Digest::from_bytes([2; 32]);
 
 fn open(directory: &Path, repositories: &TestRepositories) -> ModelledSecondary {
-    let identity = SecondaryIdentity { vehicle_id: "v-1".into(), ecu_serial: "cam-1".into(), hardware_id: "cam-a".into() };
-    ModelledSecondary::open(directory, &identity, &repositories.anchors()).unwrap()
+    ModelledSecondary::open(directory, &Camera::identity(), &repositories.anchors()).unwrap()
 }
 
 fn calibration(counter: u64) -> Vec<u8> {
@@ -126,6 +128,47 @@ fn an_ecu_does_not_go_back_whatever_its_primary_says() {
     let later = NOW.plus_days(3000);
     assert_eq!(number(verify(&mut ecu, &repositories, later)), 112);
     assert_eq!(running(&ecu).as_deref(), Some("calibration 2"));
+}
+
+#[test]
+fn an_ecu_believes_a_file_for_its_vehicle_or_its_tier_and_keeps_none_of_it() {
+    let offline = |ecu: &mut ModelledSecondary, repositories: &TestRepositories| {
+        let mut source = |request: &_| repositories.fetch(request);
+        let source: &mut MetadataSource<'_> = &mut source;
+        ecu.verify_offline(NOW, source)
+    };
+    let (mut repositories, directory, mut ecu) = confirmed();
+    let before = stick::marked(repositories.clone());
+    assign(&mut repositories, 3, &Camera::assignment());
+    let for_vehicle = stick::marked(repositories.clone());
+    let for_tier = |tier: &str| {
+        let mut file = repositories.clone();
+        let scope = OfflineScope { tier: Tier::new(tier).unwrap(), region: Region::new("eu").unwrap() };
+        file.director.targets = file.director.targets.clone().for_scope(&scope);
+        file.director.targets.vehicle_id = None;
+        file.director.targets.targets = [("ultra/cam-3.cal".to_owned(), image(3, "cam-a"))].into();
+        stick::marked(file)
+    };
+    for file in [&for_vehicle, &for_tier("ultra")] {
+        assert_eq!(number(verify(&mut ecu, file, NOW)), 118, "a file is no network");
+        offline(&mut ecu, file).unwrap();
+        ecu.stage(&calibration(3)).unwrap();
+    }
+    assert_eq!(number(offline(&mut ecu, &repositories)), 118, "nor the other way round");
+    assert_eq!(number(offline(&mut ecu, &for_tier("ultra-se"))), 136);
+    // The file was made for this vehicle, and for no other.
+    let mut neighbors = repositories.clone();
+    neighbors.director.targets.vehicle_id = Some(VehicleId::new("v-2").unwrap());
+    assert_eq!(number(offline(&mut ecu, &stick::marked(neighbors))), 131);
+    ecu.activate(Sha256Digest::of(&calibration(3)), RELEASE_1).unwrap();
+    ecu.settle(Some(RELEASE_1)).unwrap();
+    assert_eq!(number(offline(&mut ecu, &before)), 153, "an older file");
+    // What it saw over the network before any of the files is what it goes by there, at once and after a restart.
+    assert_eq!(number(verify(&mut ecu, &TestRepositories::new(), NOW)), 105);
+    drop(ecu);
+    let mut ecu = open(directory.path(), &repositories);
+    assert_eq!(number(verify(&mut ecu, &TestRepositories::new(), NOW)), 105);
+    verify(&mut ecu, &repositories, NOW).unwrap();
 }
 
 #[test]

@@ -152,14 +152,14 @@ impl MetadataCheck {
     /// roots alone and keeps only newer ones: such an update is neither older nor newer than what the repositories say over the network,
     /// and what guards against an old one is its expiry and the release counter.
     pub fn of_offline_update(
-        cache: &MetadataCache,
+        cache: MetadataCache,
         identity: VehicleIdentity,
         installed: Installed,
         secondaries: Vec<Ecu>,
         now: UnixTime,
     ) -> Self {
         let scope = OfflineScope { tier: identity.tier.clone(), region: identity.region.clone() };
-        Self::begin(cache.roots(), identity, installed, secondaries, Some(scope), now)
+        Self::begin(cache, identity, installed, secondaries, Some(scope), now)
     }
 
     fn begin(
@@ -213,7 +213,12 @@ impl MetadataCheck {
         mem::take(&mut self.secondary_images)
     }
 
-    /// What the vehicle holds now, for the next check.
+    /// The metadata that this check went by; of an offline update, what came in the file. For the vehicle's Secondaries.
+    pub fn metadata(&self) -> &MetadataCache {
+        self.check.metadata()
+    }
+
+    /// What the disk has now, for the next check.
     pub fn into_cache(self) -> MetadataCache {
         self.check.into_cache()
     }

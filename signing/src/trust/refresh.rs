@@ -23,7 +23,10 @@ pub(super) enum Change {
 /// What the vehicle holds, and the changes that its disk has yet to see.
 #[derive(Debug)]
 pub(super) struct Held {
+    /// What the check goes by.
     pub(super) cache: MetadataCache,
+    /// What the disk has, where that is something else: the check of an offline update goes by the file and leaves all but the roots alone.
+    disk: Option<MetadataCache>,
     pub(super) changes: VecDeque<Change>,
     pub(super) now: UnixTime,
     pub(super) rules: Rules,
@@ -31,7 +34,16 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn new(cache: MetadataCache, now: UnixTime, rules: Rules) -> Self {
-        Self { cache, changes: VecDeque::new(), now, rules }
+        // An offline update is neither older nor newer than what the repositories say over the network; only the chain of roots is one
+        // and the same.
+        let (cache, disk) = if rules == Rules::UptaneOffline { (cache.roots(), Some(cache)) } else { (cache, None) };
+        Self { cache, disk, changes: VecDeque::new(), now, rules }
+    }
+
+    /// What the disk has when every change has reached it. After an offline update this is not what came in the file: it would take the
+    /// place of the measure by which the next check over the network knows what is old.
+    pub(super) fn into_disk(self) -> MetadataCache {
+        self.disk.unwrap_or(self.cache)
     }
 
     /// The change that the disk must see before anything else happens.
@@ -56,18 +68,20 @@ impl Held {
 
     fn persist(&mut self, repository: Repository, file_name: &str, bytes: &[u8]) {
         self.cache.insert(repository, file_name, bytes.to_vec());
-        // What came in a file is no measure for what comes over the network; only the chain of roots is one and the same.
-        if self.rules == Rules::UptaneOffline && file_name != ROOT_FILE {
-            return;
+        if let Some(disk) = &mut self.disk {
+            if file_name != ROOT_FILE {
+                return;
+            }
+            disk.insert(repository, file_name, bytes.to_vec());
         }
         let change = Change::Persist { repository, file_name: file_name.into(), bytes: bytes.to_vec() };
         self.changes.push_back(change);
     }
 
     fn remove(&mut self, repository: Repository, file_name: &str) {
-        // The check of an offline update does not have what the disk holds.
-        if self.rules == Rules::UptaneOffline || self.cache.get(repository, file_name).is_some() {
-            self.cache.remove(repository, file_name);
+        let disk = self.disk.as_mut().unwrap_or(&mut self.cache);
+        if disk.get(repository, file_name).is_some() {
+            disk.remove(repository, file_name);
             self.changes.push_back(Change::Remove { repository, file_name: file_name.into() });
         }
     }

@@ -132,7 +132,7 @@ impl TufOnly {
 
     /// What is held now, for the next check.
     pub fn into_cache(self) -> MetadataCache {
-        self.held.cache
+        self.held.into_disk()
     }
 
     fn advance(&mut self, step: impl FnOnce(Client, Option<String>, &mut Held) -> Result<Stage, TrustError>) {

@@ -52,7 +52,8 @@ pub struct VehicleEcus {
     pub ecus: Vec<Ecu>,
     /// Whether there may be more.
     pub others: OtherEcus,
-    /// For an offline update: the tier and region of the vehicle, which its metadata may name in place of the vehicle.
+    /// For an offline update: the tier and region of the vehicle, which its metadata may name in place of the vehicle. Of what is held such
+    /// a check uses the roots alone, and keeps only newer ones.
     pub offline: Option<OfflineScope>,
 }
 
@@ -168,9 +169,14 @@ impl UptaneCheck {
         }
     }
 
-    /// What is held now, for the next check.
+    /// The metadata that this check went by; of an offline update, what came in the file. A Primary hands it on to its Secondaries.
+    pub fn metadata(&self) -> &MetadataCache {
+        &self.held.cache
+    }
+
+    /// What the disk has now, for the next check.
     pub fn into_cache(self) -> MetadataCache {
-        self.held.cache
+        self.held.into_disk()
     }
 
     fn advance(&mut self, stage: Stage, fetched: Result<Vec<u8>, FetchFailure>) -> Result<Stage, TrustError> {

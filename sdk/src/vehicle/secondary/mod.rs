@@ -42,6 +42,14 @@ pub trait SecondaryEcu: Send {
     /// [`SecondaryError::Refused`] when it does not believe the metadata.
     fn verify(&mut self, now: UnixTime, metadata: &mut MetadataSource<'_>) -> Result<(), SecondaryError>;
 
+    /// The same with metadata that came with an offline update (a file from a workshop or a USB stick), marked as such and with a life of
+    /// its own. An ECU believes it as little as any other, and keeps none of it but newer roots: what it holds from the network stays the
+    /// measure for what comes over the network.
+    ///
+    /// # Errors
+    /// As [`SecondaryEcu::verify`].
+    fn verify_offline(&mut self, now: UnixTime, metadata: &mut MetadataSource<'_>) -> Result<(), SecondaryError>;
+
     /// Takes the image that its verified metadata assigns to it, checks it, and keeps it beside the one that it runs.
     ///
     /// # Errors

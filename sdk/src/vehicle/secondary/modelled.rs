@@ -7,7 +7,7 @@ use switchback_signing::{
     digest::Sha256Digest,
     keys::Signer,
     metadata::{
-        EcuSerial, HardwareId, VehicleId, json,
+        EcuSerial, HardwareId, OfflineScope, Region, Tier, VehicleId, json,
         vehicle::{EcuReport, EnrolledSecondary, InstalledImage, Reason, ReportPayload, UpdateState, sign_report},
     },
     time::UnixTime,
@@ -45,6 +45,10 @@ pub struct SecondaryIdentity {
     pub ecu_serial: String,
     /// Its kind of computer.
     pub hardware_id: String,
+    /// The vehicle's tier, for offline updates that are for all vehicles of a tier in a region.
+    pub tier: String,
+    /// The vehicle's region.
+    pub region: String,
 }
 
 /// A Secondary with full verification (Uptane Standard, 5.4.4.2), in this process: for tests, for simulators, and to show what the
@@ -58,6 +62,7 @@ pub struct ModelledSecondary {
     vehicle_id: VehicleId,
     ecu_serial: EcuSerial,
     hardware_id: HardwareId,
+    scope: OfflineScope,
     cache: MetadataCache,
     ratchet: Ratchet,
     counters: Counters,
@@ -103,6 +108,8 @@ impl ModelledSecondary {
         let vehicle_id = parsed("identity.vehicle_id", VehicleId::new(identity.vehicle_id.as_str()))?;
         let ecu_serial = parsed("identity.ecu_serial", EcuSerial::new(identity.ecu_serial.as_str()))?;
         let hardware_id = parsed("identity.hardware_id", HardwareId::new(identity.hardware_id.as_str()))?;
+        let tier = parsed("identity.tier", Tier::new(identity.tier.as_str()))?;
+        let region = parsed("identity.region", Region::new(identity.region.as_str()))?;
         let (mut store, findings) = Store::open_dir(directory.as_ref())?;
         if !findings.is_empty() {
             tracing::info!(ecu = %ecu_serial, ?findings, "the start found what an orderly end would not have left");
@@ -121,6 +128,7 @@ impl ModelledSecondary {
             vehicle_id,
             ecu_serial,
             hardware_id,
+            scope: OfflineScope { tier, region },
             cache,
             ratchet,
             counters,
@@ -145,14 +153,19 @@ impl ModelledSecondary {
         }
     }
 
-    /// One verification of both repositories, for this ECU alone.
-    fn check(&mut self, now: UnixTime, metadata: &mut MetadataSource<'_>) -> Result<UptaneOutcome, StoreError> {
+    /// One verification of both repositories, for this ECU alone; `offline` for metadata that came in a file.
+    fn check(
+        &mut self,
+        now: UnixTime,
+        metadata: &mut MetadataSource<'_>,
+        offline: Option<OfflineScope>,
+    ) -> Result<UptaneOutcome, StoreError> {
         let installed = Installed {
             floor: ReleaseFloor(self.record.floor),
             image_sha256: self.record.installed.as_ref().and_then(|image| Sha256Digest::from_hex(&image.sha256)),
         };
         let own = Ecu { ecu_serial: self.ecu_serial.clone(), hardware_id: self.hardware_id.clone(), installed };
-        let vehicle = VehicleEcus { vehicle_id: Some(self.vehicle_id.clone()), ecus: vec![own], others: OtherEcus::Ignored, offline: None };
+        let vehicle = VehicleEcus { vehicle_id: Some(self.vehicle_id.clone()), ecus: vec![own], others: OtherEcus::Ignored, offline };
         let mut check = UptaneCheck::start(self.cache.clone(), vehicle, AskImages::WhenNew, now);
         let outcome = loop {
             match check.next() {
@@ -191,6 +204,26 @@ impl ModelledSecondary {
         Ok(())
     }
 
+    fn verify_from(
+        &mut self,
+        now: UnixTime,
+        metadata: &mut MetadataSource<'_>,
+        offline: Option<OfflineScope>,
+    ) -> Result<(), SecondaryError> {
+        // It has no clock of its own; what it has seen holds against a Primary that sets time back.
+        let now = self.ratchet.time(now.seconds());
+        self.wanted = None;
+        match self.check(now, metadata, offline).map_err(|error| silent(&error))? {
+            UptaneOutcome::Verified(verified) => {
+                self.ratchet.verified(now, &mut self.store).map_err(|error| silent(&error))?;
+                (self.trouble, self.attack) = (None, None);
+                self.wanted = verified.images.into_iter().find(|image| image.ecus().contains(&self.ecu_serial));
+                Ok(())
+            }
+            UptaneOutcome::Refused(error) => Err(self.refuse(&error)),
+        }
+    }
+
     fn refuse(&mut self, error: &TrustError) -> SecondaryError {
         let found = reason::of_trust(error);
         // A file that cannot be had is what every bus does now and then.
@@ -221,18 +254,11 @@ impl SecondaryEcu for ModelledSecondary {
     }
 
     fn verify(&mut self, now: UnixTime, metadata: &mut MetadataSource<'_>) -> Result<(), SecondaryError> {
-        // It has no clock of its own; what it has seen holds against a Primary that sets time back.
-        let now = self.ratchet.time(now.seconds());
-        self.wanted = None;
-        match self.check(now, metadata).map_err(|error| silent(&error))? {
-            UptaneOutcome::Verified(verified) => {
-                self.ratchet.verified(now, &mut self.store).map_err(|error| silent(&error))?;
-                (self.trouble, self.attack) = (None, None);
-                self.wanted = verified.images.into_iter().find(|image| image.ecus().contains(&self.ecu_serial));
-                Ok(())
-            }
-            UptaneOutcome::Refused(error) => Err(self.refuse(&error)),
-        }
+        self.verify_from(now, metadata, None)
+    }
+
+    fn verify_offline(&mut self, now: UnixTime, metadata: &mut MetadataSource<'_>) -> Result<(), SecondaryError> {
+        self.verify_from(now, metadata, Some(self.scope.clone()))
     }
 
     fn stage(&mut self, image: &[u8]) -> Result<(), SecondaryError> {

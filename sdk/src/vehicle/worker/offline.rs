@@ -5,7 +5,7 @@ use std::sync::Arc;
 use switchback_signing::{
     digest::Sha256Digest,
     metadata::vehicle::UpdateState,
-    trust::{MetadataCheck, Outcome, TrustError, VerifiedTarget},
+    trust::{MetadataCache, MetadataCheck, Outcome, TrustError, VerifiedImage, VerifiedTarget},
 };
 
 use super::Worker;
@@ -18,17 +18,28 @@ use crate::{
     },
 };
 
-/// The file that an update comes from.
+/// What an update that came in a file goes on from.
 pub(super) struct OfflineSource {
     /// The release by its chunk index.
     index_sha256: Sha256Digest,
     /// The file, until all of it is in the slot: a stick shall not be kept from being taken out.
-    link: Option<Link>,
+    contents: Option<Contents>,
+}
+
+/// A file, as far as it was believed.
+pub(super) struct Contents {
+    pub(super) link: Link,
+    /// The metadata in it.
+    pub(super) metadata: MetadataCache,
 }
 
 impl OfflineSource {
+    pub(super) fn contents(&mut self) -> Option<&mut Contents> {
+        self.contents.as_mut()
+    }
+
     pub(super) fn link(&self) -> Option<&Link> {
-        self.link.as_ref()
+        self.contents.as_ref().map(|contents| &contents.link)
     }
 }
 
@@ -39,20 +50,19 @@ impl Worker {
         let now = self.now();
         let mut link = self.link.of_file(file);
         let (installed, secondaries) = (self.installed(), self.secondaries.ecus());
-        let check = MetadataCheck::of_offline_update(&self.cache, self.identity.clone(), installed, secondaries, now);
-        let check = check.with_map(self.config.repository_map.clone());
+        let check = MetadataCheck::of_offline_update(self.cache.clone(), self.identity.clone(), installed, secondaries, now);
+        let mut check = check.with_map(self.config.repository_map.clone());
         let key = RequestKey { signer: &*self.key, now };
-        let checked = match check::run(check, &mut self.cache, &mut link, &mut self.store, key) {
+        let checked = match check::run(&mut check, &mut link, &mut self.store, key) {
             Ok(checked) => checked,
             Err(error) => return self.not_stored(&error),
         };
+        let contents = Contents { link, metadata: check.metadata().clone() };
+        self.cache = check.into_cache();
         match (checked.outcome, checked.network) {
             (Outcome::Refused(TrustError::Unreachable { .. }), Some(error)) => self.check_failed(EventKind::CheckFailed, &error),
-            (Outcome::Refused(error), _) => self.not_believed(&error, &checked.seen),
-            (Outcome::NothingNew, _) => {
-                let text = "the offline update holds nothing for this vehicle that it does not run already";
-                self.tell(EventKind::Checked, None, Some(reason::reason(OFFLINE_NOTHING_NEW, "offline_nothing_new", text)));
-            }
+            (Outcome::Refused(error), _) => self.not_believed(&error, Some(&contents.metadata)),
+            (Outcome::NothingNew, _) => self.nothing_for_the_primary(checked.images, contents),
             (Outcome::Install(target), _) => {
                 self.verified(now);
                 // Asked again by whoever gave the file: a refusal of a moment ago is not held against it.
@@ -62,10 +72,26 @@ impl Worker {
                 self.offered(target);
                 self.act();
                 if self.is_about(index_sha256) {
-                    self.offline = Some(OfflineSource { index_sha256, link: Some(link) });
+                    self.offline = Some(OfflineSource { index_sha256, contents: Some(contents) });
                 }
             }
         }
+    }
+
+    /// The file's release runs here already; an ECU that was exchanged may lack what belongs beside it.
+    fn nothing_for_the_primary(&mut self, images: Vec<VerifiedImage>, mut contents: Contents) {
+        let lacking = !images.is_empty() && !self.update.is_under_way();
+        let text = if lacking {
+            self.secondaries.want(images);
+            if self.repair_secondaries(Some(&mut contents)) {
+                return self.tell(EventKind::Checked, None, None);
+            }
+            "the offline update holds nothing for this computer that it does not run already, and the vehicle's other ECUs did not take \
+             what is for them; give it again while the driving function is not engaged"
+        } else {
+            "the offline update holds nothing for this vehicle that it does not run already"
+        };
+        self.tell(EventKind::Checked, None, Some(reason::reason(OFFLINE_NOTHING_NEW, "offline_nothing_new", text)));
     }
 
     /// Whether the update that is under way came in a file.
@@ -86,7 +112,7 @@ impl Worker {
         }
         let reads = matches!(self.update.stage(), UpdateState::Offered | UpdateState::Consented | UpdateState::Downloading);
         if let Some(source) = self.offline.as_mut().filter(|_| !reads) {
-            source.link = None;
+            source.contents = None;
         }
     }
 

@@ -14,7 +14,11 @@ use switchback_signing::{
     trust::{Attack, Ecu, FetchFailure, FetchRequest, Installed, MetadataCache, ReleaseFloor, VerifiedImage},
 };
 
-use super::{Worker, task::Task};
+use super::{
+    Worker,
+    offline::{Contents, OfflineSource},
+    task::Task,
+};
 use crate::{
     fetch::{FetchError, RequestKey},
     update::{ActivationPolicy, Blame},
@@ -95,6 +99,29 @@ impl Secondaries {
         (reports, silent)
     }
 
+    /// Every ECU gets time and metadata; those that need one get their image.
+    fn stage(&mut self, supply: Supply<'_>, key: RequestKey<'_>) -> Result<(), Delay> {
+        let Supply { link, metadata, is_file } = supply;
+        for member in &mut self.members {
+            let mut source = |request: &FetchRequest| hand_over(metadata, link, key, request);
+            let told = match is_file {
+                false => member.ecu.verify(key.now, &mut source),
+                true => member.ecu.verify_offline(key.now, &mut source),
+            };
+            told.map_err(|error| member.delay(&error))?;
+            let serial = &member.identity.ecu_serial;
+            let Some(image) = self.images.iter().find(|image| image.ecus().contains(serial)) else { continue };
+            let bytes = link.image(image).map_err(Delay::Network)?;
+            let mut check = image.check();
+            if let Err(error) = check.update(&bytes).and_then(|()| check.finish()) {
+                return Err(Delay::Failed(reason::of_trust(&error), error.attack()));
+            }
+            member.ecu.stage(&bytes).map_err(|error| member.delay(&error))?;
+            tracing::info!(ecu = %serial, path = image.path(), "the ECU holds its image");
+        }
+        Ok(())
+    }
+
     /// Runs what is staged for this release on all ECUs that need it; the first that does not says why.
     fn activate(&mut self, release: Sha256Digest) -> Result<(), Reason> {
         // The end of this trial will tell them all.
@@ -147,6 +174,24 @@ impl Member {
     }
 }
 
+/// Where metadata and images for the other ECUs come from.
+struct Supply<'a> {
+    link: &'a mut Link,
+    metadata: &'a MetadataCache,
+    /// They came with an offline update.
+    is_file: bool,
+}
+
+impl<'a> Supply<'a> {
+    /// The file, or else the network and what was verified over it.
+    fn new(file: Option<&'a mut Contents>, link: &'a mut Link, metadata: &'a MetadataCache) -> Self {
+        match file {
+            Some(Contents { link, metadata }) => Self { link, metadata, is_file: true },
+            None => Self { link, metadata, is_file: false },
+        }
+    }
+}
+
 /// Why an ECU does not hold its image yet.
 enum Delay {
     /// The network.
@@ -164,14 +209,11 @@ impl Worker {
         if self.secondaries.images.is_empty() || self.secondaries.staged_for == Some(release) {
             return true;
         }
-        if self.is_offline() {
-            let paths: Vec<_> = self.secondaries.images.iter().map(VerifiedImage::path).collect();
-            let text = format!("an offline update brings nothing for the vehicle's other ECUs, and the release needs {}", paths.join(", "));
-            let reason = reason::reason(SECONDARY_REFUSED, "secondary_refused", text);
-            self.download_failed(Setback::Failed(reason, Blame::Nobody, None));
-            return false;
-        }
-        let delay = match self.stage_secondaries() {
+        let (offline, now) = (self.is_offline(), self.now());
+        let file = self.offline.as_mut().filter(|_| offline).and_then(OfflineSource::contents);
+        let supply = Supply::new(file, &mut self.link, &self.cache);
+        let key = RequestKey { signer: &*self.key as &dyn Signer, now };
+        let delay = match self.secondaries.stage(supply, key) {
             Ok(()) => {
                 self.secondaries.staged_for = Some(release);
                 return true;
@@ -184,28 +226,6 @@ impl Worker {
             Delay::Failed(reason, attack) => self.download_failed(Setback::Failed(reason, Blame::Circumstances, attack)),
         }
         false
-    }
-
-    /// Every ECU gets time and metadata; those that need one get their image.
-    fn stage_secondaries(&mut self) -> Result<(), Delay> {
-        let now = self.now();
-        let (link, cache) = (&mut self.link, &self.cache);
-        let key = RequestKey { signer: &*self.key as &dyn Signer, now };
-        for member in &mut self.secondaries.members {
-            let mut source = |request: &FetchRequest| hand_over(cache, link, key, request);
-            let told = member.ecu.verify(now, &mut source);
-            told.map_err(|error| member.delay(&error))?;
-            let serial = &member.identity.ecu_serial;
-            let Some(image) = self.secondaries.images.iter().find(|image| image.ecus().contains(serial)) else { continue };
-            let bytes = link.image(image).map_err(Delay::Network)?;
-            let mut check = image.check();
-            if let Err(error) = check.update(&bytes).and_then(|()| check.finish()) {
-                return Err(Delay::Failed(reason::of_trust(&error), error.attack()));
-            }
-            member.ecu.stage(&bytes).map_err(|error| member.delay(&error))?;
-            tracing::info!(ecu = %serial, path = image.path(), "the ECU holds its image");
-        }
-        Ok(())
     }
 
     /// Before a model may be ordered to take over: the other ECUs run what it needs, all or none of them.
@@ -234,21 +254,26 @@ impl Worker {
     }
 
     /// The release stays, and an ECU lacks what it needs beside it: one that was exchanged, for instance. Only while the vehicle is not
-    /// driven by the model; otherwise at a later check.
-    pub(super) fn repair_secondaries(&mut self) {
+    /// driven by the model; otherwise at a later check. Whether they all run it now.
+    pub(super) fn repair_secondaries(&mut self, file: Option<&mut Contents>) -> bool {
         let state = self.store.state();
         let confirmed = state.confirmed().and_then(|slot| state.slot(slot).occupant()).map(|occupant| occupant.index_sha256);
-        let Some(release) = confirmed.filter(|_| !self.secondaries.images.is_empty() && !self.update.is_under_way()) else { return };
+        let release = confirmed.filter(|_| !self.secondaries.images.is_empty() && !self.update.is_under_way());
+        let Some(release) = release else { return false };
         let policy = match self.config.activation {
             ActivationPolicy::Manual | ActivationPolicy::Now => ActivationPolicy::NextDisengaged,
             policy => policy,
         };
         if !policy.permits(&self.vehicle_state()) {
-            return;
+            return false;
         }
-        let result = self.stage_secondaries();
+        let now = self.now();
+        let supply = Supply::new(file, &mut self.link, &self.cache);
+        let key = RequestKey { signer: &*self.key as &dyn Signer, now };
+        let result = self.secondaries.stage(supply, key);
         let result = result.and_then(|()| self.activate_secondaries(release).map_err(|reason| Delay::Failed(reason, None)));
         self.settle_secondaries();
+        let done = result.is_ok();
         match result {
             Ok(()) => tracing::info!("the other ECUs run what the release needs"),
             Err(Delay::Network(error)) => self.suspect(&error),
@@ -259,6 +284,7 @@ impl Worker {
             }
         }
         self.report.after(Duration::ZERO);
+        done
     }
 }
 

@@ -115,17 +115,25 @@ impl Worker {
         let now = self.now();
         let (installed, secondaries) = (self.installed(), self.secondaries.ecus());
         let check = MetadataCheck::with_secondaries(self.cache.clone(), self.identity.clone(), installed, secondaries, now);
-        let check = check.with_map(self.config.repository_map.clone());
+        let mut check = check.with_map(self.config.repository_map.clone());
         let key = RequestKey { signer: &*self.key, now };
-        let checked = match check::run(check, &mut self.cache, &mut self.link, &mut self.store, key) {
+        let checked = match check::run(&mut check, &mut self.link, &mut self.store, key) {
             Ok(checked) => checked,
             Err(error) => {
                 self.check.failed(None);
                 return self.not_stored(&error);
             }
         };
+        self.cache = check.into_cache();
         let answered = !matches!(checked.outcome, Outcome::Refused(_));
-        if answered {
+        let goes_on_offline = match &checked.outcome {
+            Outcome::NothingNew => self.is_offline(),
+            Outcome::Install(target) => self.stays_offline(target),
+            Outcome::Refused(_) => true,
+        };
+        // What belongs to the release that is under way, and nothing else: the model of the file beside the calibration that the Director
+        // assigns would be two that never belonged together.
+        if !goes_on_offline {
             self.secondaries.want(checked.images);
         }
         match (checked.outcome, checked.network) {
@@ -134,20 +142,20 @@ impl Worker {
                 self.check_failed(EventKind::CheckFailed, &error);
                 return;
             }
-            (Outcome::Refused(error), _) => self.not_believed(&error, &checked.seen),
+            (Outcome::Refused(error), _) => self.not_believed(&error, None),
             (Outcome::NothingNew, _) => {
                 self.verified(now);
                 self.hold = None;
                 // The Director need not know of an offline update.
-                if !self.is_offline() {
+                if !goes_on_offline {
                     self.input(Input::Withdrawn);
                     self.act();
-                    self.repair_secondaries();
+                    self.repair_secondaries(None);
                 }
             }
             (Outcome::Install(target), _) => {
                 self.verified(now);
-                if !self.stays_offline(&target) {
+                if !goes_on_offline {
                     self.offered(target);
                 }
             }
@@ -230,13 +238,14 @@ impl Worker {
         Some(reason)
     }
 
-    pub(super) fn not_believed(&mut self, error: &TrustError, seen: &MetadataCache) {
+    /// `file` is the metadata that came with an offline update.
+    pub(super) fn not_believed(&mut self, error: &TrustError, file: Option<&MetadataCache>) {
         let reason = reason::of_trust(error);
         // A file that cannot be had is what every network does now and then.
         self.detected(error.attack().filter(|attack| *attack != Attack::DropRequest), &reason);
         if let TrustError::ContractUnknown { path, .. } | TrustError::SdkTooOld { path, .. } | TrustError::RuntimeTooOld { path, .. } =
             error
-            && let Some(release) = check::release_at(seen, path)
+            && let Some(release) = check::release_at(file.unwrap_or(&self.cache), path)
         {
             // All of it is believed, and assigned to this vehicle: the rollout shall hear that the vehicle is too old for it.
             self.target = None;

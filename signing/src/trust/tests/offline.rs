@@ -38,7 +38,7 @@ fn file_for(tier: &str, region: &str) -> (TestRepositories, TestVehicle) {
 /// Runs the check of a file as the vehicle's library does: on the disk goes what the check says.
 fn check(vehicle: &mut TestVehicle, file: &TestRepositories) -> Outcome {
     let (identity, installed) = (vehicle.identity.clone(), vehicle.installed);
-    let mut check = MetadataCheck::of_offline_update(&vehicle.disk, identity, installed, Vec::new(), NOW);
+    let mut check = MetadataCheck::of_offline_update(vehicle.disk.clone(), identity, installed, Vec::new(), NOW);
     loop {
         match check.next() {
             Action::Fetch(request) => check.fetched(file.fetch(&request)),
@@ -50,7 +50,10 @@ fn check(vehicle: &mut TestVehicle, file: &TestRepositories) -> Outcome {
                 vehicle.disk.remove(repository, &file_name);
                 check.persisted();
             }
-            Action::Finished(outcome) => return outcome,
+            Action::Finished(outcome) => {
+                assert_eq!(check.into_cache(), vehicle.disk, "what came in a file is no measure for the next check over the network");
+                return outcome;
+            }
         }
     }
 }
