@@ -21,6 +21,13 @@ use crate::{
 /// What tells an entry of several roles from that of one.
 const ROLES_MIN: &str = "min_roles_in_agreement";
 
+/// Most roles of one agreement: each is asked for every file, and a search visits 32.
+const AGREEMENT_ROLES_MAX: usize = 16;
+
+/// Most patterns that the roles of an agreement can share. Each role has a copy, so that a long list for many roles would take a hundred
+/// times the memory of its file.
+const AGREEMENT_PATHS_MAX: usize = 1_000;
+
 /// Targets metadata, top-level or delegated: which files there are, and who else may say so (TUF specification, section 4.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Targets {
@@ -254,11 +261,37 @@ impl Delegations {
         let at = self.roles.iter().position(is_named).unwrap_or_default();
         let agreement = Agreement { roles: members.iter().map(|role| role.name.clone()).collect(), roles_min, extra: BTreeMap::new() };
         agreement.check(&members)?;
+        let (keys, agreements) = (self.keys.clone(), Vec::from([agreement.clone()]));
+        Self { keys, roles: members.clone(), agreements, ..Self::default() }.check_agreements()?;
         // One entry of the file: at the place of the first, which lets none of them be more important than it was.
         self.roles.retain(|role| !is_named(role));
         self.roles.splice(at..at, members);
         self.agreements.retain(|other| !other.roles.iter().any(|name| names.contains(&name.as_str())));
         self.agreements.push(agreement);
+        Ok(())
+    }
+
+    /// That no key counts for two of the roles that must agree: whoever has it would be believed as both, and the word of the other, who
+    /// is there to be asked, would not be needed.
+    ///
+    /// # Errors
+    /// [`MetadataError`] when two roles of an agreement share a key, under whatever ids.
+    pub fn check_agreements(&self) -> Result<(), MetadataError> {
+        let by_name: BTreeMap<&str, &DelegatedRole> = self.roles.iter().map(|role| (role.name.as_str(), role)).collect();
+        for agreement in &self.agreements {
+            let mut seen = BTreeSet::new();
+            for role in agreement.roles.iter().filter_map(|name| by_name.get(name.as_str())) {
+                let keys = role.keys.key_ids.iter().filter_map(|id| self.keys.get(id)?.public_key());
+                let keys: BTreeSet<&PublicKey> = keys.collect();
+                if !keys.is_disjoint(&seen) {
+                    return Err(wrong(
+                        "signed.delegations.roles[].roles",
+                        "a list of roles that share no key: one key would count for two",
+                    ));
+                }
+                seen.extend(keys);
+            }
+        }
         Ok(())
     }
 
@@ -286,11 +319,14 @@ impl Delegations {
             roles.extend(members);
             agreements.push(agreement);
         }
-        let times = |name: &String| roles.iter().filter(|role| role.name == *name).count();
-        if agreements.iter().flat_map(|agreement| &agreement.roles).any(|name| times(name) != 1) {
+        let mut times = BTreeMap::new();
+        roles.iter().for_each(|role| *times.entry(&role.name).or_insert(0) += 1);
+        if agreements.iter().flat_map(|agreement| &agreement.roles).any(|name| times.get(name) != Some(&1)) {
             return Err(wrong(&place, "a list that names each role of an agreement once"));
         }
-        Ok(Self { keys, roles, agreements, bins, extra: fields.rest() })
+        let delegations = Self { keys, roles, agreements, bins, extra: fields.rest() };
+        delegations.check_agreements()?;
+        Ok(delegations)
     }
 
     fn write(&self) -> Json {
@@ -376,7 +412,11 @@ impl Agreement {
             let (paths, hardware_ids) = (paths.clone(), hardware_ids.clone());
             Ok(DelegatedRole { name, keys, terminating, paths, hardware_ids, extra: fields.rest() })
         };
-        let members: Vec<DelegatedRole> = fields.array("roles")?.into_iter().map(member).collect::<Result<_, MetadataError>>()?;
+        let members = fields.array("roles")?;
+        if members.len() > AGREEMENT_ROLES_MAX || paths.len() > AGREEMENT_PATHS_MAX {
+            return Err(wrong("signed.delegations.roles[]", "an agreement of at most 16 roles over 1000 patterns"));
+        }
+        let members: Vec<DelegatedRole> = members.into_iter().map(member).collect::<Result<_, MetadataError>>()?;
         let agreement = Self { roles: members.iter().map(|role| role.name.clone()).collect(), roles_min, extra: fields.rest() };
         agreement.check(&members)?;
         Ok((members, agreement))
@@ -444,6 +484,12 @@ impl PathSet {
                 let digest = Sha256Digest::of(path.as_bytes()).to_hex();
                 prefixes.iter().any(|prefix| digest.starts_with(prefix.as_str()))
             }
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Patterns(list) | Self::HashPrefixes(list) => list.len(),
         }
     }
 
@@ -547,34 +593,4 @@ fn some_object(members: &BTreeMap<String, Json>) -> Option<Json> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wildcards_match_within_a_segment_and_never_across_a_slash() {
-        for (pattern, path, expected) in [
-            ("ultra/*", "ultra/vla-2.index", true),
-            ("ultra/*", "ultra/a/vla-2.index", false),
-            ("ultra/*", "ultra-se/vla-2.index", false),
-            ("*", "ultra/vla-2.index", false),
-            ("ultra/*.index", "ultra/vla-2.tar.zst", false),
-            ("ultra/v?a-*.index", "ultra/vla-2.0.index", true),
-            ("ultra/*a*b*c", "ultra/xxaabbcabc", true),
-            ("ultra/*a*b*c", "ultra/xxaabbcab", false),
-            ("Ultra/*", "ultra/x", false),
-            ("a?b", "a/b", false),
-            ("a*", "a", true),
-            ("", "", true),
-            ("?", "\u{e9}", true),
-        ] {
-            assert_eq!(matches_path(pattern, path), expected, "{pattern} {path}");
-        }
-    }
-
-    #[test]
-    fn a_hash_prefix_selects_paths_by_their_digest() {
-        let digest = Sha256Digest::of(b"ultra/vla-2.index").to_hex();
-        assert!(PathSet::HashPrefixes(Vec::from([digest[..3].to_string()])).contains("ultra/vla-2.index"));
-        assert!(!PathSet::HashPrefixes(Vec::from([digest[..3].to_string()])).contains("ultra/vla-3.index"));
-    }
-}
+mod tests;

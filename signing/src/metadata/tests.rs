@@ -353,6 +353,29 @@ fn roles_that_must_agree_are_one_entry_of_the_file() {
         let error = delegations.clone().require_agreement(names, roles_min).unwrap_err().to_string();
         assert_eq!(error, format!("signed.delegations.roles[].{expected}"));
     }
+    // One person who would be believed as two.
+    let mut shared = delegations.clone();
+    assert!(shared.add_key("oem-brand", &public("vla-ultra")));
+    let alone = "signed.delegations.roles[].roles is not a list of roles that share no key: one key would count for two";
+    assert_eq!(shared.check_agreements().unwrap_err().to_string(), alone);
+    assert_eq!(shared.require_agreement(&["vla-ultra", "oem-brand"], 2).unwrap_err().to_string(), alone);
+    let bytes = sign(&Targets { delegations: Some(shared), ..targets.clone() }, &[]).unwrap();
+    assert_eq!(Signed::<Targets>::parse(&bytes, bytes.len()).unwrap_err().to_string(), alone);
+    let crowded = |roles: usize, patterns: usize| {
+        let member = |number: usize| format!(r#"{{"name":"r{number}","keyids":[],"threshold":1}}"#);
+        let (members, paths) = ((0..roles).map(member).collect::<Vec<_>>().join(","), vec![r#""ultra/*""#; patterns].join(","));
+        let entry = format!(r#"{{"min_roles_in_agreement":1,"terminating":false,"paths":[{paths}],"roles":[{members}]}}"#);
+        let begin = text.split_once(r#"{"min_roles_in_agreement""#).unwrap().0;
+        let end = text.rsplit_once(r#"},{"keyids""#).unwrap().1;
+        Signed::<Targets>::parse(format!(r#"{begin}{entry},{{"keyids"{end}"#).as_bytes(), 5_000_000)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(crowded(16, 1_000), Ok(()));
+    for (roles, patterns) in [(17, 1), (2, 1_001)] {
+        let expected = "signed.delegations.roles[] is not an agreement of at most 16 roles over 1000 patterns";
+        assert_eq!(crowded(roles, patterns).unwrap_err(), expected);
+    }
     for (from, to, expected) in [
         ("\"min_roles_in_agreement\":2", "\"min_roles_in_agreement\":0", "min_roles_in_agreement is not an integer from 1 on"),
         (

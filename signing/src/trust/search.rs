@@ -1,14 +1,19 @@
 //! The search for a target through the delegations: depth first, in the order the delegators wrote, one role at a time. Where roles are
 //! believed only together, each of them is searched by itself, and then they are compared.
 
-use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    vec::Vec,
+};
 
 use super::{
     TrustError,
     limits::DELEGATED_ROLES_MAX,
     verify::{Fresh, KeySet},
 };
-use crate::metadata::{DelegatedRole, Delegations, HardwareId, RoleKeys, TargetMeta, Targets};
+use crate::metadata::{Agreement as Listed, DelegatedRole, Delegations, HardwareId, RoleKeys, TargetMeta, Targets};
 
 /// A search that is under way (TUF specification, step 5.6.7; Uptane, 5.4.4.7).
 #[derive(Debug)]
@@ -123,12 +128,19 @@ impl Search {
             keys: KeySet::resolve(name, authority.into(), keys, &delegations.keys),
             name: name.into(),
         };
+        // By name, once: whoever signs tens of thousands of them shall not have them compared with each other.
+        let agreements = delegations.agreements.iter().flat_map(|agreement| agreement.roles.iter().map(move |name| (name, agreement)));
+        let agreements: BTreeMap<&String, &Listed> = agreements.collect();
+        let by_name: BTreeMap<&String, &DelegatedRole> = match agreements.is_empty() {
+            true => BTreeMap::new(),
+            false => delegations.roles.iter().map(|role| (&role.name, role)).collect(),
+        };
         let mut steps = Vec::new();
         for delegated in delegations.roles.iter().filter(|delegated| self.concerns(delegated)) {
-            match delegations.agreement_of(&delegated.name) {
+            match agreements.get(&delegated.name) {
                 None => steps.push(Step::Visit(delegatee(&delegated.name, &delegated.keys))),
                 Some(agreement) if agreement.roles.first() == Some(&delegated.name) => {
-                    let members = delegations.roles.iter().filter(|role| agreement.roles.contains(&role.name));
+                    let members = agreement.roles.iter().filter_map(|name| by_name.get(name));
                     let mut waiting: Vec<_> = members.map(|role| delegatee(&role.name, &role.keys)).collect();
                     waiting.reverse();
                     let (roles, roles_min) = (agreement.roles.clone(), agreement.roles_min);
