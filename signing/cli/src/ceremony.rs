@@ -105,6 +105,9 @@ pub(crate) trait Deliberate: Role + Clone {
     /// What `next` changes, for people.
     fn changes(&self, next: &Self, names: &Names) -> Vec<String>;
 
+    /// All that this version says, for people who cannot trust what it is said to change.
+    fn all(&self, names: &Names) -> Vec<String>;
+
     /// Who must sign `next`; the last of the sets is the one that `next` is to be kept by.
     fn quorums(&self, next: &Self, subject: &Subject, authority: &Authority) -> anyhow::Result<Vec<Quorum>>;
 
@@ -131,6 +134,10 @@ impl Deliberate for Root {
 
     fn changes(&self, next: &Self, names: &Names) -> Vec<String> {
         changes::of_root(self, next, names)
+    }
+
+    fn all(&self, names: &Names) -> Vec<String> {
+        changes::all_of_root(self, names)
     }
 
     /// TUF specification, 5.3.4: "a threshold of keys specified in the trusted root metadata file (version N), and a threshold of keys
@@ -166,6 +173,10 @@ impl Deliberate for Targets {
 
     fn changes(&self, next: &Self, names: &Names) -> Vec<String> {
         changes::of_targets(self, next, names)
+    }
+
+    fn all(&self, names: &Names) -> Vec<String> {
+        changes::all_of_targets(self, names)
     }
 
     fn quorums(&self, _: &Self, subject: &Subject, authority: &Authority) -> anyhow::Result<Vec<Quorum>> {

@@ -60,7 +60,39 @@ pub(crate) fn of_targets(before: &Targets, after: &Targets, names: &Names) -> Ve
     close(lines, &same, after)
 }
 
+/// All that a root says about keys, in as many lines as it has roles.
+pub(crate) fn all_of_root(root: &Root, names: &Names) -> Vec<String> {
+    root.roles.iter().map(|(role, keys)| format!("{}: {}", role.name(), holders(keys, &root.keys, names))).collect()
+}
+
+/// All that Targets metadata lists and delegates.
+pub(crate) fn all_of_targets(targets: &Targets, names: &Names) -> Vec<String> {
+    let nobody = Delegations::default();
+    let delegations = targets.delegations.as_ref().unwrap_or(&nobody);
+    let role = |role: &DelegatedRole| {
+        let terminating = if role.terminating { ", and nobody after it" } else { "" };
+        format!("role {} for {}{terminating}: {}", role.name, paths(role), holders(&role.keys, &delegations.keys, names))
+    };
+    let mut lines: Vec<String> = delegations.roles.iter().map(role).collect();
+    lines.extend(delegations.agreements.iter().map(|agreement| format!("believed only together: {}", together(agreement))));
+    if delegations.bins.is_some() {
+        lines.push("hash bins, which this program does not show".into());
+    }
+    lines.extend(targets.targets.iter().map(|(path, target)| format!("{path}: {}", describe(target))));
+    lines
+}
+
+/// Who may sign, and how many must.
+fn holders(keys: &RoleKeys, known: &BTreeMap<KeyId, KeyObject>, names: &Names) -> String {
+    let labels: Vec<String> = keys.key_ids.iter().map(|id| label(id, known.get(id), names)).collect();
+    format!("{} of {}", keys.threshold, if labels.is_empty() { "nobody".into() } else { labels.join(", ") })
+}
+
 fn header<T: Role>(before: &T, after: &T) -> Vec<String> {
+    // There is no version 0: this is the first.
+    if before.version() == 0 {
+        return vec![format!("version {}, the first", after.version()), format!("expires {}", after.expires())];
+    }
     let mut lines = vec![format!("version {} -> {}", before.version(), after.version())];
     if before.expires() != after.expires() {
         lines.push(format!("expires {} -> {}", before.expires(), after.expires()));
@@ -102,7 +134,6 @@ fn of_delegations(before: &Delegations, after: &Delegations, names: &Names) -> V
     if stays(&old, &new) != stays(&new, &old) {
         lines.push(format!("priority of the roles: {}", new.join(", ")));
     }
-    let together = |agreement: &Agreement| format!("{} of {} that list a file alike", agreement.roles_min, agreement.roles.join(", "));
     let changed = |these: &Delegations, those: &Delegations| -> Vec<String> {
         these.agreements.iter().filter(|agreement| !those.agreements.contains(agreement)).map(together).collect()
     };
@@ -112,6 +143,18 @@ fn of_delegations(before: &Delegations, after: &Delegations, names: &Names) -> V
         lines.push(OTHER.into());
     }
     lines
+}
+
+fn together(agreement: &Agreement) -> String {
+    format!("{} of {} that list a file alike", agreement.roles_min, agreement.roles.join(", "))
+}
+
+fn label(id: &KeyId, object: Option<&KeyObject>, names: &Names) -> String {
+    match object.and_then(KeyObject::public_key).map(PublicKey::key_id) {
+        // The whole id: a name is what somebody calls the key, the id is the key.
+        Some(id) => format!("{} (key id {id})", names.get(&id).map_or("a key without a name", String::as_str)),
+        None => format!("key {id}, which cannot sign here"),
+    }
 }
 
 fn of_keys(
@@ -124,14 +167,7 @@ fn of_keys(
         keys.key_ids.iter().map(|id| (id.clone(), known.get(id).cloned())).collect()
     };
     let (old_objects, new_objects) = (objects(old, old_keys), objects(new, new_keys));
-    let label = |(id, object): &(KeyId, Option<KeyObject>)| {
-        let computed = object.as_ref().and_then(KeyObject::public_key).map(PublicKey::key_id);
-        match computed {
-            // The whole id: a name is what somebody calls the key, the id is the key.
-            Some(id) => format!("{} (key id {id})", names.get(&id).map_or("a key without a name", String::as_str)),
-            None => format!("key {id}, which cannot sign here"),
-        }
-    };
+    let label = |(id, object): &(KeyId, Option<KeyObject>)| label(id, object.as_ref(), names);
     let added = new_objects.iter().filter(|key| !old_objects.contains(key)).map(|key| format!("{role}: + {}", label(key)));
     let removed = old_objects.iter().filter(|key| !new_objects.contains(key)).map(|key| format!("{role}: - {}", label(key)));
     let mut lines: Vec<String> = added.chain(removed).collect();
@@ -248,6 +284,30 @@ mod tests {
         let block = EcuImage { release_counter: 7, hardware_ids: vec![HardwareId::new("cam-a").unwrap()] };
         let added = lines(|targets| drop(targets.targets.insert("ultra/a".into(), TargetMeta::of_image(b"a", &block))));
         assert_eq!(added, [format!("+ ultra/a: image for cam-a, counter 7; 1 bytes, SHA-256 {sha256}")]);
+    }
+
+    #[test]
+    fn all_that_a_draft_says_is_told_whatever_it_changes() {
+        let names = Names::from([(key(1).key_id(), "alice".into())]);
+        let mut targets = targets();
+        let delegations = targets.delegations.as_mut().unwrap();
+        delegations.add(DelegatedRole::new("oem", 1, &[key(2)], &["ultra/*"]), &[key(2)]);
+        delegations.require_agreement(&["vla-ultra", "oem"], 2).unwrap();
+        targets.targets.insert("lite/a".into(), TargetMeta::of_digest(1, Sha256Digest::of(b"a")));
+        let [alice, nobody] = [format!("alice (key id {})", key(1).key_id()), format!("a key without a name (key id {})", key(2).key_id())];
+        let expected = [
+            format!("role vla-ultra for ultra/*: 1 of {alice}"),
+            format!("role oem for ultra/*: 1 of {nobody}"),
+            format!("role vla-lite for lite/*: 1 of {alice}"),
+            "believed only together: 2 of vla-ultra, oem that list a file alike".to_owned(),
+            format!("lite/a: 1 bytes, SHA-256 {}", Sha256Digest::of(b"a")),
+        ];
+        assert_eq!(all_of_targets(&targets, &names), expected);
+        let mut root = Root::new(1, UnixTime::MAX);
+        root.set_role(RootRole::Root, 1, &[key(1), key(2)]);
+        assert_eq!(all_of_root(&root, &names), [format!("root: 1 of {alice}, {nobody}")]);
+        let first = of_targets(&Targets::new(0, UnixTime::MIN), &targets, &names);
+        assert_eq!(first[..2], ["version 1, the first".to_owned(), format!("expires {}", UnixTime::MAX)]);
     }
 
     #[test]

@@ -41,21 +41,38 @@ impl Output {
     /// Shows why a command failed.
     pub(crate) fn error(&self, error: &anyhow::Error) {
         let message = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        let shown = || message.lines().map(plain).collect::<Vec<_>>().join("\n");
         let hint = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()).map(Failure::hint);
         let text = if self.json {
             json!({"error": {"message": message, "hint": hint}}).to_string()
         } else {
-            hint.map_or_else(|| format!("error: {message}"), |hint| format!("error: {message}\n hint: {hint}"))
+            hint.map_or_else(|| format!("error: {}", shown()), |hint| format!("error: {}\n hint: {hint}", shown()))
         };
         // Nothing can be done when even stderr is gone.
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 }
 
+/// Text of others as a terminal may have it: what would move the cursor, hide or reorder what stands beside it is written as an escape.
+/// A release's name or a role's comes from a file that somebody else wrote, and a keyholder signs what the terminal shows.
+pub(crate) fn plain(text: &str) -> String {
+    let hides = |letter: char| {
+        letter.is_control()
+            || matches!(letter, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(letter, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+    };
+    let mut plain = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if hides(letter) { plain.extend(letter.escape_unicode()) } else { plain.push(letter) }
+    }
+    plain
+}
+
 /// Lays out rows in columns, separated by two spaces.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = header.iter().map(ToString::to_string).collect();
-    let lines = || std::iter::once(&header).chain(rows);
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
+    let lines = || std::iter::once(&header).chain(&rows);
     let width = |column: usize| lines().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let mut text = String::new();
@@ -74,7 +91,7 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 pub(crate) fn pairs(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     pairs.iter().fold(String::new(), |mut text, (name, value)| {
-        let _ = writeln!(text, "{name:width$}  {value}");
+        let _ = writeln!(text, "{name:width$}  {}", plain(value));
         text
     })
 }
@@ -103,6 +120,19 @@ mod tests {
         let rows = [vec!["a".into(), "1".into()], vec!["long".into(), "2".into()]];
         assert_eq!(table(&["NAME", "N"], &rows), "NAME  N\na     1\nlong  2\n");
         assert_eq!(pairs(&[("a", "1".into()), ("long", "2".into())]), "a     1\nlong  2\n");
+    }
+
+    #[test]
+    fn what_others_wrote_cannot_move_hide_or_reorder_what_a_terminal_shows() {
+        for (text, shown) in [
+            ("vla-2 2.0.0 (ultra), für Österreich", "vla-2 2.0.0 (ultra), für Österreich"),
+            ("a\u{1b}[2K\rchange  nothing\n", r"a\u{1b}[2K\u{d}change  nothing\u{a}"),
+            ("eu\u{202e}nc\u{200b}\u{2066}\u{e0041}\u{9b}2J", r"eu\u{202e}nc\u{200b}\u{2066}\u{e0041}\u{9b}2J"),
+        ] {
+            assert_eq!(plain(text), shown);
+            assert_eq!(pairs(&[("a", text.into())]), format!("a  {shown}\n"));
+            assert_eq!(table(&["A"], &[vec![text.into()]]), format!("A\n{shown}\n"));
+        }
     }
 
     #[test]

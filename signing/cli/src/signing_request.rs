@@ -101,6 +101,9 @@ pub(crate) struct Contents<'a> {
 /// A request whose parts belong together.
 pub(crate) struct Opened<T> {
     pub(crate) draft: Draft<T>,
+    /// What the draft says beside its changes. They are measured by a version before that the file brings along: whoever made up both
+    /// could have one sign what stands in neither.
+    pub(crate) rest: Vec<String>,
     pub(crate) quorums: Vec<Quorum>,
 }
 
@@ -175,7 +178,9 @@ impl SigningRequest {
             return Err(altered("its list of changes is not what the draft changes"));
         }
         let quorums = current.quorums(next, &subject, &authority)?;
-        Ok(Opened { draft, quorums })
+        let told = |line: &String| self.changes.iter().any(|change| change.strip_prefix("+ ") == Some(line));
+        let rest = next.all(&authority.names).into_iter().filter(|line| !told(line)).collect();
+        Ok(Opened { draft, rest, quorums })
     }
 
     /// The metadata that vouches for the draft, checked as far as it can be without a clock that one can trust: expiry is asked at home.
@@ -195,5 +200,92 @@ impl SigningRequest {
             }
         }
         Ok(Authority { root, targets, names })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use switchback_signing::{
+        keys::{Ed25519Signer, Signer},
+        metadata::{DelegatedRole, Delegations, RootRole, TargetMeta, sign},
+    };
+
+    use super::*;
+
+    /// A request to sign the second version of a tier's releases, as it is written to the stick.
+    fn written() -> Vec<u8> {
+        let key = Ed25519Signer::from_seed([1; 32]);
+        let (public, expires) = ([key.public_key()], UnixTime::from_seconds(4_000_000_000));
+        let mut root = Root::new(1, expires);
+        RootRole::ALL.iter().for_each(|role| root.set_role(*role, 1, &public));
+        let mut delegations = Delegations::default();
+        delegations.add(DelegatedRole::new("vla-ultra", 1, &public, &["ultra/*"]), &public);
+        let targets = Targets { delegations: Some(delegations), ..Targets::new(1, expires) };
+        let mut release = Targets::new(1, expires);
+        release.targets.insert("ultra/a".into(), TargetMeta::of_digest(1, Sha256Digest::of(b"a")));
+        let current = sign(&release, &[&key]).unwrap();
+        let before = release.clone();
+        release.version = 2;
+        release.targets.insert("ultra/b".into(), TargetMeta::of_digest(2, Sha256Digest::of(b"b")));
+        let bytes = sign(&release, &[]).unwrap();
+        let names = BTreeMap::from([(key.key_id(), "alice".to_owned())]);
+        let contents = Contents {
+            subject: &Subject::Release("vla-ultra".into()),
+            changes: before.changes(&release, &names),
+            names: &names,
+            current: Some(current),
+            root: Some(sign(&root, &[&key]).unwrap()),
+            targets: Some(sign(&targets, &[&key]).unwrap()),
+        };
+        let draft = Draft { file: Signed::<Targets>::parse(&bytes, bytes.len()).unwrap(), bytes };
+        serde_json::to_vec(&SigningRequest::new(contents, &draft).unwrap()).unwrap()
+    }
+
+    /// Everything that is shown of a request, where it opens at all.
+    fn opened(bytes: &[u8]) -> Option<(String, Vec<String>)> {
+        let request: SigningRequest = serde_json::from_slice(bytes).ok()?;
+        let (draft, rest) = match request.subject() {
+            Subject::Root(_) => request.open::<Root>().map(|opened| (opened.draft.file.message().to_vec(), opened.rest)),
+            _ => request.open::<Targets>().map(|opened| (opened.draft.file.message().to_vec(), opened.rest)),
+        }
+        .ok()?;
+        assert_eq!(Sha256Digest::of(&draft), request.signed_sha256, "what is compared is what is signed");
+        Some((String::from_utf8(draft).unwrap(), [request.changes, rest].concat()))
+    }
+
+    /// A stick may bring any bytes: nothing panics, and what opens tells of all that would be signed.
+    #[test]
+    fn an_altered_request_is_refused_or_tells_of_all_that_it_would_have_one_sign() {
+        let honest = written();
+        let (signed, told) = opened(&honest).unwrap();
+        assert!(
+            told.iter().any(|line| line.starts_with("+ ultra/b: 2 bytes")) && told.iter().any(|line| line.starts_with("ultra/a: 1 bytes"))
+        );
+        let words: [&[u8]; 10] = [b"null", b"\"", b"{", b"]", b"\\\"", b"9223372036854775807", b"-1", b"ultra", b"\\u001b[2K", b"root"];
+        let mut random = 7_u64;
+        let mut next = |bound: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(random >> 33).unwrap() % bound
+        };
+        let mut others = 0;
+        for _ in 0..20_000 {
+            let mut bytes = honest.clone();
+            for _ in 0..=next(3) {
+                let at = next(bytes.len());
+                match next(4) {
+                    0 => bytes[at] ^= 1 << next(8),
+                    1 => drop(bytes.drain(at..(at + next(40)).min(bytes.len()))),
+                    2 => drop(bytes.splice(at..at, words[next(words.len())].iter().copied())),
+                    _ => drop(bytes.splice(at..(at + 6).min(bytes.len()), words[next(words.len())].iter().copied())),
+                }
+            }
+            // Names of keys are the sender's; what is signed cannot change without the line that tells of it.
+            if let Some((altered, lines)) = opened(&bytes) {
+                others += 1;
+                assert!(altered == signed && lines.len() == told.len(), "{altered}\n{lines:?}");
+            }
+        }
+        assert!(others > 0, "some changes are of no importance, such as to the names of keys");
     }
 }

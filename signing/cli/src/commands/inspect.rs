@@ -9,6 +9,7 @@ use switchback_signing::{
     digest::Sha256Digest,
 };
 
+use super::verify;
 use crate::{
     bundle::{Beside, BundleFile},
     output::{Output, bytes, pairs, table},
@@ -16,12 +17,17 @@ use crate::{
 
 /// Show what is in a bundle: release, members, contract and chunks
 #[derive(Args)]
-#[command(after_help = "Example:\n  switchback inspect dist/ultra/vla-2-2.0.0.tar.zst")]
+#[command(
+    after_help = "Examples:\n  switchback inspect dist/ultra/vla-2-2.0.0.tar.zst\n  switchback inspect --base release dist/ultra/vla-2-2.0.0.tar.zst   # and what other ECUs must run beside it"
+)]
 pub(crate) struct Arguments {
     /// The bundle
     bundle: PathBuf,
     #[command(flatten)]
     beside: Beside,
+    /// Base directory whose metadata, published or drafted, says what the release needs on the vehicle's other ECUs
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
     /// List every chunk too
     #[arg(long)]
     chunks: bool,
@@ -39,6 +45,9 @@ struct Contents {
     archive_bytes: u64,
     chunk_count: usize,
     manifest: Manifest,
+    /// What it needs on the vehicle's other ECUs: not in the bundle, but signed with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needs: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     chunks: Vec<Chunk>,
 }
@@ -68,7 +77,7 @@ impl From<&ChunkRow> for Chunk {
 
 pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     let bundle = BundleFile::open(&arguments.bundle, &arguments.beside)?;
-    let rows = bundle.index.rows();
+    let (rows, manifest) = (bundle.index.rows(), bundle.manifest()?);
     let contents = Contents {
         bundle_bytes: bundle.index.bundle_length(),
         bundle_sha256: bundle.index.bundle_sha256(),
@@ -77,7 +86,8 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
         encryption: bundle.encryption(),
         archive_bytes: bundle.index.tar_length(),
         chunk_count: rows.len(),
-        manifest: bundle.manifest()?,
+        needs: arguments.base.as_deref().map(|base| verify::listed_needs(base, &bundle, &manifest)).transpose()?,
+        manifest,
         chunks: if arguments.chunks { rows.iter().map(Chunk::from).collect() } else { Vec::new() },
         bundle: bundle.path,
         index: bundle.index_path,
@@ -103,6 +113,9 @@ fn describe(contents: &Contents) -> String {
         ("features", contract.features.join(", ")),
         ("self-test", format!("{} cases", manifest.self_test.cases)),
     ];
+    if let Some(needs) = &contents.needs {
+        facts.push(("needs", if needs.is_empty() { "nothing of other ECUs".to_owned() } else { needs.join(", ") }));
+    }
     if !manifest.rxswin.is_empty() {
         facts.push(("RXSWIN", manifest.rxswin.join(", ")));
     }

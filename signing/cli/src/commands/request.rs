@@ -26,7 +26,8 @@ use crate::{
 
 /// Carry a draft to keyholders whose machines are on no network, and their signatures home
 ///
-/// A request is one file that holds the draft, the metadata it is measured by, and what it changes in words. Signing needs that file and
+/// A request is one file that holds the draft, the metadata it is measured by, and what it changes in words. Read also what it says beside
+/// its changes: whoever altered the file may have altered what they are measured by. Signing needs that file and
 /// a key, no base. Every keyholder may sign a copy of their own: `import` brings the signatures together.
 #[derive(Subcommand)]
 #[command(after_help = "Example:
@@ -104,6 +105,8 @@ struct Shown {
     document: String,
     expires: String,
     changes: Vec<String>,
+    /// What it says beside its changes.
+    rest: Vec<String>,
     signed_sha256: Sha256Digest,
     signatures: Vec<QuorumState>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,6 +118,7 @@ impl Shown {
         let mut facts =
             vec![("request", self.request.display().to_string()), ("to sign", format!("{}, valid until {}", self.document, self.expires))];
         facts.extend(self.changes.iter().map(|line| ("change", line.clone())));
+        facts.extend(self.rest.iter().map(|line| ("it says", line.clone())));
         facts.push(("SHA-256", format!("{} (compare it with the other keyholders)", self.signed_sha256)));
         facts.extend(self.signatures.iter().map(|state| ("state", state.text.clone())));
         facts.extend(self.signed_now_by.iter().map(|name| ("signed by", name.clone())));
@@ -189,6 +193,7 @@ fn shown<T: Deliberate>(request: &SigningRequest, path: &Path) -> anyhow::Result
         document: request.document.clone(),
         expires: opened.draft.file.signed.expires().to_string(),
         changes: request.changes.clone(),
+        rest: opened.rest,
         signed_sha256: request.signed_sha256,
         signatures: opened.quorums.iter().map(|quorum| quorum.state(&opened.draft.file)).collect(),
         signed_now_by: None,

@@ -16,7 +16,7 @@ use crate::{
     base::{Base, COSIGNER_PREFIX, check_tier, delegated_role, release_role},
     ceremony::{Ceremony, Part, Report, Subject},
     clock,
-    failure::failure,
+    failure::{Hint, failure},
     keyholders::Keyholders,
     keys::SigningKey,
     output::Output,
@@ -233,7 +233,9 @@ fn edit(
     let role = release_role(place.tier.as_str());
     let dropped = ceremony.edit(|targets, base| {
         let holders = Keyholders::of_release_role(targets, &role, &base.key_names()?)?;
-        change(targets.delegations.as_mut().context("a role that was found is delegated")?, &holders, base)
+        let delegations = targets.delegations.as_mut().context("a role that was found is delegated")?;
+        change(delegations, &holders, base)?;
+        delegations.check_agreements().hint("roles that must agree are of different people: give each of them keys of its own")
     })?;
     report(&base, &ceremony, output, None, Some(dropped))
 }
@@ -263,7 +265,8 @@ fn require_cosigner(delegations: &mut Delegations, tier_role: &str, role: &str, 
     delegations.add(DelegatedRole { name: role.to_owned(), keys: RoleKeys::new(key_ids, threshold), ..of_tier }, keys);
     members.push(role.to_owned());
     let names: Vec<&str> = members.iter().map(String::as_str).collect();
-    Ok(delegations.require_agreement(&names, names.len() as u64)?)
+    let agreed = delegations.require_agreement(&names, names.len() as u64);
+    agreed.hint("roles that must agree are of different people: give the automaker's keys, not those of the tier")
 }
 
 fn report(

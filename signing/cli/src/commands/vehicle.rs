@@ -1,11 +1,11 @@
 //! `switchback vehicle enroll|list|show`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use switchback_signing::metadata::{HardwareId, Region, Tier, VehicleId};
+use switchback_signing::metadata::{EcuSerial, HardwareId, Region, Tier, VehicleId};
 
 use crate::{
     client::{Client, ServerArguments},
@@ -58,8 +58,33 @@ pub(crate) struct Enroll {
     /// The vehicle is enrolled and lost its key, its store or its computer: the token ends its old key when it is used
     #[arg(long)]
     replace: bool,
+    /// An ECU that the vehicle must have beside its driving computer, once for each; a vehicle with other ones cannot use the token. Without
+    /// any, the vehicle itself says which it has
+    #[arg(long = "secondary", value_name = "SERIAL=HARDWARE", conflicts_with = "no_secondaries")]
+    secondaries: Vec<Secondary>,
+    /// The vehicle must have no other ECUs
+    #[arg(long)]
+    no_secondaries: bool,
     #[command(flatten)]
     server: ServerArguments,
+}
+
+/// An ECU as it is named: `SERIAL=HARDWARE`.
+#[derive(Clone, Debug, Serialize)]
+struct Secondary {
+    ecu_serial: String,
+    hardware_id: String,
+}
+
+impl FromStr for Secondary {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (serial, hardware) = text.split_once('=').ok_or("it is of the form SERIAL=HARDWARE")?;
+        let ecu_serial = serial.parse::<EcuSerial>().map_err(|error| error.to_string())?.to_string();
+        let hardware_id = hardware.parse::<HardwareId>().map_err(|error| error.to_string())?.to_string();
+        Ok(Self { ecu_serial, hardware_id })
+    }
 }
 
 #[derive(Deserialize, Serialize)]
@@ -95,7 +120,7 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<()> {
 }
 
 fn enroll(arguments: &Enroll, output: &Output) -> anyhow::Result<()> {
-    let request = json!({
+    let mut request = json!({
         "vehicle_id": arguments.id.as_str(),
         "tenant": arguments.tenant,
         "tier": arguments.tier.as_str(),
@@ -104,6 +129,9 @@ fn enroll(arguments: &Enroll, output: &Output) -> anyhow::Result<()> {
         "region": arguments.region.as_str(),
         "replace": arguments.replace,
     });
+    if arguments.no_secondaries || !arguments.secondaries.is_empty() {
+        request["secondaries"] = json!(arguments.secondaries);
+    }
     let token: Token = Client::new(&arguments.server)?.post("/v1/enrollment-tokens", &request)?;
     output.show(&token, |token| {
         let until = token.expires_at.as_deref().unwrap_or("it is used");

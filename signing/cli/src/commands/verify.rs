@@ -136,6 +136,14 @@ fn signed_state(folder: &Path, bundle: &BundleFile, manifest: &Manifest) -> anyh
     })
 }
 
+/// What the newest metadata of the bundle's tier says that it needs on the vehicle's other ECUs, signed or not.
+pub(super) fn listed_needs(folder: &Path, bundle: &BundleFile, manifest: &Manifest) -> anyhow::Result<Vec<String>> {
+    let base = Base::open(folder)?;
+    let (path, file) = listing(&base, &release_role(&manifest.release.tier), bundle, manifest)?;
+    check_listed(&file.signed, bundle, manifest).with_context(|| path.display().to_string())?;
+    needs(&file.signed, manifest)
+}
+
 fn needs(listed: &Targets, manifest: &Manifest) -> anyhow::Result<Vec<String>> {
     let (index_path, _) = target_paths(manifest);
     let release = listed.targets.get(&index_path).map(TargetMeta::release).transpose()?;

@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
+use switchback_signing::digest::Sha256Digest;
 
 use super::desk::{BUNDLE, Desk};
 
@@ -96,6 +97,24 @@ fn an_altered_request_is_not_signed() {
     check(&|request| request["format"] = json!("switchback-signing-request-2"), "this release reads");
     alice.write("key.pem", desk.read("base/keys/release-alice.pem"));
     check(&|_| {}, "may not sign targets version 2");
+}
+
+/// Whoever carries the stick makes up a version before in which everything is already as the draft has it.
+#[test]
+fn what_a_made_up_version_before_hides_from_the_changes_is_shown_all_the_same() {
+    let (desk, [alice, ..]) = three_machines();
+    let mut request: Value = serde_json::from_slice(&desk.read("request.json")).unwrap();
+    let current = request["draft"].as_str().unwrap().replace("\"version\":2", "\"version\":1");
+    request["base_sha256"] = Sha256Digest::of(current.as_bytes()).to_string().into();
+    request["current"] = current.into();
+    request["changes"] = json!(["version 1 -> 2"]);
+    request["names"] = json!({});
+    alice.write("request.json", request.to_string());
+    let shown = alice.succeed("request show request.json");
+    assert!(!shown.contains("threshold 2 -> 3"), "{shown}");
+    assert!(shown.contains("it says  role vla-ultra for ultra/*, and nobody after it: 3 of a key without a name (key id "), "{shown}");
+    assert!(alice.run("request sign --key key.pem request.json").stderr.contains("nobody after it: 3 of a key without a name"));
+    assert_eq!(alice.ask("request show request.json")["rest"].as_array().unwrap().len(), 2, "one line for each role");
 }
 
 #[test]
