@@ -42,3 +42,30 @@ fn vehicles_go_on_updating_when_the_servers_online_keys_are_replaced() {
     let sets = desk.succeed(&["status"], &[("--base", &desk.base())])["server"]["sets"].clone();
     assert_eq!((&sets["vehicles"], &sets["by_other_keys"]), (&3.into(), &0.into()));
 }
+
+/// From the moment of publication on: also for a vehicle that was assigned the release and has not asked since.
+#[test]
+fn a_release_of_a_tier_that_was_removed_is_offered_to_nobody_and_nobody_takes_that_for_an_attack() {
+    let server = Server::start();
+    let desk = Desk::open(&server);
+    desk.release(&Straight::new(0.001).write(), FIRST);
+    desk.roll_out("vla-1", "1.0.0");
+    let [driving, new] = ["p7-1", "p7-2"].map(|id| Garage::new(&desk, id, "ultra", "eu"));
+    let mut car = driving.start(server.url());
+    assert_eq!(car.until_confirmed(), "vla-1 1.0.0");
+
+    desk.succeed(&["targets", "remove-tier", "--tier", "ultra"], &[("--base", &desk.base())]);
+    for key in ["alice", "bob"] {
+        desk.succeed(&["targets", "sign", "--key", key], &[("--base", &desk.base())]);
+    }
+    desk.publish();
+    let mut late = new.start(server.url());
+    for (car, drives) in [(&mut car, Some("vla-1 1.0.0")), (&mut late, None)] {
+        car.until_checked();
+        assert_eq!((car.active().as_deref(), car.status().reason), (drives, None));
+    }
+    assert_eq!(desk.vehicle("p7-1")["attacks"], serde_json::json!([]));
+    let error = desk
+        .fail(&["rollout", "create", "--name", "again", "--model", "vla-1", "--version", "1.0.0", "--wave", "name=all,percent=100"], &[]);
+    assert!(error.contains("vla-1 1.0.0"), "{error}");
+}

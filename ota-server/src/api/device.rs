@@ -127,6 +127,10 @@ impl From<EnrollError> for Problem {
                 .hint("a token works once and for a week; ask the fleet operator for a new one"),
             EnrollError::OtherVehicle { .. } => Self::new(StatusCode::FORBIDDEN, "token_of_another_vehicle", error)
                 .hint("the token of a vehicle is made for its id and hardware"),
+            EnrollError::OtherSecondaries { .. } => Self::new(StatusCode::FORBIDDEN, "token_of_other_secondaries", error).hint(
+                "issue another token with the Secondaries that the vehicle has: `switchback vehicle enroll --secondary SERIAL=HARDWARE`",
+            ),
+            EnrollError::Secondaries => Self::bad_request("secondaries_malformed", error),
             EnrollError::Random(_) | EnrollError::Registry(_) => Self::internal(&error),
         }
     }

@@ -1,5 +1,7 @@
 //! JSON of the control plane. Separate from the types that we think with, and strict: an unknown field is a mistake worth hearing of.
 
+use std::collections::BTreeSet;
+
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ use crate::{
     fleet::{FleetVehicle, VehicleState},
     gate::FailureLimit,
     keys::Pending,
-    registry::{Event, NewRollout, Token},
+    registry::{Event, NewRollout, Token, TokenSecondary},
     rollout::{Approval, ApprovalId, GaveUp, Release, ReleaseName, Rollout, RolloutState, Selector, Share, Wave, Withheld},
     server::{KeysView, Published, RepositoryKeysView, RoleKeysView, RolloutView, SetsView, Uncertified, VehicleView, WaveProgress},
 };
@@ -61,6 +63,9 @@ pub(super) struct TokenRequest {
     region: String,
     #[serde(default)]
     replace: bool,
+    /// Absent where nobody says which Secondaries the vehicle must have.
+    #[serde(default)]
+    secondaries: Option<BTreeSet<TokenSecondary>>,
 }
 
 /// Body of `POST /v1/online-keys`.
@@ -188,8 +193,8 @@ fn words<'a>(what: &str, words: impl Iterator<Item = &'a String>) -> Result<(), 
 
 impl TokenRequest {
     pub(super) fn into_token(self) -> Token {
-        let Self { vehicle_id, tenant, tier, hardware_id, model_line, region, replace: replaces } = self;
-        Token { vehicle_id, tenant, tier, hardware_id, model_line, region, replaces }
+        let Self { vehicle_id, tenant, tier, hardware_id, model_line, region, replace: replaces, secondaries } = self;
+        Token { vehicle_id, tenant, tier, hardware_id, model_line, region, replaces, secondaries }
     }
 }
 

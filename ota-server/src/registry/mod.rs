@@ -14,7 +14,7 @@ mod vehicles;
 pub use metadata::{StoredMetadata, StoredRoot};
 pub use outcomes::{Counted, Event, NewEvent, Outcome};
 pub use rollouts::NewRollout;
-pub use vehicles::{NewToken, Token, VehicleRow};
+pub use vehicles::{NewToken, Token, TokenSecondary, VehicleRow};
 
 use std::{path::Path, time::Duration};
 

@@ -4,7 +4,7 @@ use switchback_signing::{
     time::UnixTime,
 };
 
-use super::{Change, Registry, RegistryError};
+use super::{Change, Registry, RegistryError, to_sql};
 use crate::rollout::RolloutId;
 
 /// How far one vehicle came with one rollout.
@@ -97,11 +97,12 @@ impl Registry {
 }
 
 impl Change {
-    /// The newest attack that a vehicle has reported after `after`.
-    pub async fn newest_attack(&mut self, vehicle_id: &str, after: UnixTime) -> Result<Option<String>, RegistryError> {
-        let sql = "SELECT text FROM events WHERE vehicle_id = ? AND kind = 'attack_reported' AND at > ? ORDER BY event_id DESC LIMIT 1";
-        let query = sqlx::query_scalar(sql).bind(vehicle_id).bind(after.seconds());
-        Ok(query.fetch_optional(&mut *self.transaction).await?)
+    /// The newest events that a vehicle has brought about after `after`, at most `limit`.
+    pub async fn newest_of_vehicle(&mut self, vehicle_id: &str, after: UnixTime, limit: usize) -> Result<Vec<String>, RegistryError> {
+        let sql = "SELECT text FROM events WHERE vehicle_id = ? AND kind IN ('vehicle_failed', 'secondary_trouble', 'attack_reported')
+                   AND at > ? ORDER BY event_id DESC LIMIT ?";
+        let query = sqlx::query_scalar(sql).bind(vehicle_id).bind(after.seconds()).bind(to_sql(limit as u64));
+        Ok(query.fetch_all(&mut *self.transaction).await?)
     }
 
     /// Writes an event down.

@@ -1,5 +1,6 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
+use serde::{Deserialize, Serialize};
 use sqlx::{
     Row, Sqlite,
     query::Query,
@@ -83,6 +84,18 @@ pub struct Token {
     pub region: String,
     /// Whether the vehicle is known, and this binds another key to it.
     pub replaces: bool,
+    /// The Secondaries that the vehicle must have, where whoever issued the token said so.
+    pub secondaries: Option<BTreeSet<TokenSecondary>>,
+}
+
+/// A Secondary that a token expects.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSecondary {
+    /// Its serial.
+    pub ecu_serial: String,
+    /// Its kind of computer.
+    pub hardware_id: String,
 }
 
 impl Registry {
@@ -106,6 +119,14 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Whether there was ever a token with this hash. Needs no turn at the one writer, for which whoever guesses would keep others waiting.
+    pub async fn knows_token(&self, sha256: &[u8; 32]) -> Result<bool, RegistryError> {
+        let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM enrollment_tokens WHERE token_sha256 = ?)").bind(sha256.as_slice());
+        Ok(query.fetch_one(&self.readers).await?)
+    }
+}
+
 impl Change {
     /// Adds a token. The older unused tokens of the same vehicle become worthless. Returns whether there was one that was still good.
     pub async fn add_token(&mut self, new: &NewToken, now: UnixTime) -> Result<bool, RegistryError> {
@@ -115,8 +136,10 @@ impl Change {
         let withdraw = "DELETE FROM enrollment_tokens WHERE vehicle_id = ? AND used_at IS NULL";
         sqlx::query(withdraw).bind(&new.token.vehicle_id).execute(&mut *self.transaction).await?;
         let sql = "INSERT INTO enrollment_tokens
-                   (token_sha256, vehicle_id, tenant, tier, hardware_id, model_line, region, replaces, created_at, expires_at)
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+                   (token_sha256, vehicle_id, tenant, tier, hardware_id, model_line, region, replaces, secondaries, created_at, expires_at)
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let secondaries = new.token.secondaries.as_ref().map(serde_json::to_string).transpose();
+        let secondaries = secondaries.map_err(|error| RegistryError::corrupt("enrollment_tokens", error))?;
         sqlx::query(sql)
             .bind(new.sha256.as_slice())
             .bind(&new.token.vehicle_id)
@@ -126,6 +149,7 @@ impl Change {
             .bind(&new.token.model_line)
             .bind(&new.token.region)
             .bind(new.token.replaces)
+            .bind(secondaries)
             .bind(now.seconds())
             .bind(new.expires_at.seconds())
             .execute(&mut *self.transaction)
@@ -138,7 +162,10 @@ impl Change {
         let sql = "SELECT * FROM enrollment_tokens WHERE token_sha256 = ? AND used_at IS NULL AND expires_at > ?";
         let query = sqlx::query(sql).bind(sha256.as_slice()).bind(now.seconds());
         let row = query.fetch_optional(&mut *self.transaction).await?;
-        Ok(row.map(|row| Token {
+        let Some(row) = row else { return Ok(None) };
+        let secondaries: Option<&str> = row.get("secondaries");
+        let secondaries = secondaries.map(serde_json::from_str).transpose();
+        Ok(Some(Token {
             vehicle_id: row.get("vehicle_id"),
             tenant: row.get("tenant"),
             tier: row.get("tier"),
@@ -146,6 +173,7 @@ impl Change {
             model_line: row.get("model_line"),
             region: row.get("region"),
             replaces: row.get("replaces"),
+            secondaries: secondaries.map_err(|error| RegistryError::corrupt("enrollment_tokens", error))?,
         }))
     }
 

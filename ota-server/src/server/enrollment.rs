@@ -1,8 +1,11 @@
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use switchback_signing::{
     keys::file::public_to_bytes,
-    metadata::{EcuSerial, HardwareId, NameError, Region, Tier, VehicleId, vehicle::EnrollmentRequest},
+    metadata::{
+        EcuSerial, HardwareId, NameError, Region, Tier, VehicleId,
+        vehicle::{EnrolledSecondary, EnrollmentRequest, SECONDARIES_MAX},
+    },
     time::UnixTime,
 };
 
@@ -11,7 +14,7 @@ use crate::{
     director::Held,
     fleet::{Secondary, SecondaryState, VehicleState},
     keys::KeyError,
-    registry::{NewEvent, NewToken, RegistryError, Token, VehicleRow},
+    registry::{NewEvent, NewToken, RegistryError, Token, TokenSecondary, VehicleRow},
     rollout::Rules,
 };
 
@@ -59,6 +62,17 @@ pub enum EnrollError {
         /// What the vehicle says.
         found: String,
     },
+    /// The vehicle has other ECUs than the token was made for.
+    #[error("the token was made for a vehicle with these Secondaries: {expected}; this one has: {found}")]
+    OtherSecondaries {
+        /// Those that whoever issued it named.
+        expected: String,
+        /// Those that the vehicle names.
+        found: String,
+    },
+    /// The token names more Secondaries than a vehicle can have, or one twice.
+    #[error("a vehicle has at most {SECONDARIES_MAX} Secondaries, each with a serial of its own")]
+    Secondaries,
     /// No randomness.
     #[error(transparent)]
     Random(#[from] KeyError),
@@ -68,7 +82,7 @@ pub enum EnrollError {
 }
 
 /// A token for one vehicle, and what to know of it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct IssuedToken {
     /// Shown once and kept nowhere.
     pub token: String,
@@ -80,12 +94,30 @@ pub struct IssuedToken {
     pub warnings: Vec<String>,
 }
 
+impl fmt::Debug for IssuedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuedToken").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
+impl From<&EnrolledSecondary> for TokenSecondary {
+    fn from(ecu: &EnrolledSecondary) -> Self {
+        Self { ecu_serial: ecu.ecu_serial.to_string(), hardware_id: ecu.hardware_id.to_string() }
+    }
+}
+
 impl Server {
     /// Makes a one-time token for one vehicle. An older unused one of the same vehicle becomes worthless.
     pub async fn issue_token(&self, token: Token) -> Result<IssuedToken, EnrollError> {
         check_names(&token)?;
         if token.vehicle_id == RESERVED_ID {
             return Err(EnrollError::Reserved);
+        }
+        if let Some(secondaries) = &token.secondaries {
+            let serials: BTreeSet<&str> = secondaries.iter().map(|ecu| ecu.ecu_serial.as_str()).collect();
+            if serials.len() < secondaries.len() || serials.len() > SECONDARIES_MAX {
+                return Err(EnrollError::Secondaries);
+            }
         }
         match (self.fleet.find(&token.vehicle_id), token.replaces) {
             (Some(_), false) => return Err(EnrollError::AlreadyEnrolled(token.vehicle_id)),
@@ -119,6 +151,10 @@ impl Server {
 
     async fn bind(&self, request: &EnrollmentRequest) -> Result<(), EnrollError> {
         let (sha256, now) = (token_sha256(&request.token), self.now());
+        // Anybody can ask; only who has a token takes a turn at what everything else waits for.
+        if !self.registry.knows_token(&sha256).await? {
+            return Err(EnrollError::TokenInvalid);
+        }
         let _control = self.control.lock().await;
         let mut change = self.registry.change().await?;
         let Some(token) = change.token(&sha256, now).await? else {
@@ -175,6 +211,10 @@ fn check_names(token: &Token) -> Result<(), NameError> {
     // Tenants and model lines have no type of their own in signed metadata, but the same alphabet.
     VehicleId::new(&token.tenant)?;
     VehicleId::new(&token.model_line)?;
+    for TokenSecondary { ecu_serial, hardware_id } in token.secondaries.iter().flatten() {
+        EcuSerial::new(ecu_serial)?;
+        HardwareId::new(hardware_id)?;
+    }
     Ok(())
 }
 
@@ -209,7 +249,16 @@ fn check_vehicle(token: &Token, request: &EnrollmentRequest) -> Result<(), Enrol
         if expected == found { Ok(()) } else { Err(EnrollError::OtherVehicle { what, found: found.to_owned() }) }
     };
     same("vehicle", &token.vehicle_id, request.vehicle_id.as_str())?;
-    same("hardware", &token.hardware_id, request.hardware_id.as_str())
+    same("hardware", &token.hardware_id, request.hardware_id.as_str())?;
+    // The inventory is private (Uptane, 5.3.2.1): where somebody has said what belongs to the vehicle, its Primary has no say in it.
+    let Some(expected) = &token.secondaries else { return Ok(()) };
+    let found: BTreeSet<TokenSecondary> = request.secondaries.iter().map(TokenSecondary::from).collect();
+    if found == *expected { Ok(()) } else { Err(EnrollError::OtherSecondaries { expected: listed(expected), found: listed(&found) }) }
+}
+
+fn listed(secondaries: &BTreeSet<TokenSecondary>) -> String {
+    let ecu = |TokenSecondary { ecu_serial, hardware_id }: &TokenSecondary| format!("{ecu_serial} ({hardware_id})");
+    if secondaries.is_empty() { "none".to_owned() } else { secondaries.iter().map(ecu).collect::<Vec<_>>().join(", ") }
 }
 
 /// What a vehicle that begins anew keeps: its floor, and the versions of its metadata, which only rise. The metadata itself is signed

@@ -455,6 +455,7 @@ mod tests {
                 model_line: word("P7"),
                 region: word("eu"),
                 replaces: false,
+                secondaries: None,
             };
             let token = server.issue_token(token).await.unwrap().token;
             let request = EnrollmentRequest {

@@ -30,6 +30,13 @@ use crate::{
 /// After this time an attack that goes on is written down once more, seconds.
 const ATTACK_AGAIN_S: i64 = 3_600;
 
+/// How many events one vehicle can bring about in that time: more than ten ECUs in trouble have to say. Whoever has a vehicle's key sends a
+/// report a second, and each could tell of something else.
+const EVENTS_OF_VEHICLE_MAX: usize = 32;
+
+/// Longest event that a vehicle brings about, characters. A report has room for a text of 64 KiB.
+const EVENT_CHARS_MAX: usize = 2_000;
+
 /// Something for the writer.
 #[derive(Debug)]
 pub enum Work {
@@ -231,16 +238,15 @@ impl Batch {
             let Some(secondary) = state.secondaries.get(ecu_serial) else { continue };
             change.save_secondary(ecu_serial.as_str(), secondary).await?;
         }
-        if let Some(event) = attack_event(&reported.id, report) {
-            // A vehicle says so with every poll for as long as it lasts.
-            let known = change.newest_attack(&reported.id, now.plus_seconds(-ATTACK_AGAIN_S)).await?;
-            if known.as_ref() != Some(&event.text) {
-                tracing::warn!(vehicle.id = &*reported.id, attack = %event.text, "a vehicle reports an attack");
-                self.events.push(event);
-                self.sign_anew(change, vehicle).await?;
-            }
+        if let Some(event) = attack_event(&reported.id, report)
+            && let Some(attack) = self.tell(change, &reported.id, event, Again::AfterAWhile).await?
+        {
+            tracing::warn!(vehicle.id = &*reported.id, %attack, "a vehicle reports an attack");
+            self.sign_anew(change, vehicle).await?;
         }
-        self.events.extend(heard.troubles.into_iter().map(|trouble| trouble.event(&reported.id)));
+        for trouble in heard.troubles {
+            self.tell(change, &reported.id, trouble.event(&reported.id), Again::AtOnce).await?;
+        }
         let Some(rollout) = self.rollout_of(change, &state, report).await? else { return Ok(Ok(())) };
         let mut outcome = outcome(&reported.id, &report.payload);
         if outcome.counted == Some(Counted::Failed) {
@@ -251,8 +257,30 @@ impl Batch {
         if outcome.counted.is_some() {
             self.reported.insert(rollout);
         }
-        self.events.extend(failure_event(rollout, &outcome));
+        if let Some(event) = failure_event(rollout, &outcome) {
+            self.tell(change, &reported.id, event, Again::AtOnce).await?;
+        }
         Ok(Ok(()))
+    }
+
+    /// Writes down what a vehicle has brought about, and returns it as it is written; not what it told not long ago, where that would be
+    /// the same `again`, nor more than it can have to say.
+    async fn tell(
+        &mut self,
+        change: &mut Change,
+        vehicle_id: &str,
+        event: NewEvent,
+        again: Again,
+    ) -> Result<Option<String>, RegistryError> {
+        let text: String = event.text.chars().take(EVENT_CHARS_MAX).collect();
+        let mut told = change.newest_of_vehicle(vehicle_id, self.now.plus_seconds(-ATTACK_AGAIN_S), EVENTS_OF_VEHICLE_MAX).await?;
+        let waiting = self.events.iter().filter(|waiting| waiting.vehicle_id.as_deref() == Some(vehicle_id));
+        told.extend(waiting.map(|waiting| waiting.text.clone()));
+        if told.len() >= EVENTS_OF_VEHICLE_MAX || (again == Again::AfterAWhile && told.contains(&text)) {
+            return Ok(None);
+        }
+        self.events.push(NewEvent { text: text.clone(), ..event });
+        Ok(Some(text))
     }
 
     /// Whatever a vehicle was shown by somebody else is older than what it gets with its next poll.
@@ -379,6 +407,15 @@ impl Batch {
             server.rules.store(Arc::new(self.rules));
         }
     }
+}
+
+/// When the same event is told once more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// Whenever it happens.
+    AtOnce,
+    /// A vehicle says so with every poll for as long as it lasts.
+    AfterAWhile,
 }
 
 /// What a vehicle holds, or what had to be signed for it.

@@ -258,6 +258,34 @@ fn an_attack_that_a_vehicle_reports_is_told_with_the_vehicle() {
     assert_eq!(attacks(&two), json!([]));
 }
 
+/// Whoever has the key of one vehicle has something new to tell with every report, as long as a report can be.
+#[test]
+fn a_vehicle_cannot_fill_the_disk_with_events() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let mut vehicle = TestVehicle::enroll(&server, "v-1");
+    let attacks = |vehicle: &TestVehicle| {
+        let told = server.ask("GET", &format!("/v1/vehicles/{}", vehicle.id), None)["attacks"].clone();
+        told.as_array().unwrap().iter().map(|attack| attack["text"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for _ in 0..3 {
+        for name in ["older_version", "expired"] {
+            vehicle.report_attack(&server, START, 111, name);
+        }
+    }
+    assert_eq!(attacks(&vehicle).len(), 2, "one after the other, again and again");
+    for number in 0..40 {
+        vehicle.report_attack(&server, START, number, &format!("{number}{}", "x".repeat(3_000)));
+    }
+    let told = attacks(&vehicle);
+    assert_eq!(told.len(), 32);
+    assert!(told.iter().all(|text| text.len() <= 2_000), "and nobody needs to read more than that");
+    server.clock.turn(3_601);
+    let later = server.clock.now();
+    vehicle.report_attack(&server, later, 111, "older_version");
+    assert_eq!(attacks(&vehicle).len(), 33, "it is heard again after a while");
+}
+
 /// Somebody in between has shown it what was signed for its neighbor, later than its own: Snapshot and Timestamp name no vehicle.
 #[test]
 fn a_vehicle_that_was_shown_its_neighbors_metadata_takes_its_own_again() {

@@ -50,6 +50,39 @@ fn camera_of(server: &impl Control, id: &str) -> Value {
     server.ask("GET", &format!("/v1/vehicles/{id}"), None)["secondaries"][0].clone()
 }
 
+/// The token says what belongs to the vehicle, and whoever has taken its Primary over does not.
+#[test]
+fn a_token_that_names_the_secondaries_enrolls_no_vehicle_with_others() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let ecu = |serial: &str, hardware_id: &str| json!({"ecu_serial": serial, "hardware_id": hardware_id});
+    let ask = |secondaries: Value| {
+        let request = json!({
+            "vehicle_id": "v-1", "tenant": "oem", "tier": "ultra", "hardware_id": "orin", "model_line": "P7", "region": "eu",
+            "secondaries": secondaries,
+        });
+        server.control("POST", "/v1/enrollment-tokens", Some(&request))
+    };
+    let token = |secondaries: Value| ask(secondaries).json()["token"].as_str().unwrap().to_owned();
+    let with = |cameras: &[&str]| TestVehicle {
+        cameras: cameras.iter().map(ToString::to_string).collect(),
+        ..TestVehicle::new("v-1", "ultra", "eu")
+    };
+    let two = token(json!([ecu("cam-2", "cam-a"), ecu("cam-1", "cam-a")]));
+    for cameras in [&["cam-1"][..], &[], &["cam-1", "cam-2", "cam-3"], &["cam-1", "cam-9"]] {
+        let refused = with(cameras).enroll_with(&server, &two);
+        assert_eq!((refused.status, refused.problem().as_str()), (403, "token_of_other_secondaries"));
+        assert!(refused.text().contains("these Secondaries: cam-1 (cam-a), cam-2 (cam-a); this one has: "), "{}", refused.text());
+    }
+    for (expected, cameras) in [(json!([ecu("cam-1", "cam-b")]), &["cam-1"][..]), (json!([]), &["cam-1"])] {
+        assert_eq!(with(cameras).enroll_with(&server, &token(expected)).problem(), "token_of_other_secondaries");
+    }
+    assert_eq!(ask(json!([ecu("cam-1", "cam-a"), ecu("cam-1", "cam-b")])).problem(), "secondaries_malformed");
+    assert_eq!(ask(json!([ecu("cam 1", "cam-a")])).problem(), "name_malformed");
+    let two = token(json!([ecu("cam-2", "cam-a"), ecu("cam-1", "cam-a")]));
+    assert_eq!(with(&["cam-1", "cam-2"]).enroll_with(&server, &two).status, 200, "a refusal does not use a token up");
+}
+
 #[test]
 fn each_ecu_is_assigned_its_image_and_a_vehicle_of_one_ecu_gets_what_it_always_got() {
     let data = folder();
