@@ -14,7 +14,7 @@ fn base() -> PathBuf {
 }
 
 /// Rust sources below `folder`, with their text.
-fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+pub(crate) fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut open = vec![base().join(folder)];
     while let Some(path) = open.pop() {

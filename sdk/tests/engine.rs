@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::{Files, From, INPUTS, OUTPUTS, PATIENCE, Road, SPEED_BREAKS_MPS, SPEED_MPS, Vehicle, write_tensors};
@@ -144,7 +144,8 @@ fn a_model_that_was_rolled_back_may_be_tried_again() {
         vehicle.begin_trial(candidate(&better()));
         vehicle.engine.roll_back().unwrap();
         let event = vehicle.expect(|event| matches!(event, EngineEvent::RolledBack { .. } | EngineEvent::Confirmed { .. }));
-        assert!(matches!(event, EngineEvent::RolledBack { generation: 2, reason: RollBackReason::Requested }), "{event:?}");
+        let EngineEvent::RolledBack { generation: 2, reason } = event else { panic!("{event:?}") };
+        assert_eq!((reason.number(), reason.to_string().as_str()), (4156, "the vehicle asked for it"));
         vehicle.expect(|event| matches!(event, EngineEvent::Freed { generation: 2 }));
         assert_eq!(vehicle.step().model.generation, 1);
     }
@@ -163,7 +164,8 @@ fn three_late_answers_in_a_row_end_a_trial_and_two_do_not() {
     slow(&vehicle, 0);
     assert!(vehicle.output.fell_back && vehicle.output.model.generation == 1);
     let event = vehicle.expect(|event| matches!(event, EngineEvent::RolledBack { .. }));
-    assert!(matches!(event, EngineEvent::RolledBack { reason: RollBackReason::Deadline, .. }), "{event:?}");
+    let EngineEvent::RolledBack { reason, .. } = event else { panic!("{event:?}") };
+    assert_eq!((reason.number(), reason.to_string().as_str()), (4154, "answers came after the deadline"));
     assert!(vehicle.step().control_valid);
 }
 
@@ -191,7 +193,8 @@ fn an_input_that_only_the_new_model_needs_may_miss_twice_but_not_three_times() {
         assert_eq!(output.model.generation, generation);
     }
     let event = vehicle.expect(|event| matches!(event, EngineEvent::RolledBack { .. }));
-    assert!(matches!(event, EngineEvent::RolledBack { reason: RollBackReason::Inputs, .. }), "{event:?}");
+    let EngineEvent::RolledBack { reason, .. } = event else { panic!("{event:?}") };
+    assert_eq!((reason.number(), reason.to_string().as_str()), (4155, "inputs that the model needs are missing"));
 }
 
 #[test]
@@ -311,6 +314,21 @@ fn a_candidate_that_fails_before_it_runs_is_refused_with_its_reason() {
     check("failing case", &move |files| std::fs::write(files.path("model.onnx"), &broken).unwrap(), 4123, "warmed up");
 }
 
+/// The warm-up has only zeros; what the golden inputs do to the model is seen in the self-test alone.
+#[test]
+fn a_model_that_does_not_run_on_its_golden_inputs_is_refused() {
+    const WARM_UP_RUNS: u32 = 3;
+    let mut vehicle = Vehicle::with(EngineConfig::default());
+    let (graph, contract) = Road::default().build();
+    let files = Files::write(&graph.build(), contract, WARM_UP_RUNS + 1, 1, Entry::Candidate);
+    let broken = Road { breaks: From::RunFails(WARM_UP_RUNS), ..Road::default() }.build().0.build();
+    std::fs::write(files.path("model.onnx"), &broken).unwrap();
+    vehicle.load(files);
+    let refusal = refusal_of(vehicle.event());
+    let expected = "self-test: case 3 failed to run on this vehicle, although it ran where the release was made";
+    assert_eq!((refusal.number(), refusal.to_string().as_str()), (4135, expected));
+}
+
 /// Between their verification and their use somebody had other files there; the model answers its golden inputs all the same.
 #[test]
 fn files_that_were_changed_before_they_were_loaded_are_not_used() {
@@ -328,6 +346,39 @@ fn files_that_were_changed_before_they_were_loaded_are_not_used() {
     let refusal = refusal_of(vehicle.event());
     let expected = "slots/b/model.onnx was changed after it was verified and before it was loaded: nobody but this program may write there";
     assert_eq!((refusal.number(), refusal.to_string().as_str()), (4125, expected));
+    assert_eq!(vehicle.step().control.curvature_1pm, 0.01);
+}
+
+/// What the program gave to the engine panics on the loader's thread: the thread is gone, and the model that drives stays.
+#[test]
+fn a_loader_that_has_ended_is_named_and_the_driver_goes_on() {
+    #[derive(Debug, Default)]
+    struct Panics(AtomicBool);
+    impl Witness for Panics {
+        fn altered(&self) -> Option<PathBuf> {
+            self.0.store(true, Ordering::Release);
+            panic!("a fault in the program")
+        }
+    }
+    let mut vehicle = Vehicle::driving(&Road::default());
+    let mut files = candidate(&better());
+    let witness = Arc::new(Panics::default());
+    files.files.witness = Arc::clone(&witness) as Arc<dyn Witness>;
+    vehicle.load(files);
+    let begun = Instant::now();
+    let error = loop {
+        assert!(begun.elapsed() < PATIENCE, "the engine is {:?}", vehicle.engine.status());
+        assert!(vehicle.step().control_valid);
+        // Not before it is too late to cancel anything.
+        if witness.0.load(Ordering::Acquire)
+            && let Err(error) = vehicle.engine.cancel()
+        {
+            break error;
+        }
+        std::thread::yield_now();
+    };
+    let expected = "the loader thread has ended, so that no model is loaded any more; open the vehicle anew";
+    assert_eq!((error.number(), error.to_string().as_str()), (4102, expected));
     assert_eq!(vehicle.step().control.curvature_1pm, 0.01);
 }
 

@@ -28,7 +28,9 @@ pub enum RuntimeError {
         path: PathBuf,
     },
     /// The library is older than the oldest that we support, or does not say which version it is.
-    #[error("ONNX Runtime at {} is version {found}, at least 1.{} is needed", path.display(), crate::runtime::MINIMUM_MINOR)]
+    #[error(
+        "ONNX Runtime at {} is version {found}, at least 1.{} is needed; set ORT_DYLIB_PATH to such a one", path.display(), crate::runtime::MINIMUM_MINOR
+    )]
     TooOld {
         /// The path that was opened.
         path: PathBuf,

@@ -17,7 +17,7 @@ pub enum EngineError {
     #[error("the loader thread could not be started")]
     Thread(#[source] std::io::Error),
     /// The loader thread has ended.
-    #[error("the loader thread has ended")]
+    #[error("the loader thread has ended, so that no model is loaded any more; open the vehicle anew")]
     LoaderGone,
     /// There is a candidate already; it must be activated, or canceled, first.
     #[error("model generation {generation} is still {phase}; one candidate at a time")]
@@ -167,7 +167,7 @@ pub enum SelfTestError {
         found: String,
     },
     /// The model failed.
-    #[error("case {case} failed to run")]
+    #[error("case {case} failed to run on this vehicle, although it ran where the release was made")]
     Run {
         /// The case.
         case: u32,

@@ -118,13 +118,13 @@ pub enum FetchError {
         url: String,
     },
     /// The certificates of the server's authority cannot be used, or TLS cannot be set up.
-    #[error("TLS cannot be set up: {reason}")]
+    #[error("TLS cannot be set up: {reason}; check the given certificates, or without any those of the system")]
     Tls {
         /// What the library says.
         reason: String,
     },
     /// The vehicle's key did not sign the request.
-    #[error("the vehicle's key cannot sign the request to {url}")]
+    #[error("the vehicle's key does not sign the request to {url}; check the token or service that holds it")]
     Signing {
         /// Address of the request.
         url: String,

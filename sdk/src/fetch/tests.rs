@@ -13,7 +13,7 @@ use std::{
 use switchback_signing::{
     digest::Sha256Digest,
     keys::{
-        Ed25519Signer, Signer,
+        Ed25519Signer, PublicKey, Signature, Signer, SignerError,
         http::{self, Headers, Request},
     },
     time::UnixTime,
@@ -387,6 +387,44 @@ fn a_download_that_is_too_short_or_too_long_is_noticed() {
     let server = Server::start(move |_| chunked(&[FILE, b"!"].concat()));
     let error = download(&server, 5, None).unwrap_err();
     assert!(error.to_string().ends_with("/bundle sends more than 36 bytes"), "{error}");
+}
+
+#[test]
+fn certificates_that_are_none_are_refused_before_anything_is_sent() {
+    let base: BaseUrl = "https://ota.example".parse().unwrap();
+    for pem in [&b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"[..], b"no certificate at all", b""] {
+        let error = HttpTransport::new(&[&base], Some(pem), Patience::default()).unwrap_err();
+        assert_eq!((error.number(), error.name()), (412, "tls"), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.starts_with("TLS cannot be set up: ")
+                && text.ends_with("; check the given certificates, or without any those of the system"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_request_that_the_key_does_not_sign_is_not_sent() {
+    struct Removed(Ed25519Signer);
+    impl Signer for Removed {
+        fn public_key(&self) -> PublicKey {
+            self.0.public_key()
+        }
+        fn sign(&self, _: &[u8]) -> Result<Signature, SignerError> {
+            Err(SignerError { key_id: self.key_id(), reason: "the token was removed".into() })
+        }
+    }
+    let server = Server::start(|_| ok(b"{}"));
+    let signer = Removed(Ed25519Signer::from_seed([7; 32]));
+    let key = RequestKey { signer: &signer, now: UnixTime::from_seconds(1_800_000_000) };
+    let error = server.client().get("/file", 10, Some(key), None).unwrap_err();
+    assert_eq!((error.number(), error.name()), (413, "request_not_signed"));
+    let expected =
+        format!("the vehicle's key does not sign the request to {}; check the token or service that holds it", server.base.join("/file"));
+    assert_eq!(error.to_string(), expected);
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("the token was removed"));
+    assert_eq!(server.seen().len(), 0);
 }
 
 #[test]

@@ -80,7 +80,7 @@ pub enum StoreError {
         known: u32,
     },
     /// The state does not fit its record.
-    #[error("the {record} record needs {found} bytes, it has room for {allowed}")]
+    #[error("the {record} record needs {found} bytes, it has room for {allowed}: the names of the release are too long")]
     RecordTooLong {
         /// Name of the record.
         record: &'static str,
@@ -90,7 +90,7 @@ pub enum StoreError {
         found: usize,
     },
     /// Both slots are needed: one drives, the other is what to fall back to.
-    #[error("both slots are in use: {active} drives, {fallback} is the fallback")]
+    #[error("both slots are in use: {active} drives, {fallback} is the fallback; one is free when the trial has ended")]
     NoFreeSlot {
         /// Slot that drives.
         active: SlotId,
@@ -132,7 +132,7 @@ pub enum StoreError {
         found: u64,
     },
     /// A file of the release is not in the slot.
-    #[error("slot {slot}: {path} is missing")]
+    #[error("slot {slot}: {path} is missing, although the release has it")]
     ContentMissing {
         /// The slot.
         slot: SlotId,

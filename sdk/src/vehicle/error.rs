@@ -20,10 +20,10 @@ pub enum VehicleError {
         problem: String,
     },
     /// The vehicle's own key in the store cannot be read.
-    #[error("the vehicle's key in the store cannot be used")]
+    #[error("the vehicle's key in the store cannot be used; restore keys/vehicle.json, or remove it and enroll the vehicle anew")]
     Key(#[source] KeyFileError),
-    /// The vehicle's key does not sign.
-    #[error("the vehicle's key does not sign")]
+    /// The vehicle's key does not sign its report. Told as an event: a vehicle drives without reports too.
+    #[error("the vehicle's key does not sign the report; check the token or service that holds it")]
     Signer(#[source] SignerError),
     /// The system gives no random numbers, without which no key can be made.
     #[error("the system gives no random numbers: {reason}")]
@@ -32,7 +32,7 @@ pub enum VehicleError {
         reason: String,
     },
     /// The update thread cannot be started.
-    #[error("the update thread cannot be started")]
+    #[error("the update thread cannot be started; is there memory, and may the program have one more thread?")]
     Thread(#[source] io::Error),
     /// The disk.
     #[error(transparent)]

@@ -8,6 +8,7 @@ use switchback_signing::{
     trust::{Attack, TrustError},
 };
 
+use super::VehicleError;
 use crate::{
     engine::{EngineError, Refusal, RollBackReason, SelfTestError, ShadowFailure},
     fetch::FetchError,
@@ -90,6 +91,10 @@ pub(super) fn blame_of_store(error: &StoreError) -> Blame {
 
 pub(super) fn of_fetch(error: &FetchError) -> Reason {
     reason(error.number(), error.name(), story(error))
+}
+
+pub(super) fn of_vehicle(error: &VehicleError) -> Reason {
+    reason(error.number(), "vehicle", story(error))
 }
 
 pub(super) fn of_trust(error: &TrustError) -> Reason {

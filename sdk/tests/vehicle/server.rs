@@ -1,12 +1,13 @@
 //! What a vehicle makes of its server, its network and its configuration.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use switchback_sdk::store::Finding;
 use switchback_sdk::update::Consent;
-use switchback_sdk::vehicle::{EventKind, Vehicle, VehicleConfig};
+use switchback_sdk::vehicle::{EventKind, Vehicle, VehicleCallbacks, VehicleConfig};
 use switchback_signing::bundle::ContentKey;
+use switchback_signing::keys::{Ed25519Signer, PublicKey, Signature, Signer, SignerError};
 use switchback_signing::metadata::vehicle::UpdateState;
 
 use super::{better, driving};
@@ -198,9 +199,80 @@ fn exchanged_roots_do_not_use_up_the_token() {
     std::mem::swap(&mut exchanged.anchors.director_root, &mut exchanged.anchors.image_root);
     let mut car = Car::open_with(exchanged, callbacks());
     let event = car.drive_until(|kind| *kind == EventKind::EnrollmentFailed, |_| {});
-    let text = event.reason.unwrap().text;
-    assert!(text.contains("are the two roots exchanged?"), "{text}");
+    let reason = event.reason.unwrap();
+    assert_eq!((reason.number, reason.name.as_str()), (612, "roots_exchanged"));
+    assert!(reason.text.contains("are the two roots exchanged?"), "{}", reason.text);
     assert!(server.lock().vehicle_key.is_none() && !car.vehicle.status().enrolled);
+}
+
+/// A token in a hand of its own: the vehicle drives on, and says what it cannot do.
+#[test]
+fn a_key_that_does_not_sign_is_named_for_the_report_and_for_the_request() {
+    struct Token {
+        key: Ed25519Signer,
+        removed: AtomicBool,
+        signs_reports: AtomicBool,
+    }
+    impl Signer for Token {
+        fn public_key(&self) -> PublicKey {
+            self.key.public_key()
+        }
+        fn sign(&self, message: &[u8]) -> Result<Signature, SignerError> {
+            // A report is JSON, what is signed of a request is not.
+            let refused = message.starts_with(b"{") && !self.signs_reports.load(Ordering::Acquire);
+            if refused || self.removed.load(Ordering::Acquire) {
+                return Err(SignerError { key_id: self.key_id(), reason: "the token refuses".into() });
+            }
+            self.key.sign(message)
+        }
+    }
+    let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
+    let key = Ed25519Signer::from_seed([7; 32]);
+    let token = Arc::new(Token { key, removed: AtomicBool::new(false), signs_reports: AtomicBool::new(false) });
+    let config = VehicleConfig { signing_key: Some(Arc::clone(&token) as _), ..config(&server, store.path()) };
+    let mut car = Car::open_with(config, callbacks());
+    let reason = car.drive_until(|kind| *kind == EventKind::CheckFailed, |_| {}).reason.unwrap();
+    assert_eq!(reason.number, 602, "{}", reason.text);
+    let expected = "the vehicle's key does not sign the report; check the token or service that holds it: ";
+    assert!(reason.text.starts_with(expected) && reason.text.ends_with("the token refuses"), "{}", reason.text);
+    car.drive_until(|kind| *kind == EventKind::Checked, |_| {});
+    token.removed.store(true, Ordering::Release);
+    car.vehicle.check_now();
+    car.drive_until(|kind| *kind == EventKind::CheckFailed, |_| {});
+    while car.vehicle.status().check_failure.is_none_or(|reason| reason.number != 413) {
+        car.drive_until(|kind| *kind == EventKind::CheckFailed, |_| {});
+    }
+    token.removed.store(false, Ordering::Release);
+    token.signs_reports.store(true, Ordering::Release);
+    car.vehicle.check_now();
+    car.until_reported(&server, |_| true);
+}
+
+/// In a process of its own, because the limit is that of the process.
+#[test]
+fn a_vehicle_whose_update_thread_cannot_be_started_says_so() {
+    const CHILD: &str = "SWITCHBACK_TEST_WITHOUT_MEMORY";
+    if std::env::var_os(CHILD).is_none() {
+        let test = "vehicle::server::a_vehicle_whose_update_thread_cannot_be_started_says_so";
+        let child = std::process::Command::new(std::env::current_exe().unwrap()).args(["--exact", test]).env(CHILD, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && said.contains("1 passed"), "{said}\n{}", String::from_utf8_lossy(&child.stderr));
+        return;
+    }
+    let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
+    // Asked for the time once everything else is open. A thread needs a stack of 2 MiB.
+    let clock = || {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+        let limit = Some(pages * 4096 + (1 << 20));
+        rustix::process::setrlimit(rustix::process::Resource::As, rustix::process::Rlimit { current: limit, maximum: limit }).unwrap();
+        switchback_signing::testing::NOW.seconds()
+    };
+    let callbacks = VehicleCallbacks { clock: Some(Box::new(clock)), ..VehicleCallbacks::default() };
+    let error = Vehicle::open(config(&server, store.path()), callbacks).expect_err("there is no memory for a stack");
+    let expected = "the update thread cannot be started; is there memory, and may the program have one more thread?";
+    assert_eq!((error.number(), error.to_string().as_str()), (604, expected));
+    assert!(std::error::Error::source(&error).is_some());
 }
 
 #[test]

@@ -256,7 +256,9 @@ fn only_legal_moves_are_made() {
         assert_eq!(text(store.suspend_trial(other)), "slot b is pending, it cannot become pending");
         store.begin_trial(other).unwrap();
         let third = release(3, 0);
-        assert_eq!(store.prepare(&incoming(&third)).unwrap_err().to_string(), "both slots are in use: b drives, a is the fallback");
+        let error = store.prepare(&incoming(&third)).unwrap_err();
+        assert_eq!((error.number(), error.name()), (320, "no_free_slot"));
+        assert_eq!(error.to_string(), "both slots are in use: b drives, a is the fallback; one is free when the trial has ended");
         store.reject(other, failure(Verdict::Condemned)).unwrap();
         assert_eq!(store.state().active(), Some(slot));
         assert_eq!(store.load(other).unwrap_err().to_string(), "slot b is invalid, it cannot become loaded");

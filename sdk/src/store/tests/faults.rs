@@ -108,11 +108,34 @@ fn one_changed_byte_on_the_disk_is_noticed_before_the_model_is_loaded() {
     shared.remove_file(Path::new("slots/a/libevil.so")).unwrap();
     store.load(SlotId::A).unwrap();
     shared.open(Path::new("slots/a/model.onnx.data"), Access::ReadWrite).unwrap().write_at(1500, b"x").unwrap();
-    assert_eq!(store.load(SlotId::A).unwrap_err().to_string(), "slot a: model.onnx.data has 1501 bytes, the manifest says 1500");
+    let refused = |number, name, text| {
+        let error = store.load(SlotId::A).unwrap_err();
+        assert_eq!((error.number(), error.name(), error.to_string().as_str()), (number, name, text));
+    };
+    refused(331, "content_length", "slot a: model.onnx.data has 1501 bytes, the manifest says 1500");
     shared.remove_file(Path::new("slots/a/model.onnx.data")).unwrap();
-    assert_eq!(store.load(SlotId::A).unwrap_err().to_string(), "slot a: model.onnx.data is missing");
+    refused(332, "content_missing", "slot a: model.onnx.data is missing, although the release has it");
+    // A link is not followed.
     fs.plant_link(Path::new("slots/a/model.onnx.data")).unwrap();
-    assert!(matches!(store.load(SlotId::A).unwrap_err(), StoreError::Io { .. }), "a link is not followed");
+    refused(303, "io", "cannot open slots/a/model.onnx.data");
+}
+
+#[test]
+fn a_state_that_does_not_fit_its_record_is_not_written() {
+    let (fs, shared) = used_disk();
+    let mut store = open(&shared);
+    let mut incoming = incoming(&release(2, 0));
+    // Longer than the trust checks let through.
+    incoming.occupant.target = "t".repeat(5000);
+    let before = fs.operations();
+    let error = store.prepare(&incoming).unwrap_err();
+    let StoreError::RecordTooLong { found, allowed, .. } = error else { panic!("{error}") };
+    assert!(found > 5000 && allowed < 4096);
+    let text = format!("record needs {found} bytes, it has room for {allowed}: the names of the release are too long");
+    assert!(error.to_string().starts_with("the state.") && error.to_string().ends_with(&text), "{error}");
+    assert_eq!((error.number(), error.name()), (312, "record_too_long"));
+    assert_eq!(fs.operations(), before, "nothing was touched");
+    assert_eq!(confirmed(&open(&shared)).unwrap().occupant().release_counter, 1);
 }
 
 #[test]

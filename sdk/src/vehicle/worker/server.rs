@@ -18,7 +18,7 @@ use crate::{
     store::{Folder, StoreError},
     update::{Input, Offer},
     vehicle::{
-        Event, EventKind, check, reason,
+        Event, EventKind, VehicleError, check, reason,
         reason::{CLOCK_BEHIND, ROOTS_EXCHANGED},
         report::{self, Facts, release_of},
     },
@@ -288,8 +288,8 @@ impl Worker {
         let manifest = match report::manifest(facts, &*self.key) {
             Ok(manifest) => manifest,
             Err(error) => {
-                tracing::error!(%error, "the vehicle's key does not sign");
-                return self.report.failed(None);
+                self.report.failed(None);
+                return self.fail_check(EventKind::CheckFailed, reason::of_vehicle(&VehicleError::Signer(error)));
             }
         };
         match self.link.report(&manifest, RequestKey { signer: &*self.key, now }) {
