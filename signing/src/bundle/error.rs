@@ -340,7 +340,7 @@ impl BundleError {
             Self::Contract { .. } => "contract",
             Self::Zstd { .. } => "zstd",
             Self::ContentKeyMalformed { .. } => "content_key_malformed",
-            Self::ContentKeyMissing { .. } => "content_key_not_given",
+            Self::ContentKeyMissing { .. } => "content_key_needed",
             Self::ContentKeyUnneeded => "content_key_unneeded",
             Self::ContentKeyWrong { .. } => "content_key_wrong",
         }
