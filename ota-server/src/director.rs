@@ -11,7 +11,8 @@ use switchback_signing::{
         sealing::{EncryptionKey, SealedContentKey},
     },
     metadata::{
-        EcuAssignment, EcuSerial, HardwareId, Hashes, MetaFile, Snapshot, Targets, Timestamp, VehicleId, sign, vehicle::EnrolledSecondary,
+        EcuAssignment, EcuSerial, Freshness, HardwareId, Hashes, MetaFile, Nonce, Snapshot, Targets, Timestamp, VehicleId, sign,
+        vehicle::EnrolledSecondary,
     },
     time::UnixTime,
 };
@@ -120,7 +121,7 @@ pub enum Work {
     Keep,
     /// Nothing, but another rollout brings now what the metadata assigns: that is written down.
     Attribute,
-    /// The Timestamp, because it grows old.
+    /// The Timestamp, because it grows old, or because the vehicle asks with a nonce.
     Timestamp,
     /// Everything, because the assignment or the keys changed, or the metadata grows old.
     All,
@@ -160,6 +161,8 @@ pub struct Terms<'a> {
     pub signers: &'a Signers<'a>,
     /// What time it is.
     pub now: UnixTime,
+    /// The nonce of the vehicle that asks whether it is shown what is of today (`docs/adr/0013`).
+    pub nonce: Option<Nonce>,
 }
 
 /// Signed documents for one vehicle.
@@ -186,7 +189,7 @@ pub struct TargetsAndSnapshot {
 #[must_use]
 pub fn work(held: Option<&Held>, assignment: Option<&Assignment>, terms: &Terms<'_>) -> Work {
     let Some(held) = held else { return Work::All };
-    let Terms { lifetimes, signers, now } = *terms;
+    let Terms { lifetimes, signers, now, nonce } = *terms;
     let assigned = assignment.map(|assignment| &assignment.release.assigned);
     // By the key that it is sealed to, and not by the seal: that is another one each time. A vehicle with another key could not open it.
     let sealed_to = assignment.and_then(|assignment| assignment.seal_to).map(SealedTo::from);
@@ -198,7 +201,7 @@ pub fn work(held: Option<&Held>, assignment: Option<&Assignment>, terms: &Terms<
     {
         return Work::All;
     }
-    if ages(held.timestamp_expires, lifetimes.timestamp_s, now) {
+    if nonce.is_some() || ages(held.timestamp_expires, lifetimes.timestamp_s, now) {
         return Work::Timestamp;
     }
     if held.rollout == assignment.map(|assignment| assignment.rollout) { Work::Keep } else { Work::Attribute }
@@ -220,7 +223,7 @@ pub fn sign_all(
     held: Option<&Held>,
     terms: &Terms<'_>,
 ) -> Result<SignedSet, SignerError> {
-    let Terms { lifetimes, signers, now } = *terms;
+    let Terms { lifetimes, signers, now, .. } = *terms;
     let release = assignment.map(|assignment| &*assignment.release);
     let version = next_version(held.map_or(0, |held| held.version), now);
     let expires = now.plus_seconds(lifetimes.targets_s);
@@ -247,7 +250,7 @@ pub fn sign_all(
 
 /// Makes and signs a new Timestamp of the Snapshot that `held` describes.
 pub fn sign_timestamp(held: &Held, terms: &Terms<'_>) -> Result<SignedSet, SignerError> {
-    let Terms { lifetimes, signers, now } = *terms;
+    let Terms { lifetimes, signers, now, nonce } = *terms;
     let version = next_version(held.timestamp_version, now);
     let expires = now.plus_seconds(lifetimes.timestamp_s);
     let snapshot = MetaFile {
@@ -256,7 +259,9 @@ pub fn sign_timestamp(held: &Held, terms: &Terms<'_>) -> Result<SignedSet, Signe
         hashes: Hashes { sha256: Sha256Digest::from_hex(&held.snapshot_sha256), ..Hashes::default() },
         extra: std::collections::BTreeMap::new(),
     };
-    let timestamp = sign(&Timestamp::new(version, expires, snapshot), &[signers.timestamp])?;
+    // Also without a nonce: a vehicle asks those Directors that say that they answer.
+    let timestamp = Timestamp::new(version, expires, snapshot).with_freshness(&Freshness { signed_at: now, nonce });
+    let timestamp = sign(&timestamp, &[signers.timestamp])?;
     let held = Held { timestamp_version: version, timestamp_expires: expires.seconds(), ..held.clone() };
     Ok(SignedSet { held, set: None, timestamp })
 }
@@ -331,7 +336,7 @@ mod tests {
         fn at<T>(&self, now: UnixTime, act: impl FnOnce(&Terms<'_>) -> T) -> T {
             let [targets, snapshot, timestamp] = &self.0;
             let signers = Signers { targets, snapshot, timestamp, id: SignersId::of(&Sha256Digest::of(b"these keys")) };
-            act(&Terms { lifetimes: LIFETIMES, signers: &signers, now })
+            act(&Terms { lifetimes: LIFETIMES, signers: &signers, now, nonce: None })
         }
     }
 
@@ -463,6 +468,27 @@ mod tests {
         assert_eq!(work_at(501), Work::All);
         assert_eq!(work_at(-10_000), Work::All);
         assert_eq!(work(Some(&held), None, 0), Work::All);
+    }
+
+    #[test]
+    fn a_vehicle_that_asks_with_a_nonce_gets_a_new_timestamp_that_carries_it() {
+        let nonce = Nonce::new([7; 16]);
+        let (keys, later) = (Keys::new(), START.plus_seconds(5));
+        let first = signed(None, None, START);
+        let freshness = |timestamp: &[u8]| Signed::<Timestamp>::parse(timestamp, 100_000).unwrap().signed.freshness().unwrap();
+        assert_eq!(freshness(&first.timestamp), Some(Freshness { signed_at: START, nonce: None }));
+        let answer = keys.at(later, |terms| {
+            let terms = Terms { nonce: Some(nonce), ..*terms };
+            assert_eq!(work(Some(&first.held), None, &terms), Work::Timestamp);
+            sign_timestamp(&first.held, &terms).unwrap()
+        });
+        assert_eq!(freshness(&answer.timestamp), Some(Freshness { signed_at: later, nonce: Some(nonce) }));
+        assert_eq!((answer.held.version, answer.held.timestamp_version), (first.held.version, later.seconds() as u64));
+        // Within the same second too it is another version: of two of one version a vehicle keeps the one that it has.
+        let again = keys.at(later, |terms| sign_timestamp(&answer.held, &Terms { nonce: Some(nonce), ..*terms }).unwrap());
+        assert_eq!(again.held.timestamp_version, answer.held.timestamp_version + 1);
+        // From then on nothing is signed until it grows old.
+        assert_eq!(keys.at(later, |terms| work(Some(&again.held), None, terms)), Work::Keep);
     }
 
     #[test]

@@ -25,9 +25,37 @@ use crate::{
 const SHARDS: usize = 64;
 
 /// Reports that a vehicle may send in a row; then one a second. An update takes about twelve, and a workshop tries several.
-const REPORTS_IN_A_ROW: i64 = 120;
-/// How long a vehicle that sent too many waits, seconds: half of its budget is there again then.
-const TOO_MANY_WAIT_S: u64 = 60;
+const REPORTS: Limit = Limit { in_a_row: 120, every_s: 1, wait_s: 60 };
+/// Nonces that a vehicle may ask with in a row; then one in five minutes, which is how often one polls that gets no answer it believes. Each is
+/// a signature and a row: a stolen key of a vehicle shall not keep the Director busy.
+const QUESTIONS: Limit = Limit { in_a_row: 32, every_s: 300, wait_s: 300 };
+
+/// How often something may be done.
+struct Limit {
+    /// So often at once, when it was not done for long.
+    in_a_row: i64,
+    /// And so often for ever: once in so many seconds.
+    every_s: i64,
+    /// How long somebody waits who did it too often.
+    wait_s: u64,
+}
+
+/// What is left of a limit: when all of it is there again, seconds.
+#[derive(Debug, Default)]
+struct Budget(AtomicI64);
+
+impl Budget {
+    /// Takes one; when there is none left, the error is how long to wait, seconds.
+    fn take(&self, Limit { in_a_row, every_s, wait_s }: &Limit, now: UnixTime) -> Result<(), u64> {
+        let (now, full) = (now.seconds(), now.seconds().saturating_add(in_a_row * every_s));
+        let take = |due: i64| {
+            // Beyond what anybody could have used up, the clock was set back.
+            let due = if (now..=full).contains(&due) { due } else { now };
+            (due <= full - every_s).then_some(due + every_s)
+        };
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).map(drop).map_err(|_| *wait_s)
+    }
+}
 
 /// One enrolled vehicle.
 #[derive(Debug)]
@@ -44,8 +72,8 @@ pub struct FleetVehicle {
     pub state: ArcSwap<VehicleState>,
     last_seen: AtomicI64,
     unsaved: AtomicBool,
-    /// When the budget of reports is full again, seconds.
-    reports_due: AtomicI64,
+    reports: Budget,
+    questions: Budget,
 }
 
 /// One of a vehicle's other ECUs.
@@ -102,7 +130,8 @@ impl FleetVehicle {
             state: ArcSwap::from_pointee(state),
             last_seen: AtomicI64::new(last_seen.seconds()),
             unsaved: AtomicBool::new(false),
-            reports_due: AtomicI64::new(0),
+            reports: Budget::default(),
+            questions: Budget::default(),
         }
     }
 
@@ -110,13 +139,12 @@ impl FleetVehicle {
     ///
     /// Per vehicle and not per address: a carrier's gateway is one address for a hundred thousand vehicles.
     pub fn take_report(&self, now: UnixTime) -> Result<(), u64> {
-        let (now, full) = (now.seconds(), now.seconds().saturating_add(REPORTS_IN_A_ROW));
-        let take = |due: i64| {
-            // Beyond what anybody could have used up, the clock was set back.
-            let due = if (now..=full).contains(&due) { due } else { now };
-            (due < full).then_some(due + 1)
-        };
-        self.reports_due.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).map(drop).map_err(|_| TOO_MANY_WAIT_S)
+        self.reports.take(&REPORTS, now)
+    }
+
+    /// Takes one question with a nonce from the vehicle's budget, likewise.
+    pub fn take_question(&self, now: UnixTime) -> Result<(), u64> {
+        self.questions.take(&QUESTIONS, now)
     }
 
     /// When the vehicle was last heard of.

@@ -1,5 +1,7 @@
 //! What was true once is shown as news, or never brought up to date: freeze, rollback, mix-and-match, fast-forward.
 
+use std::time::Duration;
+
 use switchback_signing::{
     metadata::{RootRole, TargetMeta},
     testing::{NOW, TestRepositories, TestRepository, TestVehicle},
@@ -11,7 +13,10 @@ use switchback_signing::{
 };
 
 use super::{
-    common::{server::Server, stick},
+    common::{
+        server::{Server, answer},
+        stick,
+    },
     scene::{Scene, attack, earlier, index_path, seen},
 };
 
@@ -21,6 +26,60 @@ const BOTH: [fn(&mut TestRepositories) -> &mut TestRepository; 2] = [|all| &mut 
 #[test]
 fn a04_a_frozen_repository_is_noticed_when_its_timestamp_expires() {
     let mut scene = attack(|all| *all = seen());
+    scene.days_pass(2);
+    scene.refused_as(112, "expired", Freeze);
+}
+
+/// The Timestamp would be good for 19 hours more.
+#[test]
+fn a04_a_set_that_is_replayed_before_it_expires_is_noticed() {
+    let mut scene = Scene::new();
+    scene.director_answers_nonces();
+    scene.checks();
+    // Now the server has release 3, and somebody in between shows what there was.
+    scene.attack(|_| {});
+    replay_timestamp(&mut scene);
+    // What nobody has asked about is no news for a while.
+    scene.hours_pass(3);
+    scene.checks();
+    scene.hours_pass(5);
+    scene.refused_as(121, "nonce_differs", Freeze);
+}
+
+/// Whatever the Director is asked with, the vehicle is shown what it holds.
+fn replay_timestamp(scene: &mut Scene) {
+    let recorded = scene.recorded_timestamp();
+    scene.intercept(move |url| url.contains("/director/v-1/metadata/timestamp.json").then(|| answer(Some(recorded.clone()))));
+}
+
+/// The same by somebody who also stops the vehicle's clock, so that nothing grows old by it.
+#[test]
+fn a04_a_clock_that_stands_still_hides_no_replay() {
+    let mut scene = Scene::with(|config| config.timestamp_age_max = Duration::from_secs(1));
+    scene.director_answers_nonces();
+    scene.checks();
+    scene.attack(|_| {});
+    replay_timestamp(&mut scene);
+    scene.refuses_in_the_end(121, "nonce_differs", Freeze);
+    scene.recovers();
+}
+
+/// Each server before this one takes no notice of the question, and says in no Timestamp that it would.
+#[test]
+fn a04_a_director_that_answers_no_nonces_is_believed_until_its_timestamp_expires() {
+    let mut scene = attack(|all| *all = seen());
+    scene.hours_pass(23);
+    scene.checks();
+    scene.hours_pass(25);
+    scene.refused_as(112, "expired", Freeze);
+}
+
+/// The Image repository's Timestamp is the same for everybody and answers nobody. A Director that is not frozen assigns what the frozen one does
+/// not list: it is refused as what it might be, and the release is kept back until somebody looks, or until the Timestamp expires.
+#[test]
+fn a04_an_image_repository_that_is_frozen_keeps_a_release_back_and_is_noticed() {
+    let mut scene = attack(|all| all.image = seen().image);
+    scene.refuses(140, "target_unknown", ArbitrarySoftware);
     scene.days_pass(2);
     scene.refused_as(112, "expired", Freeze);
 }

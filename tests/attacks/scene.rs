@@ -8,6 +8,7 @@ use std::{
         Arc, LazyLock, Mutex,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
+    time::Instant,
 };
 
 use switchback_sdk::{
@@ -25,7 +26,7 @@ use switchback_signing::{
 use tempfile::TempDir;
 
 use super::common::{
-    Road,
+    PATIENCE, Road,
     car::{self, Car},
     server::Server,
 };
@@ -199,6 +200,27 @@ impl Scene {
         self.server.lock().now = NOW.plus_days(days);
     }
 
+    /// Likewise so many hours later.
+    pub(super) fn hours_pass(&mut self, hours: i64) {
+        let now = NOW.plus_seconds(3_600 * hours);
+        self.set_clock(now.seconds());
+        self.server.lock().now = now;
+    }
+
+    /// The Director learns to answer nonces. It has nothing new for the vehicle yet.
+    pub(super) fn director_answers_nonces(&mut self) {
+        let mut seen = seen();
+        for repositories in [&mut seen, &mut self.honest] {
+            repositories.director.sign_freshness(NOW, None);
+        }
+        self.server.lock().repositories = seen;
+    }
+
+    /// The Director's Timestamp that the vehicle holds, as somebody on its way has recorded it.
+    pub(super) fn recorded_timestamp(&self) -> Vec<u8> {
+        fs::read(self.store.path().join("metadata-director/timestamp.json")).unwrap()
+    }
+
     /// The vehicle's clock alone.
     pub(super) fn set_clock(&mut self, seconds: i64) {
         self.clock.seconds.store(seconds, Ordering::SeqCst);
@@ -239,6 +261,19 @@ impl Scene {
         self.car.vehicle.check_now();
         self.meets(number, name);
         self.is_reported(number, name, attack)
+    }
+
+    /// As [`Scene::refuses`], after checks in which there was nothing to see.
+    #[track_caller]
+    pub(super) fn refuses_in_the_end(&mut self, number: u32, name: &str, attack: Attack) -> &mut Self {
+        let begun = Instant::now();
+        while self.car.vehicle.status().reason.is_none() {
+            assert!(begun.elapsed() < PATIENCE, "nothing was refused");
+            self.car.vehicle.check_now();
+            let is_over = |kind: &EventKind| matches!(kind, EventKind::Checked | EventKind::CheckFailed);
+            self.car.drive_until(is_over, |output| assert!(output.control_valid, "{output:?}"));
+        }
+        self.refuses(number, name, attack)
     }
 
     /// As [`Scene::refuses`], of a release that is complete in its slot.

@@ -60,11 +60,16 @@ impl Field {
     }
 
     pub(super) fn on(server: Server) -> Self {
+        Self::with(server, |garage| garage)
+    }
+
+    /// With a vehicle that is not the usual one.
+    pub(super) fn with(server: Server, configure: impl FnOnce(Garage) -> Garage) -> Self {
         let desk = Desk::open(&server);
         desk.release(&model(1), named(1));
         desk.roll_out_until("vla-1", "1.0.0", 100);
         let proxy = Proxy::start(server.url()).unwrap();
-        let garage = Garage::new(&desk, ID, "ultra", "eu");
+        let garage = configure(Garage::new(&desk, ID, "ultra", "eu"));
         let mut car = garage.start(proxy.url());
         assert_eq!(car.until_confirmed(), "vla-1 1.0.0");
         car.until_checked();

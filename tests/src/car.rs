@@ -11,7 +11,10 @@ use serde_json::Value;
 use switchback_sdk::{
     drive::{CameraFrame, DriveInput, DriveOutput, DriverState, EgoState, Mode, PixelFormat, Route},
     update::ActivationPolicy,
-    vehicle::{Driver, Event, EventKind, Identity, OfflineFileError, Status, Vehicle, VehicleCallbacks, VehicleConfig, VehicleError},
+    vehicle::{
+        Driver, Event, EventKind, Identity, OfflineFileError, Status, TIMESTAMP_AGE_MAX_DEFAULT, Vehicle, VehicleCallbacks, VehicleConfig,
+        VehicleError,
+    },
 };
 use switchback_signing::{
     metadata::vehicle::{Reason, UpdateState},
@@ -35,6 +38,7 @@ pub struct Garage {
     anchors: (PathBuf, PathBuf),
     identity: Identity,
     token: Option<String>,
+    timestamp_age_max: Duration,
 }
 
 impl Garage {
@@ -55,12 +59,24 @@ impl Garage {
             tier: tier.to_owned(),
             region: region.to_owned(),
         };
-        Self { store: TempDir::new().unwrap(), anchors: (desk.director_root(), desk.image_root()), identity, token: None }
+        Self {
+            store: TempDir::new().unwrap(),
+            anchors: (desk.director_root(), desk.image_root()),
+            identity,
+            token: None,
+            timestamp_age_max: TIMESTAMP_AGE_MAX_DEFAULT,
+        }
     }
 
     /// The car takes itself for one of another tier than the server does.
     pub fn with_tier(mut self, tier: &str) -> Self {
         tier.clone_into(&mut self.identity.tier);
+        self
+    }
+
+    /// The car asks with a nonce when its Director's Timestamp is older than this.
+    pub fn with_timestamp_age_max(mut self, age: Duration) -> Self {
+        self.timestamp_age_max = age;
         self
     }
 
@@ -87,6 +103,7 @@ impl Garage {
         let mut config = VehicleConfig::new(self.store.path(), server, anchors, self.identity.clone());
         config.enrollment_token.clone_from(&self.token);
         config.poll_interval = Duration::from_secs(1);
+        config.timestamp_age_max = self.timestamp_age_max;
         config.activation = ActivationPolicy::Now;
         // A machine that is busy with other tests answers late, and no scenario is about that.
         config.patience.stall = PATIENCE;

@@ -18,8 +18,10 @@ use std::{
 pub struct Request {
     /// `GET`, `PUT`, ...
     pub method: String,
-    /// Path and query.
+    /// Path.
     pub path: String,
+    /// What comes after a question mark; empty for nothing.
+    pub query: String,
     /// First byte of a `Range: bytes=N-` header.
     pub range_from: Option<u64>,
     /// Number of earlier requests with the same method and path.
@@ -185,11 +187,13 @@ impl Shared {
 
     fn note(&self, head: &str, body: Vec<u8>) -> Option<Request> {
         let mut words = head.lines().next()?.split(' ');
-        let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+        let (method, target) = (words.next()?.to_owned(), words.next()?);
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (path, query) = (path.to_owned(), query.to_owned());
         let range_from = header(head, "range").and_then(|value| value.strip_prefix("bytes=")?.split('-').next()?.parse().ok());
         let mut log = self.log.lock().unwrap();
         let repeat = log.iter().filter(|earlier| earlier.method == method && earlier.path == path).count();
-        let request = Request { method, path, range_from, repeat, body };
+        let request = Request { method, path, query, range_from, repeat, body };
         log.push(request.clone());
         Some(request)
     }

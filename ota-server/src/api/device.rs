@@ -7,12 +7,16 @@ use axum::{
     http::{
         StatusCode,
         header::{CACHE_CONTROL, CONTENT_TYPE, ETAG},
+        request::Parts,
     },
     response::{IntoResponse, Response},
 };
 use serde_json::json;
 use switchback_signing::{
-    metadata::vehicle::{ENROLLMENT_BYTES_MAX, EnrollmentRequest, EnrollmentResponse, MANIFEST_BYTES_MAX},
+    metadata::{
+        Nonce,
+        vehicle::{ENROLLMENT_BYTES_MAX, EnrollmentRequest, EnrollmentResponse, MANIFEST_BYTES_MAX},
+    },
     trust::report::{self, VehicleInventory, VerifiedManifest, verify_manifest},
 };
 
@@ -57,7 +61,7 @@ pub(super) async fn metadata(
             let bytes = server.director_root(version)?;
             return Ok(([(CONTENT_TYPE, wire::JSON), (CACHE_CONTROL, PRIVATE)], bytes).into_response());
         }
-        DirectorFile::Timestamp => ("timestamp", server.timestamp_version(&vehicle).await?),
+        DirectorFile::Timestamp => ("timestamp", server.timestamp_version(&vehicle, nonce(&parts)?).await?),
         DirectorFile::Snapshot(version) => ("snapshot", version),
         DirectorFile::Targets(version) => ("targets", version),
     };
@@ -69,6 +73,12 @@ pub(super) async fn metadata(
     let bytes = server.director_metadata(&vehicle, role, version).await?;
     let headers = [(CONTENT_TYPE, wire::JSON), (CACHE_CONTROL, PRIVATE), (ETAG, &etag)];
     Ok((headers, bytes.to_vec()).into_response())
+}
+
+/// What a vehicle asks with that wants a Timestamp of now: `?nonce=` and 32 hexadecimal digits. Its signature covers them.
+fn nonce(parts: &Parts) -> Result<Option<Nonce>, Problem> {
+    let nonce = parts.uri.query().and_then(|query| query.strip_prefix("nonce="));
+    nonce.map(|nonce| nonce.parse().map_err(|error| Problem::bad_request("nonce_malformed", error))).transpose()
 }
 
 /// `PUT /v1/director/{vehicle_id}/manifest`. The answer is sent when the report is durable.
@@ -145,6 +155,10 @@ impl From<PollError> for Problem {
             PollError::NotCertified(_) => Self::unavailable("online_keys_not_certified", error).hint(
                 "vehicles ask again by themselves; the operator sees with GET /v1/keys which keys the roots name and the server holds",
             ),
+            PollError::TooManyQuestions { wait_s } => {
+                let wait_s = *wait_s;
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_questions", error).retry_after(wait_s)
+            }
             PollError::NotFound => Self::not_found(error),
             PollError::NotDurable => Self::unavailable("not_durable", error),
             PollError::ContentKey(_) | PollError::Registry(_) => Self::internal(&error),

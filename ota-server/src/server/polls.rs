@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use switchback_signing::metadata::Nonce;
 use tokio::sync::oneshot;
 
 use super::{Server, WriterWork};
@@ -59,6 +60,12 @@ pub enum PollError {
     /// The newest root names other online keys.
     #[error(transparent)]
     NotCertified(NotCertified),
+    /// The vehicle makes the Director sign more often than any vehicle needs.
+    #[error("the vehicle asks with nonces more often than every five minutes for too long; wait {wait_s} s")]
+    TooManyQuestions {
+        /// How long it waits, seconds.
+        wait_s: u64,
+    },
     /// There is no such version.
     #[error("there is no such version")]
     NotFound,
@@ -74,9 +81,9 @@ pub enum PollError {
 }
 
 impl Server {
-    /// Version of the Timestamp that `vehicle` gets now. When nothing changed this is a look at memory; else new metadata is signed
-    /// and made durable first.
-    pub async fn timestamp_version(&self, vehicle: &Arc<FleetVehicle>) -> Result<u64, PollError> {
+    /// Version of the Timestamp that `vehicle` gets now. When nothing changed and it does not ask with a nonce, this is a look at memory; else
+    /// new metadata is signed and made durable first.
+    pub async fn timestamp_version(&self, vehicle: &Arc<FleetVehicle>, nonce: Option<Nonce>) -> Result<u64, PollError> {
         let now = self.now();
         self.fleet.note_seen(vehicle, now);
         let signing = self.signing.load();
@@ -84,12 +91,15 @@ impl Server {
         let state = vehicle.state.load();
         let rules = self.rules.load();
         let assignment = assignment(&state.vehicle, &rules, now);
-        let terms = Terms { lifetimes: self.config.lifetimes, signers: &signers, now };
+        if nonce.is_some() {
+            vehicle.take_question(now).map_err(|wait_s| PollError::TooManyQuestions { wait_s })?;
+        }
+        let terms = Terms { lifetimes: self.config.lifetimes, signers: &signers, now, nonce };
         let work = director::work(state.held.as_ref(), assignment.as_ref(), &terms);
         match (work, &state.held) {
             (director::Work::Keep, Some(held)) => Ok(held.timestamp_version),
             (director::Work::Keep | director::Work::Attribute | director::Work::Timestamp | director::Work::All, _) => {
-                self.renew(vehicle).await
+                self.renew(vehicle, nonce).await
             }
         }
     }
@@ -113,9 +123,9 @@ impl Server {
         Ok(root.ok_or(PollError::NotFound)?.bytes.clone())
     }
 
-    async fn renew(&self, vehicle: &Arc<FleetVehicle>) -> Result<u64, PollError> {
+    async fn renew(&self, vehicle: &Arc<FleetVehicle>, nonce: Option<Nonce>) -> Result<u64, PollError> {
         let (reply, answer) = oneshot::channel();
-        let work = WriterWork::Renew { vehicle: Arc::clone(vehicle), reply };
+        let work = WriterWork::Renew { vehicle: Arc::clone(vehicle), nonce, reply };
         self.writer.send(work).await.map_err(|_| PollError::NotDurable)?;
         let held = answer.await.map_err(|_| PollError::NotDurable)??;
         Ok(held.timestamp_version)

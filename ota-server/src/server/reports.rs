@@ -10,7 +10,10 @@ use std::{
 
 use switchback_signing::{
     keys::SignerError,
-    metadata::vehicle::{EcuReport, Reason, ReleaseRef, ReportPayload, UpdateState},
+    metadata::{
+        Nonce,
+        vehicle::{EcuReport, Reason, ReleaseRef, ReportPayload, UpdateState},
+    },
     time::UnixTime,
     trust::report::VerifiedManifest,
 };
@@ -55,6 +58,8 @@ pub enum Work {
     Renew {
         /// The vehicle.
         vehicle: Arc<FleetVehicle>,
+        /// What it asks with, if it asks whether its metadata is of today.
+        nonce: Option<Nonce>,
         /// Told what is in force when the metadata is durable.
         reply: oneshot::Sender<Result<Held, PollError>>,
     },
@@ -113,7 +118,7 @@ impl Server {
         for item in work {
             match item {
                 Work::Report { vehicle, manifest, body, reply } => reports.push((vehicle, manifest, body, reply)),
-                Work::Renew { vehicle, reply } => renewals.push((vehicle, reply)),
+                Work::Renew { vehicle, nonce, reply } => renewals.push((vehicle, nonce, reply)),
             }
         }
         let _control = self.control.lock().await;
@@ -122,10 +127,10 @@ impl Server {
             self.fleet.find(vehicle.addressee.vehicle_id.as_str()).is_some_and(|known| Arc::ptr_eq(&known, vehicle))
         };
         reports.retain(|(vehicle, ..)| is_known(vehicle));
-        renewals.retain(|(vehicle, _)| is_known(vehicle));
+        renewals.retain(|(vehicle, ..)| is_known(vehicle));
         let mut batch = Batch::new(self, Rules::clone(&self.rules.load()));
         let report_refs = reports.iter().map(|(vehicle, manifest, body, _)| (vehicle, &**manifest, body.as_slice()));
-        let renewal_refs = renewals.iter().map(|(vehicle, _)| vehicle);
+        let renewal_refs = renewals.iter().map(|(vehicle, nonce, _)| (vehicle, *nonce));
         let written = self.write_batch(&mut batch, report_refs, renewal_refs).await;
         if let Err(error) = &written {
             tracing::error!(error = error as &(dyn std::error::Error + 'static), "nothing could be written");
@@ -141,7 +146,7 @@ impl Server {
             let _ = reply.send(results.next().unwrap_or(Err(ReportError::NotDurable)));
         }
         let mut results = renewal_results.into_iter();
-        for (_, reply) in renewals {
+        for (.., reply) in renewals {
             let _ = reply.send(results.next().unwrap_or(Err(PollError::NotDurable)));
         }
     }
@@ -150,7 +155,7 @@ impl Server {
         &self,
         batch: &mut Batch,
         reports: impl Iterator<Item = (&'a Arc<FleetVehicle>, &'a VerifiedManifest, &'a [u8])>,
-        renewals: impl Iterator<Item = &'a Arc<FleetVehicle>>,
+        renewals: impl Iterator<Item = (&'a Arc<FleetVehicle>, Option<Nonce>)>,
     ) -> Result<(Vec<Result<(), ReportError>>, Vec<Result<Held, PollError>>), BatchError> {
         let mut change = self.registry.change().await?;
         let (mut report_results, mut renewal_results) = (Vec::new(), Vec::new());
@@ -158,8 +163,8 @@ impl Server {
             report_results.push(batch.report(&mut change, vehicle, manifest, body).await?);
         }
         batch.run_gates(&mut change).await?;
-        for vehicle in renewals {
-            renewal_results.push(batch.renew(self, &mut change, vehicle).await?);
+        for (vehicle, nonce) in renewals {
+            renewal_results.push(batch.renew(self, &mut change, vehicle, nonce).await?);
         }
         for event in &batch.events {
             change.add_event(event, batch.now).await?;
@@ -358,6 +363,7 @@ impl Batch {
         server: &Server,
         change: &mut Change,
         vehicle: &Arc<FleetVehicle>,
+        nonce: Option<Nonce>,
     ) -> Result<Result<Held, PollError>, BatchError> {
         let now = self.now;
         let signing = server.signing.load_full();
@@ -365,7 +371,7 @@ impl Batch {
             Ok(signers) => signers.signers(),
             Err(error) => return Ok(Err(error)),
         };
-        let terms = Terms { lifetimes: server.config.lifetimes, signers: &signers, now };
+        let terms = Terms { lifetimes: server.config.lifetimes, signers: &signers, now, nonce };
         let state = self.state(vehicle).clone();
         let assignment = assignment(&state.vehicle, &self.rules, now);
         let due = sign_due(vehicle, assignment.as_ref(), &server.content_keys, state.held.as_ref(), &terms)?;

@@ -240,6 +240,44 @@ fn metadata_is_renewed_before_it_expires_and_its_versions_only_rise() {
 }
 
 #[test]
+fn a_vehicle_that_asks_with_a_nonce_is_answered_with_it_and_one_that_asks_without_end_waits() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    published(&server);
+    let vehicle = TestVehicle::enroll(&server, "v-1");
+    let ask = |file: &str, headers: &[(&str, &str)]| vehicle.director(&server, server.clock.now(), file, headers);
+    let freshness = |answer: &crate::support::Response| {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        (answer.json()["signed"]["freshness"].clone(), answer.json()["signed"]["version"].clone())
+    };
+    let nonce = |number: u32| format!("{number:032x}");
+    let question = |number: u32| format!("timestamp.json?nonce={}", nonce(number));
+    let first = ask("timestamp.json", &[]);
+    let version = START.seconds();
+    assert_eq!(freshness(&first), (json!({"signedAt": START.to_string()}), json!(version)));
+    // Each question has its own answer, also from a client that says what it has.
+    for number in 1..=32 {
+        let answer = ask(&question(number), &[("if-none-match", "\"timestamp-1\"")]);
+        let expected = json!({"signedAt": START.to_string(), "nonce": nonce(number)});
+        assert_eq!(freshness(&answer), (expected, json!(version + i64::from(number))));
+    }
+    // From then on the answer is the one that counts, and polls without a nonce sign nothing.
+    let newest = ask("timestamp.json", &[]);
+    assert_eq!(freshness(&newest).1, json!(version + 32));
+    assert_eq!(ask("timestamp.json", &[("if-none-match", &newest.headers["etag"])]).status, 304);
+    let more = ask(&question(33), &[]);
+    assert_eq!((more.status, more.problem().as_str(), more.headers["retry-after"].as_str()), (429, "too_many_questions", "300"));
+    assert_eq!(ask("timestamp.json", &[]).status, 200);
+    server.clock.turn(300);
+    assert_eq!(freshness(&ask(&question(33), &[])).0["nonce"], json!(nonce(33)));
+    let malformed = ask("timestamp.json?nonce=7", &[]);
+    assert_eq!((malformed.status, malformed.problem().as_str()), (400, "nonce_malformed"));
+    // Nobody else makes the Director sign for this vehicle.
+    let stranger = TestVehicle { key: Ed25519Signer::from_seed([99; 32]), ..TestVehicle::new("v-1", "ultra", "eu") };
+    assert_eq!(stranger.director(&server, server.clock.now(), &question(34), &[]).status, 401);
+}
+
+#[test]
 fn an_attack_that_a_vehicle_reports_is_told_with_the_vehicle() {
     let data = folder();
     let server = TestServer::start(data.path());

@@ -5,7 +5,10 @@ use switchback_signing::{
     trust::{Action, MetadataCache, MetadataCheck, Outcome, Repository, TrustAnchors, VerifiedImage},
 };
 
-use super::link::{Link, failure};
+use super::{
+    config::ProvisionedFile,
+    link::{Link, failure},
+};
 use crate::{
     fetch::{FetchError, RequestKey},
     store::{Folder, Store, StoreError},
@@ -16,6 +19,8 @@ pub(super) struct Checked {
     pub(super) outcome: Outcome,
     /// What the vehicle's other ECUs should install and do not run.
     pub(super) images: Vec<VerifiedImage>,
+    /// Whether the Director was asked with a nonce.
+    pub(super) asked: bool,
     /// What the network said last, when it failed; tells more than the outcome that follows from it.
     pub(super) network: Option<FetchError>,
 }
@@ -28,9 +33,12 @@ pub(super) fn folder(repository: Repository) -> Folder {
     }
 }
 
-/// The metadata on the disk. A repository without any is given the root that the vehicle was provisioned with.
-pub(super) fn load_cache(store: &Store, anchors: &TrustAnchors) -> Result<MetadataCache, StoreError> {
+/// The metadata on the disk; what is not there is as the vehicle was provisioned with it.
+pub(super) fn load_cache(store: &Store, anchors: &TrustAnchors, provisioned: &[ProvisionedFile]) -> Result<MetadataCache, StoreError> {
     let mut cache = MetadataCache::provision(anchors);
+    for ProvisionedFile { repository, name, bytes } in provisioned {
+        cache.insert(*repository, name, bytes.clone());
+    }
     for repository in [Repository::Director, Repository::Image] {
         for name in store.documents(folder(repository))? {
             if let Some(bytes) = store.read_document(folder(repository), &name)? {
@@ -43,14 +51,17 @@ pub(super) fn load_cache(store: &Store, anchors: &TrustAnchors) -> Result<Metada
 
 /// Asks both repositories, and believes what verifies. What the disk has then is what the check says that it has.
 pub(super) fn run(check: &mut MetadataCheck, link: &mut Link, store: &mut Store, key: RequestKey<'_>) -> Result<Checked, StoreError> {
-    let mut network = None;
+    let (mut network, mut asked) = (None, false);
     let outcome = loop {
         match check.next() {
-            Action::Fetch(request) => check.fetched(link.metadata(&request, key).map_err(|error| {
-                let failure = failure(&error);
-                network = Some(error);
-                failure
-            })),
+            Action::Fetch(request) => {
+                asked |= request.nonce.is_some();
+                check.fetched(link.metadata(&request, key).map_err(|error| {
+                    let failure = failure(&error);
+                    network = Some(error);
+                    failure
+                }));
+            }
             Action::Persist { repository, file_name, bytes } => {
                 store.write_document(folder(repository), &file_name, &bytes)?;
                 check.persisted();
@@ -65,7 +76,7 @@ pub(super) fn run(check: &mut MetadataCheck, link: &mut Link, store: &mut Store,
     if matches!(outcome, Outcome::Refused(_)) {
         link.forget_timestamp();
     }
-    Ok(Checked { outcome, images: check.take_secondary_images(), network })
+    Ok(Checked { outcome, images: check.take_secondary_images(), asked, network })
 }
 
 /// The release that the verified metadata lists under this path.

@@ -28,8 +28,8 @@ pub(super) struct Ratchet {
 }
 
 impl Ratchet {
-    /// As the last run left it.
-    pub(super) fn open(store: &Store) -> Self {
+    /// As the last run left it, and not before the vehicle was provisioned.
+    pub(super) fn open(store: &Store, provisioned: Option<UnixTime>) -> Self {
         let written = match store.read_document(Folder::Keys, TIME_FILE) {
             Ok(bytes) => bytes.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|text| text.trim().parse().ok()),
             Err(error) => {
@@ -38,7 +38,8 @@ impl Ratchet {
             }
         };
         let written_s = written.unwrap_or(0);
-        Self { latest_s: written_s.max(EARLIEST_S), written_s }
+        let provisioned_s = provisioned.map_or(EARLIEST_S, UnixTime::seconds);
+        Self { latest_s: written_s.max(EARLIEST_S).max(provisioned_s), written_s }
     }
 
     /// The time, given what the clock shows.
@@ -77,7 +78,7 @@ mod tests {
     #[test]
     fn a_clock_never_runs_behind_what_was_verified_not_even_after_a_restart() {
         let (mut store, _) = Store::open(Arc::new(SimFs::new())).unwrap();
-        let mut ratchet = Ratchet::open(&store);
+        let mut ratchet = Ratchet::open(&store, None);
         assert_eq!((ratchet.time(0).seconds(), ratchet.behind_s(0)), (EARLIEST_S, EARLIEST_S as u64));
         let now_s = EARLIEST_S + 1_000_000;
         assert_eq!((ratchet.time(now_s).seconds(), ratchet.behind_s(now_s)), (now_s, 0));
@@ -85,8 +86,10 @@ mod tests {
         // Not worth a write.
         ratchet.verified(UnixTime::from_seconds(now_s + WRITE_EVERY_S - 1), &mut store).unwrap();
         assert_eq!(ratchet.time(now_s).seconds(), now_s + WRITE_EVERY_S - 1);
-        let ratchet = Ratchet::open(&store);
+        let ratchet = Ratchet::open(&store, None);
         assert_eq!((ratchet.time(0).seconds(), ratchet.behind_s(now_s - 100)), (now_s, 100));
         assert_eq!(ratchet.behind_s(now_s - BEHIND_TOLERATED_S), 0);
+        let of_factory = |time_s| Ratchet::open(&store, Some(UnixTime::from_seconds(time_s))).time(0).seconds();
+        assert_eq!((of_factory(now_s + 7), of_factory(now_s - 7)), (now_s + 7, now_s));
     }
 }

@@ -6,10 +6,11 @@ use switchback_signing::{
     bundle::contract::CONTRACT_VERSION,
     keys::Signer,
     metadata::{
-        EcuSerial, HardwareId, Region, Tier, VehicleId,
+        EcuSerial, HardwareId, Region, Signed, Snapshot, Targets, Tier, Timestamp, VehicleId,
         vehicle::{EnrolledSecondary, SECONDARIES_MAX},
     },
-    trust::{RepositoryMap, TrustAnchors, VehicleIdentity},
+    time::UnixTime,
+    trust::{Repository, RepositoryMap, TrustAnchors, VehicleIdentity},
 };
 
 use super::{SecondaryEcu, VehicleError};
@@ -21,6 +22,10 @@ use crate::{
 
 /// Time between two questions to the server as long as it names no other.
 pub const POLL_INTERVAL_DEFAULT: Duration = Duration::from_secs(300);
+
+/// How old the Director's Timestamp may be before the vehicle asks whether it is still the newest. Whoever replays an old answer is noticed
+/// after this time. A question costs the server a signature and a row: at 4 hours six a day and vehicle, 70 a second for a million.
+pub const TIMESTAMP_AGE_MAX_DEFAULT: Duration = Duration::from_secs(4 * 3600);
 
 /// What a vehicle is opened with. [`VehicleConfig::new`] fills in the defaults.
 #[derive(Clone)]
@@ -36,6 +41,8 @@ pub struct VehicleConfig {
     /// Which repositories must sign for which images, and which images may be installed at all. Its addresses are not used. Default: both
     /// repositories for everything.
     pub repository_map: RepositoryMap,
+    /// What else the vehicle left the factory with. Default: nothing.
+    pub provisioned: Provisioned,
     /// What the vehicle is.
     pub identity: Identity,
     /// One-time token of the first enrollment. Absent when the vehicle has enrolled before, or was enrolled otherwise.
@@ -44,6 +51,9 @@ pub struct VehicleConfig {
     pub signing_key: Option<Arc<dyn Signer + Send + Sync>>,
     /// Time between two questions to the server, as long as it names no other.
     pub poll_interval: Duration,
+    /// The Director is asked with a nonce when its Timestamp was signed longer ago, or when nobody was asked for as long: what was recorded
+    /// before carries another one, and is refused. A Director that does not say that it answers nonces is not asked.
+    pub timestamp_age_max: Duration,
     /// When a model that passed its tests takes over.
     pub activation: ActivationPolicy,
     /// How models are run.
@@ -60,6 +70,27 @@ pub struct VehicleConfig {
     pub transport: Option<Arc<dyn Transport>>,
     /// Name of the update thread, at most 15 bytes.
     pub thread_name: String,
+}
+
+/// What a vehicle leaves the factory with beside its roots, its map and its key (Uptane, 5.4.1): what its first check may not fall behind.
+/// Without, whoever answers that check can show it anything that was signed once and has not expired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provisioned {
+    /// When it was provisioned. No clock of the vehicle counts that shows an earlier time.
+    pub time: Option<UnixTime>,
+    /// Metadata of both repositories as they serve it, except roots. Newer files that the vehicle has verified take its place.
+    pub metadata: Vec<ProvisionedFile>,
+}
+
+/// A metadata file that a vehicle is provisioned with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvisionedFile {
+    /// Of which repository.
+    pub repository: Repository,
+    /// Its name without version: `timestamp.json`, `snapshot.json`, `targets.json`, or that of a delegated role, such as `vla-ultra.json`.
+    pub name: String,
+    /// The file.
+    pub bytes: Vec<u8>,
 }
 
 /// What the vehicle is; given at manufacture, never by the network.
@@ -86,10 +117,12 @@ impl VehicleConfig {
             image_url: None,
             anchors,
             repository_map: RepositoryMap::default(),
+            provisioned: Provisioned::default(),
             identity,
             enrollment_token: None,
             signing_key: None,
             poll_interval: POLL_INTERVAL_DEFAULT,
+            timestamp_age_max: TIMESTAMP_AGE_MAX_DEFAULT,
             activation: ActivationPolicy::default(),
             engine: EngineConfig::default(),
             allow_plain_http: false,
@@ -132,6 +165,24 @@ impl Identity {
 /// used up its token and can never update.
 pub(super) fn verify_anchors(anchors: &TrustAnchors) -> Result<(), VehicleError> {
     parsed("anchors", anchors.verify())
+}
+
+/// That the provisioned files are metadata. One that is not would guard against nothing, and nobody would see it.
+pub(super) fn verify_provisioned(provisioned: &Provisioned) -> Result<(), VehicleError> {
+    for ProvisionedFile { repository, name, bytes } in &provisioned.metadata {
+        let read = match name.as_str() {
+            "root.json" => return Err(unprovided(format!("{repository}: roots are given in `anchors`"))),
+            "timestamp.json" => Signed::<Timestamp>::parse(bytes, bytes.len()).map(drop),
+            "snapshot.json" => Signed::<Snapshot>::parse(bytes, bytes.len()).map(drop),
+            _ => Signed::<Targets>::parse(bytes, bytes.len()).map(drop),
+        };
+        read.map_err(|error| unprovided(format!("{repository}: {name}: {error}")))?;
+    }
+    Ok(())
+}
+
+fn unprovided(problem: String) -> VehicleError {
+    VehicleError::Config { field: "provisioned.metadata", problem }
 }
 
 /// That each ECU is another one, and that an enrollment has room for all.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use switchback_signing::{
-    metadata::vehicle::{ENROLLMENT_BYTES_MAX, EnrollmentRequest, EnrollmentResponse},
+    metadata::{
+        Nonce,
+        vehicle::{ENROLLMENT_BYTES_MAX, EnrollmentRequest, EnrollmentResponse},
+    },
     trust::{FetchFailure, FetchRequest, Repository, VerifiedImage, VerifiedTarget},
 };
 
@@ -64,9 +67,9 @@ impl Link {
 
     /// Fetches a metadata file.
     pub(super) fn metadata(&mut self, request: &FetchRequest, key: RequestKey<'_>) -> Result<Vec<u8>, FetchError> {
-        let FetchRequest { repository, file_name, length_max } = request;
+        let FetchRequest { repository, file_name, length_max, nonce } = request;
         match repository {
-            Repository::Director if file_name == "timestamp.json" => self.timestamp(*length_max, key),
+            Repository::Director if file_name == "timestamp.json" => self.timestamp(*length_max, *nonce, key),
             Repository::Director => {
                 let path = format!("{}/metadata/{file_name}", self.director_path);
                 content(self.director.get(&path, *length_max, Some(key), None)?)
@@ -75,9 +78,11 @@ impl Link {
         }
     }
 
-    fn timestamp(&mut self, length_max: u64, key: RequestKey<'_>) -> Result<Vec<u8>, FetchError> {
-        let path = format!("{}/metadata/timestamp.json", self.director_path);
-        let etag = self.timestamp.as_ref().map(|(etag, _)| etag.as_str());
+    fn timestamp(&mut self, length_max: u64, nonce: Option<Nonce>, key: RequestKey<'_>) -> Result<Vec<u8>, FetchError> {
+        // In the address, so that the vehicle's signature covers it, no cache has the answer, and a server from before takes no notice.
+        let question = nonce.map(|nonce| format!("?nonce={nonce}")).unwrap_or_default();
+        let path = format!("{}/metadata/timestamp.json{question}", self.director_path);
+        let etag = self.timestamp.as_ref().filter(|_| nonce.is_none()).map(|(etag, _)| etag.as_str());
         match (self.director.get(&path, length_max, Some(key), etag)?, &self.timestamp) {
             (Fetched::New { bytes, etag }, _) => {
                 self.timestamp = etag.map(|etag| (etag, bytes.clone()));

@@ -54,7 +54,8 @@ use std::{
 
 pub use crate::fetch::OfflineFileError;
 pub use config::{
-    ClockCallback, ConsentCallback, Identity, Offer, POLL_INTERVAL_DEFAULT, VehicleCallbacks, VehicleConfig, VehicleStateCallback,
+    ClockCallback, ConsentCallback, Identity, Offer, POLL_INTERVAL_DEFAULT, Provisioned, ProvisionedFile, TIMESTAMP_AGE_MAX_DEFAULT,
+    VehicleCallbacks, VehicleConfig, VehicleStateCallback,
 };
 pub use driver::Driver;
 pub use error::VehicleError;
@@ -65,7 +66,7 @@ pub use switchback_signing::{
     digest::Sha256Digest,
     metadata::vehicle::{EnrolledSecondary, Reason, ReleaseRef, UpdateState},
     time::UnixTime,
-    trust::{FetchFailure, FetchRequest, TrustAnchors},
+    trust::{FetchFailure, FetchRequest, Repository, TrustAnchors},
 };
 
 use crate::fetch::{Cancel, OfflineFile};

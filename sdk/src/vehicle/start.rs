@@ -49,6 +49,7 @@ pub(super) struct Started {
 
 pub(super) fn start(config: VehicleConfig, mut callbacks: VehicleCallbacks) -> Result<Started, VehicleError> {
     config::verify_anchors(&config.anchors)?;
+    config::verify_provisioned(&config.provisioned)?;
     let cancel = Cancel::default();
     let link = Link::new(&config, &cancel)?;
     let (mut store, findings) = Store::open_dir(&config.store_dir)?;
@@ -61,8 +62,8 @@ pub(super) fn start(config: VehicleConfig, mut callbacks: VehicleCallbacks) -> R
         None => key::load_or_make(&mut store)?,
     };
     let decryption_key = key::load_or_make_decryption(&mut store)?;
-    let cache = check::load_cache(&store, &config.anchors)?;
-    let ratchet = Ratchet::open(&store);
+    let cache = check::load_cache(&store, &config.anchors, &config.provisioned.metadata)?;
+    let ratchet = Ratchet::open(&store, config.provisioned.time);
     let time_s = ratchet.time(callbacks.clock.as_ref().map_or_else(system_time, |clock| clock())).seconds();
     let event = |kind, release, reason| Event { time_s, kind, release, reason };
 

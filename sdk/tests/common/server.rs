@@ -268,8 +268,15 @@ impl Transport for Server {
             }
             return Ok(state.take_report(request.body, key));
         }
-        let name = target.strip_prefix("/v1/director/v-1/metadata/").unwrap().to_owned();
-        Ok(answer(state.repositories.director.files.get(&name).cloned()))
+        let name = target.strip_prefix("/v1/director/v-1/metadata/").unwrap();
+        let (name, nonce) = name.split_once("?nonce=").map_or((name, None), |(name, nonce)| (name, Some(nonce.parse().unwrap())));
+        let now = state.now;
+        let director = &mut state.repositories.director;
+        // A Director that answers nonces says so in each Timestamp; another one takes no notice.
+        if nonce.is_some() && director.timestamp.freshness().unwrap().is_some() {
+            director.sign_freshness(now, nonce);
+        }
+        Ok(answer(director.files.get(name).cloned()))
     }
 }
 

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use switchback_sdk::store::Finding;
 use switchback_sdk::update::Consent;
-use switchback_sdk::vehicle::{EventKind, Vehicle, VehicleCallbacks, VehicleConfig};
+use switchback_sdk::vehicle::{EventKind, Provisioned, ProvisionedFile, Repository, Vehicle, VehicleCallbacks, VehicleConfig};
 use switchback_signing::bundle::ContentKey;
 use switchback_signing::keys::{Ed25519Signer, PublicKey, Signature, Signer, SignerError};
 use switchback_signing::metadata::vehicle::UpdateState;
+use switchback_signing::testing::NOW;
 
 use super::{better, driving};
 use crate::common::Road;
@@ -266,13 +267,39 @@ fn a_vehicle_whose_update_thread_cannot_be_started_says_so() {
         let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
         let limit = Some(pages * 4096 + (1 << 20));
         rustix::process::setrlimit(rustix::process::Resource::As, rustix::process::Rlimit { current: limit, maximum: limit }).unwrap();
-        switchback_signing::testing::NOW.seconds()
+        NOW.seconds()
     };
     let callbacks = VehicleCallbacks { clock: Some(Box::new(clock)), ..VehicleCallbacks::default() };
     let error = Vehicle::open(config(&server, store.path()), callbacks).expect_err("there is no memory for a stack");
     let expected = "the update thread cannot be started; is there memory, and may the program have one more thread?";
     assert_eq!((error.number(), error.to_string().as_str()), (604, expected));
     assert!(std::error::Error::source(&error).is_some());
+}
+
+/// Somebody answers the very first check with what was signed before the vehicle left the factory, and has not expired.
+#[test]
+fn a_first_check_does_not_fall_behind_what_the_vehicle_was_provisioned_with() {
+    let (server, store) = (Server::default(), tempfile::tempdir().unwrap());
+    let old = server.lock().repositories.clone();
+    server.release(&Road::default(), 1, 0);
+    let mut provisioned = Vec::new();
+    let served = server.lock().repositories.clone();
+    for (repository, served) in [(Repository::Director, &served.director), (Repository::Image, &served.image)] {
+        for name in ["timestamp.json", "snapshot.json", "targets.json"] {
+            let newest = served.files.iter().filter(|(file, _)| *file == name || file.ends_with(&format!(".{name}")));
+            let (_, bytes) = newest.max_by_key(|(file, _)| file.split('.').next().and_then(|version| version.parse::<u64>().ok())).unwrap();
+            provisioned.push(ProvisionedFile { repository, name: name.into(), bytes: bytes.clone() });
+        }
+    }
+    let new = std::mem::replace(&mut server.lock().repositories, old);
+    let provisioned = Provisioned { time: Some(NOW), metadata: provisioned };
+    let config = VehicleConfig { provisioned: provisioned.clone(), ..config(&server, store.path()) };
+    let mut car = Car::open_with(config, callbacks());
+    let reason = car.drive_until(|kind| matches!(kind, EventKind::Update(UpdateState::Refused) | EventKind::Checked), |_| {}).reason;
+    assert_eq!(reason.map(|reason| (reason.number, reason.name)), Some((105, "older_version".to_owned())));
+    server.lock().repositories = new;
+    car.vehicle.check_now();
+    car.reach(UpdateState::Confirmed);
 }
 
 #[test]
@@ -293,6 +320,13 @@ fn what_cannot_be_opened_says_why() {
     let (number, text) = fails(&|config| config.identity.tier = "Ultra SE!".into());
     assert_eq!(number, 600);
     assert!(text.starts_with("identity.tier: \"Ultra SE!\" is not a name"), "{text}");
+    let file = |name: &str, bytes: &[u8]| ProvisionedFile { repository: Repository::Image, name: name.into(), bytes: bytes.to_vec() };
+    for (file, problem) in [
+        (file("root.json", b"{}"), "provisioned.metadata: Image repository: roots are given in `anchors`"),
+        (file("targets.json", b"{}"), "provisioned.metadata: Image repository: targets.json: file.signatures is missing"),
+    ] {
+        assert_eq!(fails(&|config| config.provisioned.metadata = vec![file.clone()]), (600, problem.to_owned()));
+    }
     let open = Car::open(&server, store.path());
     assert_eq!(fails(&|_| {}).0, 305);
     drop(open);

@@ -19,6 +19,7 @@ mod aktualizr;
 mod custom;
 mod described;
 mod envelope;
+mod freshness;
 mod hashes;
 pub mod json;
 mod names;
@@ -41,6 +42,7 @@ pub use self::{
         AddSignatureError, Document, MergeError, Role, SPEC_VERSION, SignatureEntry, Signed, add_signature, merge_signatures, sign,
         sign_envelope,
     },
+    freshness::{Freshness, Nonce, NonceError},
     hashes::{DigestMismatch, Hashes, HashesCheck},
     names::{EcuSerial, HardwareId, NAME_BYTES_MAX, NameError, Region, Tier, VehicleId, Version, VersionError},
     offline::OfflineScope,

@@ -8,7 +8,8 @@ use alloc::{
 use super::{NOW, key, public};
 use crate::{
     keys::{Ed25519Signer, Signer},
-    metadata::{Document, MetaFile, Root, RootRole, Snapshot, Targets, Timestamp, sign},
+    metadata::{Document, Freshness, MetaFile, Nonce, Root, RootRole, Snapshot, Targets, Timestamp, sign},
+    time::UnixTime,
     trust::Repository,
 };
 
@@ -103,6 +104,12 @@ impl TestRepository {
         self.timestamp.version += 1;
         let bytes = self.sign("timestamp", &self.timestamp);
         self.files.insert("timestamp.json".into(), bytes);
+    }
+
+    /// Publishes the next timestamp as a Director that answers nonces does.
+    pub fn sign_freshness(&mut self, signed_at: UnixTime, nonce: Option<Nonce>) {
+        self.timestamp = self.timestamp.clone().with_freshness(&Freshness { signed_at, nonce });
+        self.publish_timestamp();
     }
 
     /// Publishes the root as it stands, signed by the keys of the root role.

@@ -7,7 +7,7 @@ use alloc::{
 use super::{TestRepositories, identity};
 use crate::{
     time::UnixTime,
-    trust::{Action, FetchFailure, FetchRequest, Installed, MetadataCache, MetadataCheck, Outcome, TrustError, VehicleIdentity},
+    trust::{Action, Challenge, FetchFailure, FetchRequest, Installed, MetadataCache, MetadataCheck, Outcome, TrustError, VehicleIdentity},
 };
 
 /// A vehicle with a disk in memory.
@@ -19,6 +19,8 @@ pub struct TestVehicle {
     pub identity: VehicleIdentity,
     /// What it runs.
     pub installed: Installed,
+    /// Whether it asks the Director with a nonce.
+    pub challenge: Option<Challenge>,
     /// What it did in its last check: `get Director timestamp.json`, `put Director timestamp.json`, `delete ...`.
     pub log: Vec<String>,
 }
@@ -27,7 +29,7 @@ impl TestVehicle {
     /// Vehicle `v-1`, fresh from the factory.
     pub fn new(repositories: &TestRepositories) -> Self {
         let disk = MetadataCache::provision(&repositories.anchors());
-        Self { disk, identity: identity(), installed: Installed::default(), log: Vec::new() }
+        Self { disk, identity: identity(), installed: Installed::default(), challenge: None, log: Vec::new() }
     }
 
     /// Runs a check against the repositories.
@@ -56,6 +58,9 @@ impl TestVehicle {
         cut: usize,
     ) -> Option<Outcome> {
         let mut check = MetadataCheck::start(self.disk.clone(), self.identity.clone(), self.installed, now);
+        if let Some(challenge) = self.challenge {
+            check = check.with_challenge(challenge);
+        }
         self.log.clear();
         let mut writes = 0;
         loop {

@@ -10,7 +10,7 @@ use super::{
     uptane::{AskImages, Ecu, Installed, OtherEcus, UptaneCheck, UptaneOutcome, VehicleEcus},
 };
 use crate::{
-    metadata::{EcuAssignment, EcuSerial, HardwareId, OfflineScope, Region, Tier, VehicleId, Version},
+    metadata::{EcuAssignment, EcuSerial, Freshness, HardwareId, Nonce, OfflineScope, Region, Tier, Timestamp, VehicleId, Version},
     time::UnixTime,
 };
 
@@ -103,6 +103,31 @@ pub struct FetchRequest {
     pub file_name: String,
     /// Stop reading beyond this many bytes and answer [`FetchFailure::TooLong`].
     pub length_max: u64,
+    /// Ask with this nonce, which the answer must carry. Only of the Director's Timestamp, and only in a check with a [`Challenge`].
+    pub nonce: Option<Nonce>,
+}
+
+/// Asks the Director whether what it shows is of today. Without, a vehicle sees a freeze attack when the Timestamp expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    /// Random bytes, drawn for this check.
+    pub nonce: Nonce,
+    /// Nothing is asked while the Timestamp that is held was signed no longer ago than this, seconds. With 0 it is asked at each check.
+    pub age_s_max: u64,
+}
+
+impl Challenge {
+    /// The nonce, if there is a reason to ask with it: no Timestamp is held, or one of a Director that answers nonces and long ago. Signed in
+    /// the future it was by as much, as far as a wrong clock can tell.
+    pub(super) fn due(&self, held: Option<&Timestamp>, now: UnixTime) -> Option<Nonce> {
+        let due = match held.map(Timestamp::freshness) {
+            None => true,
+            Some(Ok(Some(Freshness { signed_at, .. }))) => now.seconds().abs_diff(signed_at.seconds()) >= self.age_s_max,
+            // A Director that answers none; or one whose words are not understood, which shows with its next Timestamp.
+            Some(Ok(None) | Err(_)) => false,
+        };
+        due.then_some(self.nonce)
+    }
 }
 
 /// Why a file was not fetched.
@@ -186,6 +211,13 @@ impl MetadataCheck {
         self
     }
 
+    /// Asks the Director with a nonce, when it is time to.
+    #[must_use]
+    pub fn with_challenge(mut self, challenge: Challenge) -> Self {
+        self.check = self.check.with_challenge(challenge);
+        self
+    }
+
     /// What to do now; the same again until it is answered.
     #[expect(clippy::should_implement_trait, reason = "an iterator would go on without being answered")]
     pub fn next(&mut self) -> Action {
@@ -249,7 +281,7 @@ impl MetadataCheck {
 
 impl FetchFailure {
     pub(super) fn into_error(self, request: &FetchRequest) -> TrustError {
-        let FetchRequest { repository, file_name, length_max } = request.clone();
+        let FetchRequest { repository, file_name, length_max, .. } = request.clone();
         match self {
             Self::NotFound => TrustError::FileMissing { repository, file_name },
             Self::TooLong => TrustError::EndlessData { repository, file_name, length_max },

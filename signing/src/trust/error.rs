@@ -6,7 +6,7 @@ use super::Repository;
 use crate::{
     bundle::BundleError,
     digest::Sha256Digest,
-    metadata::{DigestMismatch, EcuSerial, EncryptionMethod, HardwareId, MetadataError, Region, Tier, VehicleId, Version},
+    metadata::{DigestMismatch, EcuSerial, EncryptionMethod, HardwareId, MetadataError, Nonce, Region, Tier, VehicleId, Version},
     time::UnixTime,
 };
 
@@ -152,6 +152,22 @@ pub enum TrustError {
         repository: Repository,
         /// Whether it came in a file.
         from_file: bool,
+    },
+    /// A timestamp that was signed before the vehicle asked for one.
+    #[error(
+        "{repository}: the timestamp version {version}, signed at {signed_at}, carries {found} and the vehicle asked with {asked}: it is from before the question; look who is between the vehicle and the server"
+    )]
+    NonceDiffers {
+        /// Where the timestamp came from.
+        repository: Repository,
+        /// Its version.
+        version: u64,
+        /// When it was signed.
+        signed_at: UnixTime,
+        /// The nonce that it carries, in words.
+        found: String,
+        /// The nonce of this check.
+        asked: Nonce,
     },
     /// An offline update for other vehicles.
     #[error("the offline update is for tier {found_tier} in region {found_region}, but this vehicle is {tier} in {region}")]

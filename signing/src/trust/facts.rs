@@ -48,6 +48,7 @@ impl TrustError {
             Self::OfflineMark { .. } => (118, "offline_mark", Some(Freeze)),
             Self::PathUnmapped { .. } => (119, "path_unmapped", Some(ArbitrarySoftware)),
             Self::RolesDisagree { .. } => (120, "roles_disagree", Some(ArbitrarySoftware)),
+            Self::NonceDiffers { .. } => (121, "nonce_differs", Some(Freeze)),
             Self::DirectorDelegates => (130, "director_delegates", Some(ArbitrarySoftware)),
             Self::OtherVehicle { .. } => (131, "other_vehicle", Some(MixAndMatch)),
             Self::VehicleUnnamed => (132, "vehicle_unnamed", Some(MixAndMatch)),

@@ -34,7 +34,7 @@ mod verify;
 pub use self::{
     attack::Attack,
     cache::{MetadataCache, Repository, TrustAnchors},
-    check::{Action, FetchFailure, FetchRequest, MetadataCheck, Outcome, VehicleIdentity},
+    check::{Action, Challenge, FetchFailure, FetchRequest, MetadataCheck, Outcome, VehicleIdentity},
     error::TrustError,
     image::{FileCheck, VerifiedImage},
     map::RepositoryMap,

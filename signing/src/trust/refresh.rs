@@ -3,13 +3,13 @@
 use alloc::{boxed::Box, collections::VecDeque, format, string::String, vec::Vec};
 
 use super::{
-    Action, FetchFailure, FetchRequest, MetadataCache, Repository, TrustError,
+    Action, Challenge, FetchFailure, FetchRequest, MetadataCache, Repository, TrustError,
     cache::{ROOT_FILE, SNAPSHOT_FILE, TARGETS_FILE, TIMESTAMP_FILE, role_file},
     limits::{ROOT_BYTES_MAX, ROOT_STEPS_MAX, SNAPSHOT_BYTES_MAX, TARGETS_BYTES_MAX, TIMESTAMP_BYTES_MAX},
     verify::{Fresh, KeySet, Rules, TimestampStep, Trusted},
 };
 use crate::{
-    metadata::{MetaFile, Root, RootRole, Snapshot, Targets, Timestamp},
+    metadata::{MetaFile, Nonce, Root, RootRole, Snapshot, Targets, Timestamp},
     time::UnixTime,
 };
 
@@ -30,6 +30,10 @@ pub(super) struct Held {
     pub(super) changes: VecDeque<Change>,
     pub(super) now: UnixTime,
     pub(super) rules: Rules,
+    /// Whether to ask the Director with a nonce.
+    pub(super) challenge: Option<Challenge>,
+    /// The repository whose chain of roots was followed twice.
+    asked_again: Option<Repository>,
 }
 
 impl Held {
@@ -37,13 +41,19 @@ impl Held {
         // An offline update is neither older nor newer than what the repositories say over the network; only the chain of roots is one
         // and the same.
         let (cache, disk) = if rules == Rules::UptaneOffline { (cache.roots(), Some(cache)) } else { (cache, None) };
-        Self { cache, disk, changes: VecDeque::new(), now, rules }
+        Self { cache, disk, changes: VecDeque::new(), now, rules, challenge: None, asked_again: None }
     }
 
     /// What the disk has when every change has reached it. After an offline update this is not what came in the file: it would take the
     /// place of the measure by which the next check over the network knows what is old.
     pub(super) fn into_disk(self) -> MetadataCache {
         self.disk.unwrap_or(self.cache)
+    }
+
+    /// Whether the end of the chain of roots may be looked for a second time; once for each repository, one after the other. Not in TUF,
+    /// whose client workflow has every request counted, nor in a file, which does not change meanwhile.
+    fn may_ask_again(&mut self, repository: Repository) -> bool {
+        self.rules == Rules::Uptane && self.asked_again.replace(repository) != Some(repository)
     }
 
     /// The change that the disk must see before anything else happens.
@@ -90,10 +100,10 @@ impl Held {
 /// How far a repository's metadata is. Each state but the last waits for one file.
 #[derive(Debug)]
 pub(super) enum Refresh {
-    /// For the next root, or the word that there is none.
-    Root { root: Trusted<Root>, steps: u32 },
+    /// For the next root, or the word that there is none. Where that is asked a second time, with the refusal that it is to explain.
+    Root { root: Trusted<Root>, steps: u32, refused: Option<Box<TrustError>> },
     /// For the timestamp.
-    Timestamp { root: Fresh<Root>, older: Option<Trusted<Timestamp>> },
+    Timestamp { root: Fresh<Root>, older: Option<Trusted<Timestamp>>, nonce: Option<Nonce> },
     /// For the snapshot that the timestamp lists.
     Snapshot { root: Fresh<Root>, timestamp: Fresh<Timestamp>, older: Option<Trusted<Snapshot>> },
     /// For the top-level targets that the snapshot lists.
@@ -112,7 +122,7 @@ pub(super) struct Refreshed {
 
 impl Refresh {
     pub(super) fn start(repository: Repository, held: &Held) -> Result<Self, TrustError> {
-        Ok(Self::Root { root: start_of_chain(repository, &held.cache)?, steps: 0 })
+        Ok(Self::Root { root: start_of_chain(repository, &held.cache)?, steps: 0, refused: None })
     }
 
     /// The file that this state waits for.
@@ -130,22 +140,38 @@ impl Refresh {
             }
             Self::Done(_) => return None,
         };
-        Some(FetchRequest { repository, file_name, length_max })
+        let nonce = if let Self::Timestamp { nonce, .. } = self { *nonce } else { None };
+        Some(FetchRequest { repository, file_name, length_max, nonce })
     }
 
     /// Takes the file that was asked for and goes as far as the files that are held allow.
+    ///
+    /// A file that the keys of the newest root have not signed may be one that the keys of a newer one have: a root that was published since
+    /// the chain was followed. So its end is looked for once more, before anybody is told of an attack.
     pub(super) fn handle(
         self,
         request: &FetchRequest,
         fetched: Result<Vec<u8>, FetchFailure>,
         held: &mut Held,
     ) -> Result<Self, TrustError> {
+        let is_root = matches!(self, Self::Root { .. });
+        match self.advance(request, fetched, held) {
+            Err(refused @ TrustError::ThresholdNotMet { .. }) if !is_root && held.may_ask_again(request.repository) => {
+                let root = start_of_chain(request.repository, &held.cache)?;
+                Ok(Self::Root { root, steps: 0, refused: Some(Box::new(refused)) })
+            }
+            result => result,
+        }
+    }
+
+    fn advance(self, request: &FetchRequest, fetched: Result<Vec<u8>, FetchFailure>, held: &mut Held) -> Result<Self, TrustError> {
         match (self, fetched) {
             // Step 5.3.9. Only the word that there is no newer root ends the chain; a server that fails does not.
+            (Self::Root { refused: Some(refused), .. }, Err(_)) => Err(*refused),
             (Self::Root { root, .. }, Err(FetchFailure::NotFound)) => enter_timestamp(root, held),
             (_, Err(failure)) => Err(failure.into_error(request)),
-            (Self::Root { root, steps }, Ok(bytes)) => next_root(&root, steps, &bytes, held),
-            (Self::Timestamp { root, older }, Ok(bytes)) => next_timestamp(root, older, &bytes, held),
+            (Self::Root { root, steps, .. }, Ok(bytes)) => next_root(&root, steps, &bytes, held),
+            (Self::Timestamp { root, older, nonce }, Ok(bytes)) => next_timestamp(root, older, nonce, &bytes, held),
             (Self::Snapshot { root, timestamp, older }, Ok(bytes)) => {
                 let snapshot = root.snapshot(&timestamp, &bytes, older.as_ref())?;
                 held.persist(root.repository(), SNAPSHOT_FILE, &bytes);
@@ -193,17 +219,30 @@ fn next_root(root: &Trusted<Root>, steps: u32, bytes: &[u8], held: &mut Held) ->
         let version = newer.role().version;
         return Err(TrustError::TooManyRoots { repository, steps_max: ROOT_STEPS_MAX, version });
     }
-    Ok(Refresh::Root { root: newer, steps })
+    Ok(Refresh::Root { root: newer, steps, refused: None })
 }
 
 fn enter_timestamp(root: Trusted<Root>, held: &Held) -> Result<Refresh, TrustError> {
     let root = root.finish(held.now)?;
     let older = held.cache.get(root.repository(), TIMESTAMP_FILE).and_then(|bytes| root.recall_timestamp(bytes));
-    Ok(Refresh::Timestamp { root, older })
+    // The Image repository is the same for everybody, from any cache: it answers nobody.
+    let challenge = held.challenge.filter(|_| root.repository() == Repository::Director && held.rules == Rules::Uptane);
+    let nonce = challenge.and_then(|challenge| challenge.due(older.as_ref().map(Trusted::role), held.now));
+    Ok(Refresh::Timestamp { root, older, nonce })
 }
 
-fn next_timestamp(root: Fresh<Root>, older: Option<Trusted<Timestamp>>, bytes: &[u8], held: &mut Held) -> Result<Refresh, TrustError> {
-    let timestamp = match (root.timestamp(bytes, older.as_ref(), held.rules)?, older) {
+fn next_timestamp(
+    root: Fresh<Root>,
+    older: Option<Trusted<Timestamp>>,
+    nonce: Option<Nonce>,
+    bytes: &[u8],
+    held: &mut Held,
+) -> Result<Refresh, TrustError> {
+    let step = root.timestamp(bytes, older.as_ref(), held.rules)?;
+    if let Some(nonce) = nonce {
+        step.answers(&nonce, older.as_ref())?;
+    }
+    let timestamp = match (step, older) {
         (TimestampStep::Newer(timestamp), _) => {
             held.persist(root.repository(), TIMESTAMP_FILE, bytes);
             *timestamp
@@ -242,6 +281,7 @@ impl Refreshed {
             repository: self.root.repository(),
             file_name: versioned(&self.root, listed, &role_file(role)),
             length_max: length_max(listed, TARGETS_BYTES_MAX),
+            nonce: None,
         })
     }
 

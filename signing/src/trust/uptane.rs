@@ -2,7 +2,7 @@ use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use core::mem;
 
 use super::{
-    Action, FetchFailure, MetadataCache, Repository, TrustError,
+    Action, Challenge, FetchFailure, MetadataCache, Repository, TrustError,
     agree::{Assignments, Wanted, agree, assignments},
     client::Client,
     image::VerifiedImage,
@@ -142,6 +142,13 @@ impl UptaneCheck {
     #[must_use]
     pub fn with_map(mut self, map: RepositoryMap) -> Self {
         self.map = map;
+        self
+    }
+
+    /// Asks the Director with a nonce, when it is time to. Only for a Director that is known to be asked so.
+    #[must_use]
+    pub fn with_challenge(mut self, challenge: Challenge) -> Self {
+        self.held.challenge = Some(challenge);
         self
     }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     keys::{KeyId, KeyObject, PublicKey},
-    metadata::{MetaFile, Role, RoleKeys, Root, RootRole, Signed, Snapshot, Targets, Timestamp},
+    metadata::{Freshness, MetaFile, Nonce, Role, RoleKeys, Root, RootRole, Signed, Snapshot, Targets, Timestamp},
     time::UnixTime,
 };
 
@@ -64,6 +64,25 @@ pub(crate) enum TimestampStep {
     Newer(Box<Fresh<Timestamp>>),
     /// The version that is trusted already.
     Same,
+}
+
+impl TimestampStep {
+    /// That the timestamp which is in force now answers the question that was asked, if its Director answers any. One that does not was
+    /// signed before the question: somebody shows what there was (a freeze attack, Uptane, 4.4), or keeps the question from the Director.
+    pub(crate) fn answers(&self, asked: &Nonce, older: Option<&Trusted<Timestamp>>) -> Result<(), TrustError> {
+        let (repository, timestamp) = match (self, older) {
+            (Self::Newer(newer), _) => (newer.repository(), newer.role()),
+            (Self::Same, Some(older)) => (older.repository, &older.role),
+            (Self::Same, None) => return Err(TrustError::OutOfOrder),
+        };
+        let malformed = |problem| TrustError::Malformed { repository, file_name: "timestamp.json".to_string(), problem };
+        let Some(Freshness { signed_at, nonce }) = timestamp.freshness().map_err(malformed)? else { return Ok(()) };
+        if nonce == Some(*asked) {
+            return Ok(());
+        }
+        let found = nonce.map_or("no nonce".to_string(), |nonce| format!("the nonce {nonce}"));
+        Err(TrustError::NonceDiffers { repository, version: timestamp.version, signed_at, found, asked: *asked })
+    }
 }
 
 impl<R> Trusted<R> {

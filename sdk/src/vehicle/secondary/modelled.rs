@@ -115,8 +115,8 @@ impl ModelledSecondary {
             tracing::info!(ecu = %ecu_serial, ?findings, "the start found what an orderly end would not have left");
         }
         let key = key::load_or_make(&mut store)?;
-        let cache = check::load_cache(&store, anchors)?;
-        let ratchet = Ratchet::open(&store);
+        let cache = check::load_cache(&store, anchors, &[])?;
+        let ratchet = Ratchet::open(&store, None);
         let record = match store.read_document(Folder::Keys, RECORD_FILE)? {
             Some(bytes) => parsed("the record of what the ECU runs", serde_json::from_slice(&bytes))?,
             None => Record::default(),

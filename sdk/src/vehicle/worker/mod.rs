@@ -1,6 +1,7 @@
 //! The update thread: turns what the state machine says into calls, and what happened into its inputs. It holds no opinion of its
 //! own about what should happen next.
 
+mod freshness;
 mod hold;
 mod model;
 mod offline;
@@ -37,6 +38,7 @@ use crate::{
     store::{Confirmation, InstalledModel, Occupant, SlotId, Store},
     update::{Consent, Input, Output, Update},
 };
+use freshness::Freshness;
 use hold::Hold;
 use offline::OfflineSource;
 use task::Task;
@@ -121,6 +123,7 @@ pub(super) struct Worker {
     /// The confirmed model is installed anew, as if it were not here.
     refetches: bool,
     ratchet: Ratchet,
+    freshness: Freshness,
     secondaries: Secondaries,
     /// What to go back to during a trial.
     previous: Option<Active>,
@@ -159,6 +162,7 @@ impl Worker {
         pulse: Arc<Pulse>,
     ) -> Self {
         let Parts { store, engine, link, key, decryption_key, identity, cache, active, lost, update, ratchet, secondaries } = parts;
+        let freshness = Freshness::new(config.timestamp_age_max);
         let mut worker = Self {
             config,
             callbacks,
@@ -178,6 +182,7 @@ impl Worker {
             lost,
             refetches: false,
             ratchet,
+            freshness,
             secondaries,
             previous: None,
             target: None,

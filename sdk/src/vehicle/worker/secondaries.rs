@@ -300,7 +300,7 @@ impl Member {
 /// Answers a Secondary as the repositories would: from what this Primary has verified, and never with anything newer. The roots in
 /// between, which it does not keep, it fetches.
 fn hand_over(cache: &MetadataCache, link: &mut Link, key: RequestKey<'_>, request: &FetchRequest) -> Result<Vec<u8>, FetchFailure> {
-    let FetchRequest { repository, file_name, length_max } = request;
+    let FetchRequest { repository, file_name, length_max, .. } = request;
     let (version, name) = match file_name.split_once('.').and_then(|(digits, name)| Some((digits.parse::<u64>().ok()?, name))) {
         Some((version, name)) => (Some(version), name),
         None => (None, file_name.as_str()),

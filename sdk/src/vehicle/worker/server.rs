@@ -104,8 +104,12 @@ impl Worker {
         let key = RequestKey { signer: &*self.key, now: self.now() };
         let ours = &self.config.anchors.director_root;
         let Some(version) = root_version(ours) else { return false };
-        let request =
-            FetchRequest { repository: Repository::Image, file_name: format!("{version}.root.json"), length_max: ours.len() as u64 };
+        let request = FetchRequest {
+            repository: Repository::Image,
+            file_name: format!("{version}.root.json"),
+            length_max: ours.len() as u64,
+            nonce: None,
+        };
         // A server that cannot be reached, or has another root of that version, says nothing.
         self.link.metadata(&request, key).is_ok_and(|theirs| theirs == *ours)
     }
@@ -116,6 +120,9 @@ impl Worker {
         let (installed, secondaries) = (self.installed(), self.secondaries.ecus());
         let check = MetadataCheck::with_secondaries(self.cache.clone(), self.identity.clone(), installed, secondaries, now);
         let mut check = check.with_map(self.config.repository_map.clone());
+        if let Some(challenge) = self.freshness.challenge() {
+            check = check.with_challenge(challenge);
+        }
         let key = RequestKey { signer: &*self.key, now };
         let checked = match check::run(&mut check, &mut self.link, &mut self.store, key) {
             Ok(checked) => checked,
@@ -126,6 +133,9 @@ impl Worker {
         };
         self.cache = check.into_cache();
         let answered = !matches!(checked.outcome, Outcome::Refused(_));
+        if answered {
+            self.freshness.checked(checked.asked);
+        }
         let goes_on_offline = match &checked.outcome {
             Outcome::NothingNew => self.is_offline(),
             Outcome::Install(target) => self.stays_offline(target),
@@ -185,7 +195,7 @@ impl Worker {
     pub(super) fn not_stored(&mut self, error: &StoreError) {
         self.checks_failed += 1;
         self.fail_check(EventKind::CheckFailed, reason::of_store(error));
-        match check::load_cache(&self.store, &self.config.anchors) {
+        match check::load_cache(&self.store, &self.config.anchors, &self.config.provisioned.metadata) {
             Ok(cache) => self.cache = cache,
             Err(error) => tracing::error!(%error, "the trusted metadata cannot be read"),
         }

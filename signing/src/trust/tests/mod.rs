@@ -4,6 +4,7 @@ mod agreement;
 mod chain;
 mod content_keys;
 mod delegations;
+mod freshness;
 mod index;
 mod multi_role;
 mod offline;
