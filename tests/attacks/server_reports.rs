@@ -49,6 +49,23 @@ fn a26_the_server_believes_no_forged_replayed_or_incomplete_report() {
     let answer = ask(field.server.url(), "PUT", &format!("/v1/director/{ID}/manifest"), &[], &own(100));
     assert_eq!(answer.status, 401);
     assert_eq!(field.desk.vehicle(ID)["installed"], known["installed"]);
+    // Each kind is written down once for the vehicle that it is about, however often it comes.
+    let told = |id: &str| -> Vec<String> {
+        let vehicle = field.desk.vehicle(id);
+        let events = vehicle["attacks"].as_array().unwrap().iter().filter(|event| event["kind"] == "report_refused");
+        events.map(|event| event["text"].as_str().unwrap().split(':').next().unwrap().to_owned()).collect()
+    };
+    let kinds = [
+        "manifest_signature",
+        "manifest_ecu_missing",
+        "manifest_unknown_ecu",
+        "manifest_ecu_twice",
+        "manifest_from_the_future",
+        "manifest_replayed",
+        "manifest_malformed",
+    ];
+    assert_eq!(told("paper-1"), kinds);
+    assert_eq!(told(ID), ["signature_invalid"]);
 
     assert_eq!(paper.send_manifest_of("paper-1", &own(6)).status, 200, "the vehicle reports on");
     assert_eq!(counter(), 6);

@@ -30,7 +30,7 @@ use crate::{
     director::Addressee,
     fleet::FleetVehicle,
     rollout::bucket,
-    server::{DirectorFile, EnrollError, PollError, ReportError, Server},
+    server::{DirectorFile, EnrollError, PollError, ReportError, Sender, Server},
 };
 
 /// Metadata of one vehicle: nobody in between may keep it.
@@ -89,16 +89,39 @@ pub(super) async fn manifest(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let body = read(body, MANIFEST_BYTES_MAX).await?;
-    let vehicle = auth::vehicle(&server, &vehicle_id, &parts, Some(&body))?;
+    let vehicle = match auth::vehicle(&server, &vehicle_id, &parts, Some(&body)) {
+        Ok(vehicle) => vehicle,
+        Err(problem) => {
+            // Strangers may call themselves anything.
+            if server.fleet.find(&vehicle_id).is_some() {
+                note_refused(&server, &vehicle_id, &problem, Sender::Anybody).await;
+            }
+            return Err(problem);
+        }
+    };
     vehicle.take_report(server.now()).map_err(|wait_s| {
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_reports", "the vehicle reports more than once a second for too long")
             .retry_after(wait_s)
     })?;
-    let manifest = verify(&server, &vehicle, &body)?;
-    server.fleet.note_seen(&vehicle, server.now());
-    server.report(Arc::clone(&vehicle), manifest, body.to_vec()).await?;
+    if let Err(problem) = take_manifest(&server, &vehicle, &body).await {
+        note_refused(&server, &vehicle_id, &problem, Sender::Vehicle).await;
+        return Err(problem);
+    }
     let answer = json!({"poll_after_s": poll_after_s(&server, &vehicle_id)});
     Ok(axum::Json(answer).into_response())
+}
+
+async fn take_manifest(server: &Server, vehicle: &Arc<FleetVehicle>, body: &[u8]) -> Result<(), Problem> {
+    let manifest = verify(server, vehicle, body)?;
+    server.fleet.note_seen(vehicle, server.now());
+    Ok(server.report(Arc::clone(vehicle), manifest, body.to_vec()).await?)
+}
+
+/// A vehicle whose reports are refused is silent to the fleet: its operator shall hear of it all the same.
+async fn note_refused(server: &Server, vehicle_id: &str, problem: &Problem, sender: Sender) {
+    if let Some((kind, detail)) = problem.refusal() {
+        server.note_refused(vehicle_id, kind, detail, sender).await;
+    }
 }
 
 /// Checks a manifest against what is known of the vehicle and its ECUs.

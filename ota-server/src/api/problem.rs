@@ -55,6 +55,12 @@ impl Problem {
         self
     }
 
+    /// Code and detail, when it is the sender who is wrong, and not for being too early or too often.
+    pub(super) fn refusal(&self) -> Option<(&'static str, &str)> {
+        let refused = [StatusCode::BAD_REQUEST, StatusCode::UNAUTHORIZED, StatusCode::CONFLICT, StatusCode::UNPROCESSABLE_ENTITY];
+        refused.contains(&self.status).then_some((self.code, &self.detail))
+    }
+
     pub(crate) fn bad_request(code: &'static str, detail: impl ToString) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
     }

@@ -87,9 +87,9 @@ impl Registry {
         Ok(rows.iter().rev().map(event).collect())
     }
 
-    /// The newest attacks that a vehicle has reported, oldest first.
+    /// The newest attacks that a vehicle has reported, and reports in its name that were refused, oldest first.
     pub async fn attacks(&self, vehicle_id: &str, limit: u32) -> Result<Vec<Event>, RegistryError> {
-        let sql = "SELECT event_id, at, kind, text FROM events WHERE vehicle_id = ? AND kind = 'attack_reported'
+        let sql = "SELECT event_id, at, kind, text FROM events WHERE vehicle_id = ? AND kind IN ('attack_reported', 'report_refused')
                    ORDER BY event_id DESC LIMIT ?";
         let rows = sqlx::query(sql).bind(vehicle_id).bind(limit).fetch_all(&self.readers).await?;
         Ok(rows.iter().rev().map(event).collect())

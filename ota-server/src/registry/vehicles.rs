@@ -297,7 +297,7 @@ impl Change {
     pub async fn forget_before(&mut self, before: UnixTime, count_max: u32) -> Result<u64, RegistryError> {
         let reports = "DELETE FROM reports WHERE report_id IN (SELECT report_id FROM reports WHERE received_at < ? LIMIT ?)";
         let events = "DELETE FROM events WHERE event_id IN
-                      (SELECT event_id FROM events WHERE kind IN ('vehicle_failed', 'secondary_trouble', 'attack_reported')
+                      (SELECT event_id FROM events WHERE kind IN ('vehicle_failed', 'secondary_trouble', 'attack_reported', 'report_refused')
                        AND at < ? LIMIT ?)";
         let mut most = 0;
         for sql in [reports, events] {

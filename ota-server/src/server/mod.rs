@@ -10,6 +10,7 @@ mod offline;
 mod online;
 mod polls;
 mod publication;
+mod refusals;
 mod reports;
 mod rollouts;
 mod secondaries;
@@ -21,6 +22,7 @@ pub use offline::{OfflineError, OfflineFor, OfflineOrder, OfflineUpdate};
 pub use online::{KeyUse, KeysView, NewKeysError, RepositoryKeysView, RoleKeysView, SetsView};
 pub use polls::{DirectorFile, PollError};
 pub use publication::{METADATA_BYTES_MAX, PublishError, Published, Uncertified};
+pub use refusals::Sender;
 pub use reports::{ReportError, Work as WriterWork};
 pub use rollouts::{RolloutError, RolloutView, VehicleView, WaveProgress};
 
@@ -40,6 +42,7 @@ use switchback_signing::{
 use tokio::sync::{Mutex, mpsc};
 
 use online::{Signing, parse_root};
+use refusals::Refusals;
 
 use crate::{
     content_keys::ContentKeys,
@@ -187,6 +190,7 @@ pub struct Server {
     pub(crate) director_roots: ArcSwap<Vec<StoredRoot>>,
     pub(crate) director_cache: MetadataCache,
     pub(crate) content_keys: ContentKeys,
+    pub(crate) refusals: Refusals,
     pub(crate) writer: mpsc::Sender<WriterWork>,
     /// Held by whoever changes something, from its first look at the state until the change is visible.
     pub(crate) control: Mutex<()>,
@@ -235,6 +239,7 @@ impl Server {
             director_roots: ArcSwap::from_pointee(director_roots),
             director_cache: MetadataCache::default(),
             content_keys,
+            refusals: Refusals::default(),
             writer,
             control: Mutex::new(()),
             _lock: lock,

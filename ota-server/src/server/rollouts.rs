@@ -102,7 +102,7 @@ pub struct VehicleView {
     pub vehicle: Arc<FleetVehicle>,
     /// Per rollout: why it withholds its release, or nothing when it offers it.
     pub verdicts: Vec<(Rollout, Option<Withheld>)>,
-    /// The newest attacks that it has reported, oldest first.
+    /// The newest attacks that it has reported, and reports in its name that were refused, oldest first.
     pub attacks: Vec<Event>,
 }
 
