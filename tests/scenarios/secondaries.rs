@@ -71,13 +71,14 @@ fn a_release_and_the_calibration_that_it_needs_reach_the_two_ecus_of_a_vehicle_t
     let rollout = desk.roll_out("vla-2", "2.0.0");
     // A vehicle without a camera is not kept from the release by what cameras need.
     let alone = Garage::new(&desk, "p7-2", "ultra", "eu");
-    assert_eq!(alone.start(server.url()).until_confirmed(), "vla-2 2.0.0");
+    let mut alone = alone.start(server.url());
+    assert_eq!(alone.until_confirmed(), "vla-2 2.0.0");
     assert_eq!(car.until_confirmed(), "vla-2 2.0.0");
     camera_until(&desk, &mut car, "p7-1", |camera| camera["installed"]["path"] == "ultra/cam-a-2.cal");
     let status = desk.rollout_until(rollout, |rollout| rollout["gate"]["confirmed"] == 2);
     assert_eq!(status["gate"]["failed"], 0, "{status:#}");
-    assert_eq!(car.frames_lost, 0);
-    drop(car);
+    assert_eq!((car.frames_lost, alone.frames_lost), (0, 0));
+    drop((car, alone));
     let camera = camera(&desk, "p7-1", disk.path());
     assert_eq!(camera.running().unwrap().as_deref(), Some(&b"calibration 2"[..]));
 }
