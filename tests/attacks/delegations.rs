@@ -2,7 +2,7 @@
 
 use switchback_signing::{
     digest::Sha256Digest,
-    metadata::{DelegatedRole, Delegations, Hashes, Region, RoleKeys, RootRole, SuccinctRoles, TargetMeta},
+    metadata::{Agreement, DelegatedRole, Delegations, Hashes, Region, RoleKeys, RootRole, SuccinctRoles, TargetMeta},
     testing::{TestRepositories, public},
     trust::Attack::{self, ArbitrarySoftware, EndlessData, MixAndMatch},
 };
@@ -139,6 +139,10 @@ fn cosigned(all: &mut TestRepositories, word: impl FnOnce(TargetMeta) -> Option<
     all.image.role("oem").targets.extend(word(release).map(|word| (index_path(3), word)));
 }
 
+fn agreement(roles: &[&str], roles_min: u64) -> Agreement {
+    Agreement { roles: roles.iter().map(ToString::to_string).collect(), roles_min, extra: Default::default() }
+}
+
 /// Whoever has the engineers' keys and not the OEM's, or the other way round.
 #[test]
 fn a10_a_release_that_the_cosigner_did_not_sign_alike_is_refused() {
@@ -172,6 +176,36 @@ fn a10_a_cosigner_cannot_be_walked_around() {
         list(all, "friend", release);
     });
     is_refused_as(scene, 120, "roles_disagree", ArbitrarySoftware);
+}
+
+/// One of the engineers would speak for the OEM as well, whose word would not be needed.
+#[test]
+fn a12_one_key_for_two_roles_that_must_agree_is_refused() {
+    let scene = attack(|all| {
+        let release = all.image.role("vla-ultra").targets[&index_path(3)].clone();
+        let delegations = all.image.targets.delegations.as_mut().unwrap();
+        delegations.add(DelegatedRole::new("oem", 1, &[public("alice")], &["ultra/*"]), &[public("alice")]);
+        delegations.agreements.push(agreement(&["vla-ultra", "oem"], 2));
+        all.image.add_role("oem", &["alice"]);
+        list(all, "oem", release);
+    });
+    is_refused_as(scene, 101, "metadata_malformed", ArbitrarySoftware);
+}
+
+/// Each of so many roles would be asked, one after the other, for every release.
+#[test]
+fn a08_an_agreement_of_more_roles_than_there_may_be_is_refused() {
+    let scene = attack(|all| {
+        let names: Vec<String> = (0..16).map(|number| format!("oem-{number}")).collect();
+        for name in &names {
+            all.image.targets.delegations.as_mut().unwrap().add(to(name, "ultra/*"), &[public(name)]);
+            all.image.add_role(name, &[name]);
+        }
+        let roles: Vec<&str> = ["vla-ultra"].into_iter().chain(names.iter().map(String::as_str)).collect();
+        all.image.targets.delegations.as_mut().unwrap().agreements.push(agreement(&roles, 1));
+        all.image.publish();
+    });
+    is_refused_as(scene, 101, "metadata_malformed", ArbitrarySoftware);
 }
 
 /// One of the roles that must agree is named a second time by itself, or more of them must agree than there are.

@@ -12,7 +12,7 @@ use switchback_signing::{
     },
     metadata::{
         Companion, DelegatedRole, Delegations, EcuSerial, HardwareId, Root, Signed, TargetMeta, Targets, VehicleId, Version, sign,
-        vehicle::EnrollmentRequest,
+        vehicle::{EnrolledSecondary, EnrollmentRequest},
     },
 };
 use switchback_tests::{
@@ -179,6 +179,18 @@ fn a15_nobody_enrolls_as_somebody_else() {
     let later = request(&token, "paper-1", "ecu-paper-1", HARDWARE, &thief);
     assert_eq!(enroll(&field, &later, &thief), (403, "token_invalid".to_owned()), "a token that was used");
     assert_eq!(enroll(&field, &honest, &own), (200, String::new()), "the answer may have been lost");
+    // Where the operator has said which Secondaries there are, the Primary has no say in it.
+    let words = ["vehicle", "enroll", "paper-3", "--tenant", "acme", "--tier", "ultra", "--hardware", HARDWARE, "--model-line", "P7"];
+    let token = field.desk.succeed(&[&words[..], &["--region", "eu", "--no-secondaries"]].concat(), &[])["token"].clone();
+    let alone = request(token.as_str().unwrap(), "paper-3", "ecu-paper-3", HARDWARE, &thief);
+    let stranger = EnrolledSecondary {
+        ecu_serial: EcuSerial::new("cam-paper-3").unwrap(),
+        hardware_id: HardwareId::new("cam-a").unwrap(),
+        public_key: thief.public_key(),
+    };
+    let with_stranger = EnrollmentRequest { secondaries: vec![stranger], ..alone.clone() };
+    assert_eq!(enroll(&field, &with_stranger, &thief), (403, "token_of_other_secondaries".to_owned()));
+    assert_eq!(enroll(&field, &alone, &thief), (200, String::new()));
     field.offer(2);
     field.takes(2);
 }

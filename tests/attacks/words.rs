@@ -2,7 +2,10 @@
 
 use switchback_signing::{
     keys::Sha256Digest,
-    metadata::{self, Companion, DelegatedRole, Delegations, HardwareId, MetaFile, RoleKeys, SuccinctRoles, json::Json},
+    metadata::{
+        self, Companion, DelegatedRole, Delegations, HardwareId, MetaFile, RoleKeys, SuccinctRoles,
+        json::{Json, OBJECTS_MAX},
+    },
     testing::{TestRepositories, TestRepository, key, public},
     trust::{
         Attack::{ArbitrarySoftware, EndlessData},
@@ -72,6 +75,16 @@ fn a23_metadata_that_can_be_understood_in_two_ways_is_refused() {
         });
         scene.refused_as(101, "metadata_malformed", ArbitrarySoftware);
     }
+}
+
+/// A short text that takes two hundred times its length in the memory of whoever reads it.
+#[test]
+fn a08_metadata_of_more_objects_than_there_may_be_is_refused() {
+    attack(|all| {
+        let objects = vec!["{}"; OBJECTS_MAX].join(",");
+        reworded(&mut all.image, "targets", r#""spec_version""#, &format!(r#""note":[{objects}],"spec_version""#));
+    })
+    .refused_as(101, "metadata_malformed", ArbitrarySoftware);
 }
 
 /// The number of a bin has 32 bits.
