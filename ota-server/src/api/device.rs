@@ -27,6 +27,7 @@ use super::{
     read, wire,
 };
 use crate::{
+    content_keys::ContentKeysError,
     director::Addressee,
     fleet::FleetVehicle,
     rollout::bucket,
@@ -184,6 +185,12 @@ impl From<PollError> for Problem {
             }
             PollError::NotFound => Self::not_found(error),
             PollError::NotDurable => Self::unavailable("not_durable", error),
+            // The vehicle's polls say so again and again until somebody brings the key: the release is named, and so is what to do.
+            PollError::ContentKey(ContentKeysError::Missing(_)) => {
+                tracing::error!(%error, "a vehicle is not answered");
+                Self::unavailable("content_key_missing", error)
+                    .hint("vehicles ask again by themselves; they keep driving with what they have")
+            }
             PollError::ContentKey(_) | PollError::Registry(_) => Self::internal(&error),
         }
     }

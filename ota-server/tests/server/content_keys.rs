@@ -222,3 +222,28 @@ fn an_offline_update_of_an_encrypted_release_is_for_one_vehicle() {
     assert_eq!(refused.status, 409);
     assert!(refused.text().contains("has told no encryption key yet"), "{}", refused.text());
 }
+
+#[test]
+fn a_server_that_lost_its_key_says_so_to_vehicles_until_somebody_brings_the_content_key_again() {
+    let data = folder();
+    let server = TestServer::start(data.path());
+    let (ceremony, _) = encrypted(&server);
+    let mut vehicle = with_key(TestVehicle::enroll(&server, "v-1"), 1);
+    vehicle.report_idle(&server, START);
+    drop(server);
+    std::fs::remove_file(data.path().join("keys").join("content-keys.json")).unwrap();
+
+    let server = TestServer::start(data.path());
+    let refused = vehicle.director(&server, START, "timestamp.json", &[]);
+    assert_eq!((refused.status, refused.json()["type"].clone()), (503, json!("urn:switchback:problem:content_key_missing")));
+    let told = refused.json();
+    let detail = format!(
+        "the server has no content key for the bundle with sha256 {}; bring it with `switchback publish --content-key FILE`",
+        bundle()
+    );
+    let hint = "vehicles ask again by themselves; they keep driving with what they have";
+    assert_eq!((told["detail"].clone(), told["hint"].clone()), (json!(detail), json!(hint)));
+
+    assert_eq!(send_key(&server, &key()), 204, "the release is published already, and its key may come again");
+    assert_eq!(opened(&assigned(&server, &ceremony, &mut vehicle), &vehicle), Ok(Some(key())));
+}
