@@ -108,6 +108,16 @@ fn a04_each_role_is_held_against_its_own_expiry() {
     scene.refused_as(112, "expired", Freeze);
 }
 
+fn refuses_old_timestamps(scene: &mut Scene) {
+    for repository in BOTH {
+        scene.attack(|all| {
+            let old = repository(&mut earlier()).files["timestamp.json"].clone();
+            repository(all).files.insert("timestamp.json".into(), old);
+        });
+        scene.refuses(105, "older_version", Rollback);
+    }
+}
+
 /// Whoever has a stick in the vehicle for a moment, and the network afterwards: the file is refused, or brings nothing, and yet it must not
 /// take the place of what the vehicle has seen over the network.
 #[test]
@@ -125,13 +135,7 @@ fn a07_a_file_does_not_make_a_vehicle_forget_what_is_old() {
         stick::write(&other, &file);
         scene.car.vehicle.install_offline(&file).unwrap();
         scene.meets(number, name);
-        for repository in BOTH {
-            scene.attack(|all| {
-                let old = repository(&mut earlier()).files["timestamp.json"].clone();
-                repository(all).files.insert("timestamp.json".into(), old);
-            });
-            scene.refuses(105, "older_version", Rollback);
-        }
+        refuses_old_timestamps(&mut scene);
     }
     scene.recovers();
 }
@@ -139,13 +143,7 @@ fn a07_a_file_does_not_make_a_vehicle_forget_what_is_old() {
 #[test]
 fn a07_an_old_timestamp_is_refused() {
     let mut scene = Scene::new();
-    for repository in BOTH {
-        scene.attack(|all| {
-            let old = repository(&mut earlier()).files["timestamp.json"].clone();
-            repository(all).files.insert("timestamp.json".into(), old);
-        });
-        scene.refuses(105, "older_version", Rollback);
-    }
+    refuses_old_timestamps(&mut scene);
     scene.recovers();
 }
 
