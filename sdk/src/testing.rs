@@ -51,9 +51,14 @@ pub(crate) fn release(counter: u64, weights: usize) -> TestRelease {
 
 /// As [`release`], encrypted if there is a key.
 pub(crate) fn release_under(counter: u64, weights: usize, key: Option<&ContentKey>) -> TestRelease {
+    release_with(counter, noise(counter + 1000, weights), key)
+}
+
+/// As [`release_under`], with this external data.
+pub(crate) fn release_with(counter: u64, weights: Vec<u8>, key: Option<&ContentKey>) -> TestRelease {
     let files = [
         ("model.onnx", noise(counter, 700)),
-        ("model.onnx.data", noise(counter + 1000, weights)),
+        ("model.onnx.data", weights),
         ("selftest/inputs.safetensors", noise(counter + 2000, 90)),
         ("selftest/outputs.safetensors", Vec::new()),
     ];

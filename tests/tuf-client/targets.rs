@@ -15,7 +15,7 @@ const PIECE_BYTES: usize = 64 << 10;
 /// Downloads a file and makes it durable. What differs from what is listed is no error of the disk: ask the error what it is.
 pub(crate) fn download(client: &Client, path: &str, mut check: FileCheck<'_>, into: &Path) -> anyhow::Result<()> {
     let length = check.length();
-    let mut download = client.download(&DownloadRequest { path, length, offset: 0, etag: None })?;
+    let mut download = client.download(&DownloadRequest { path, length, range: 0..length, etag: None })?;
     let (mut file, mut piece) = (File::create(into)?, vec![0; PIECE_BYTES]);
     let mut missing = length;
     while missing > 0 {

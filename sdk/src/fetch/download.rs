@@ -1,5 +1,7 @@
 //! A large file, from any byte on.
 
+use std::ops::Range;
+
 use super::{
     FetchError,
     client::{Client, MeteredBody, accept},
@@ -8,38 +10,41 @@ use super::{
 /// Bytes per read while a part that is there already is skipped.
 const SKIP_BYTES: usize = 64 << 10;
 
-/// Which file to download, from where on.
+/// Which bytes of which file to download.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DownloadRequest<'a> {
     /// Path on the server.
     pub path: &'a str,
     /// Signed length of the file.
     pub length: u64,
-    /// First byte that is missing.
-    pub offset: u64,
-    /// By which the server recognizes the file of which the part before `offset` was fetched.
+    /// The bytes that are missing.
+    pub range: Range<u64>,
+    /// By which the server recognizes the file of which other parts were fetched.
     pub etag: Option<&'a str>,
 }
 
-/// The rest of a file, as it arrives.
+/// A part of a file, as it arrives.
 pub struct Download {
     body: MeteredBody,
-    length: u64,
     position: u64,
+    /// Where the answer ends: the part that was asked for, or the file when the server knows no parts.
+    end: u64,
     etag: Option<String>,
 }
 
 impl Client {
-    /// Asks for the rest of a file with an HTTP range (RFC 9110, section 14).
+    /// Asks for a part of a file with an HTTP range (RFC 9110, section 14).
     ///
-    /// A server that ignores the range sends the whole file; the part that is there already is then read and dropped, never written.
+    /// A server that ignores the range sends the whole file; what comes before the part is then read and dropped, never written.
     /// What comes is not believed anyway: every chunk is checked by its hash.
     ///
     /// # Errors
     /// [`FetchError`]; `WrongRange` when the answer is another part, or of a file of another length.
     pub fn download(&self, request: &DownloadRequest<'_>) -> Result<Download, FetchError> {
-        let DownloadRequest { path, length, offset, etag } = *request;
-        let mut headers = vec![("range", format!("bytes={offset}-"))];
+        let DownloadRequest { path, length, range: Range { start: offset, end }, etag } = request.clone();
+        // To the end without saying where that is: a file of another length then shows in the answer.
+        let last = if end == length { String::new() } else { end.saturating_sub(1).to_string() };
+        let mut headers = vec![("range", format!("bytes={offset}-{last}"))];
         // RFC 9110, section 13.1.5: only a strong etag may stand here.
         if let Some(etag) = etag.filter(|etag| etag.starts_with('"')) {
             headers.push(("if-range", etag.to_owned()));
@@ -50,25 +55,25 @@ impl Client {
             return Err(wrong(response.header("content-range").unwrap_or("that there is no such part")));
         }
         let response = accept(&url, response, false)?;
-        let from = match response.status {
+        let sent = match response.status {
             206 => {
                 let range = response.header("content-range").unwrap_or_default();
-                let expected = format!("bytes {offset}-{}/{length}", length.saturating_sub(1));
+                let expected = format!("bytes {offset}-{}/{length}", end.saturating_sub(1));
                 if range != expected {
                     return Err(wrong(range));
                 }
-                offset
+                offset..end
             }
-            200 => 0,
+            200 => 0..length,
             status => return Err(wrong(&format!("status {status}"))),
         };
         let announced = response.header("content-length").and_then(|announced| announced.parse::<u64>().ok());
-        if announced.is_some_and(|announced| announced != length - from) {
+        if announced.is_some_and(|announced| announced != sent.end - sent.start) {
             return Err(wrong(&format!("{} bytes", announced.unwrap_or_default())));
         }
         let etag = response.header("etag").map(str::to_owned);
         let body = MeteredBody::new(&url, response.body, self.patience);
-        let mut download = Download { body, length, position: from, etag };
+        let mut download = Download { body, position: sent.start, end: sent.end, etag };
         download.skip_to(offset)?;
         Ok(download)
     }
@@ -85,7 +90,7 @@ impl Download {
             match self.body.read(&mut into[filled..])? {
                 0 => {
                     let found = self.position + filled as u64;
-                    return Err(FetchError::TooShort { url: self.body.url().to_owned(), expected: self.length, found });
+                    return Err(FetchError::TooShort { url: self.body.url().to_owned(), expected: self.end, found });
                 }
                 count => filled += count,
             }
@@ -94,20 +99,20 @@ impl Download {
         Ok(())
     }
 
-    /// Checks that the file ends where it was said to.
+    /// Checks that the answer ends where it was said to.
     ///
     /// # Errors
     /// `TooLong` when it goes on.
     pub fn finish(mut self) -> Result<(), FetchError> {
         match self.body.read(&mut [0])? {
             0 => Ok(()),
-            _ => Err(FetchError::TooLong { url: self.body.url().to_owned(), length_max: self.length }),
+            _ => Err(FetchError::TooLong { url: self.body.url().to_owned(), length_max: self.end }),
         }
     }
 
-    /// First byte that was not read yet.
-    pub fn position(&self) -> u64 {
-        self.position
+    /// Whether these bytes of the file are still to come.
+    pub fn covers(&self, range: &Range<u64>) -> bool {
+        self.position <= range.start && range.end <= self.end
     }
 
     /// By which the server recognizes this file.
@@ -115,7 +120,11 @@ impl Download {
         self.etag.as_deref()
     }
 
-    fn skip_to(&mut self, offset: u64) -> Result<(), FetchError> {
+    /// Reads and drops what comes before `offset`.
+    ///
+    /// # Errors
+    /// As [`Download::read_exact`].
+    pub fn skip_to(&mut self, offset: u64) -> Result<(), FetchError> {
         let mut waste = vec![0; SKIP_BYTES];
         while self.position < offset {
             let count = (offset - self.position).min(SKIP_BYTES as u64) as usize;

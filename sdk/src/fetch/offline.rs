@@ -128,16 +128,18 @@ impl OfflineFile {
             return self.response(404, Vec::new(), Member { offset: 0, length: 0 }, cancel);
         };
         let range = request.headers.iter().find(|(name, _)| *name == "range").map(|(_, range)| range.as_str());
-        // The only form of a range that our own client asks for.
-        let from = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<u64>().ok());
+        let Some(range) = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-')) else {
+            return self.response(200, Vec::new(), member, cancel);
+        };
+        // The only forms of a range that our own client asks for: from a byte to another, or to the end.
+        let (from, last) = (range.0.parse::<u64>(), range.1.parse::<u64>().unwrap_or(u64::MAX).min(member.length.saturating_sub(1)));
         match from {
-            None => self.response(200, Vec::new(), member, cancel),
-            Some(from) if from < member.length => {
-                let range = format!("bytes {from}-{}/{}", member.length - 1, member.length);
-                let part = Member { offset: member.offset + from, length: member.length - from };
+            Ok(from) if from <= last && from < member.length => {
+                let range = format!("bytes {from}-{last}/{}", member.length);
+                let part = Member { offset: member.offset + from, length: last + 1 - from };
                 self.response(206, vec![("content-range".to_owned(), range)], part, cancel)
             }
-            Some(_) => {
+            _ => {
                 let range = vec![("content-range".to_owned(), format!("bytes */{}", member.length))];
                 self.response(416, range, Member { length: 0, ..member }, cancel)
             }
@@ -296,6 +298,8 @@ mod tests {
         assert_eq!(ask(&file, "image/metadata/1.root.json", None), (200, b"{}".to_vec()));
         assert_eq!(ask(&file, "image/metadata/2.root.json", None), (404, Vec::new()));
         assert_eq!(ask(&file, "image/targets/a/b.tar.zst", Some("bytes=7-")), (206, b"789".to_vec()));
+        assert_eq!(ask(&file, "image/targets/a/b.tar.zst", Some("bytes=2-4")), (206, b"234".to_vec()));
+        assert_eq!(ask(&file, "image/targets/a/b.tar.zst", Some("bytes=8-99")), (206, b"89".to_vec()));
         assert_eq!(ask(&file, "image/targets/a/b.tar.zst", Some("bytes=10-")), (416, Vec::new()));
         let request = HttpRequest { method: Method::Put, url: "file:///update.tar/v1/x", headers: &[], body: b"report" };
         assert!(file.send(&request, &Cancel::default()).is_err());

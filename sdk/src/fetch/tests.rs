@@ -5,6 +5,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    ops::Range,
     sync::{Arc, Mutex, mpsc},
     thread::JoinHandle,
     time::Duration,
@@ -315,26 +316,48 @@ const FILE: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// A server that knows ranges, as RFC 9110 says.
 fn ranged(seen: &Seen) -> Vec<Act> {
-    let start: usize = seen.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')).unwrap().parse().unwrap();
-    let headers = format!(
-        "etag: \"v1\"\r\ncontent-range: bytes {start}-{}/{}\r\ncontent-length: {}\r\n",
-        FILE.len() - 1,
-        FILE.len(),
-        FILE.len() - start
-    );
-    answer("206 Partial Content", &headers, &FILE[start..])
+    let (start, last) = seen.header("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-')).unwrap();
+    let (start, last): (usize, usize) = (start.parse().unwrap(), last.parse().unwrap_or(FILE.len() - 1));
+    let headers = format!("etag: \"v1\"\r\ncontent-range: bytes {start}-{last}/{}\r\ncontent-length: {}\r\n", FILE.len(), last + 1 - start);
+    answer("206 Partial Content", &headers, &FILE[start..=last])
 }
 
 fn download(server: &Server, offset: u64, etag: Option<&str>) -> Result<Vec<u8>, FetchError> {
-    let request = DownloadRequest { path: "/bundle", length: FILE.len() as u64, offset, etag };
+    download_part(server, offset..FILE.len() as u64, etag)
+}
+
+fn download_part(server: &Server, range: Range<u64>, etag: Option<&str>) -> Result<Vec<u8>, FetchError> {
+    let request = DownloadRequest { path: "/bundle", length: FILE.len() as u64, range: range.clone(), etag };
     let mut download = server.client().download(&request)?;
-    assert_eq!(download.position(), offset);
-    let mut bytes = vec![0; FILE.len() - offset as usize];
+    assert!(download.covers(&range));
+    let mut bytes = vec![0; (range.end - range.start) as usize];
     for piece in bytes.chunks_mut(7) {
         download.read_exact(piece)?;
     }
-    download.finish()?;
+    // Of a server that sends the whole file although a part was asked for, the rest is left.
+    if !download.covers(&(range.end..range.end + 1)) {
+        download.finish()?;
+    }
     Ok(bytes)
+}
+
+#[test]
+fn a_part_is_asked_for_and_nothing_behind_it() {
+    let server = Server::start(ranged);
+    for (start, end) in [(0, 1), (0, 35), (5, 12), (35, 36)] {
+        assert_eq!(download_part(&server, start as u64..end as u64, None).unwrap(), &FILE[start..end], "{start}..{end}");
+    }
+    let asked: Vec<_> = server.seen().iter().map(|seen| seen.header("range").unwrap().to_owned()).collect();
+    assert_eq!(asked, ["bytes=0-0", "bytes=0-34", "bytes=5-11", "bytes=35-"]);
+    let whole = Server::start(|_| ok(FILE));
+    assert_eq!(download_part(&whole, 5..12, None).unwrap(), &FILE[5..12]);
+    let request = DownloadRequest { path: "/bundle", length: FILE.len() as u64, range: 2..8, etag: None };
+    let mut download = server.client().download(&request).unwrap();
+    download.skip_to(6).unwrap();
+    assert!(download.covers(&(6..8)) && !download.covers(&(5..8)) && !download.covers(&(6..9)));
+    let mut rest = [0; 2];
+    download.read_exact(&mut rest).unwrap();
+    assert_eq!(&rest, b"67");
 }
 
 #[test]

@@ -28,16 +28,19 @@ pub enum Folder {
     Image,
     /// What the ECU has of its own: its key, its time; a Secondary its images.
     Keys,
+    /// Chunk indexes of the releases in the slots, by which their content is found again.
+    Indexes,
 }
 
 impl Folder {
-    pub(super) const ALL: [Self; 3] = [Self::Director, Self::Image, Self::Keys];
+    pub(super) const ALL: [Self; 4] = [Self::Director, Self::Image, Self::Keys, Self::Indexes];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Director => "metadata-director",
             Self::Image => "metadata-image",
             Self::Keys => "keys",
+            Self::Indexes => "indexes",
         }
     }
 }

@@ -5,7 +5,7 @@
 //! state.0, state.1        which slot holds what; written in turn, the newest valid record counts
 //! checkpoint.0, .1        how far a download got
 //! slots/a, slots/b        manifest.json, model.onnx, its external data, selftest/
-//! metadata-director, metadata-image, keys
+//! metadata-director, metadata-image, keys, indexes
 //! ```
 //!
 //! The order of operations is the product. A slot is declared invalid before its first byte changes; files and directories are
@@ -17,6 +17,7 @@
 mod documents;
 mod error;
 mod fs;
+mod installed;
 mod real;
 mod record;
 mod seal;
@@ -37,6 +38,7 @@ pub use documents::{DOCUMENT_BYTES_MAX, Folder};
 pub(crate) use error::{DISK_FULL, READ_ONLY, SPACE_MISSING};
 pub use error::{Operation, StoreError};
 pub use fs::{Access, DirEntry, EntryKind, File, Fs};
+pub use installed::{InstalledFiles, InstalledRelease};
 pub use real::RealFs;
 pub use seal::{Seal, Stamp};
 pub use slot::{Installation, InstalledModel, Resumption};

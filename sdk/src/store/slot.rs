@@ -384,7 +384,7 @@ fn clear_directory(fs: &dyn Fs, dir: &Path) -> Result<usize, StoreError> {
 }
 
 /// Reads a manifest; `None` when there is none or it is longer than one may be.
-fn read_small(fs: &dyn Fs, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+pub(super) fn read_small(fs: &dyn Fs, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     let file = match fs.open(path, Access::Read) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         result => result.map_err(failed(Operation::Open, path))?,

@@ -1,9 +1,16 @@
-//! Carries one release from the server into its slot, a chunk at a time.
+//! Carries one release into its slot, a chunk at a time, each from where it costs least.
+//!
+//! Most of tomorrow's release is today's: a chunk is asked of the network only when neither the manifest nor the disk has it. Wherever it
+//! comes from, it is hashed before anything looks at it, so that a wrong source costs a download and never a wrong byte.
+
+mod bundle;
+mod installed;
+mod source;
 
 use std::time::Instant;
 
 use switchback_signing::{
-    bundle::{BundleError, ChunkDecoder, ChunkIndex, ChunkRow, ContentKey, Event, Manifest, TarReader, index::CHUNK_STORED_MAX},
+    bundle::{BundleError, ChunkIndex, ChunkRow, ContentKey, Event, Manifest, RawChunk, TarReader},
     keys::sealing::DecryptionKey,
     metadata::{Custom, vehicle::Reason},
     trust::{Attack, VehicleIdentity, VerifiedTarget},
@@ -14,10 +21,14 @@ use super::{
     reason::{self, MANIFEST_DIFFERS},
 };
 use crate::{
-    fetch::{Download, FetchError},
+    fetch::FetchError,
     store::{CHECKPOINT_BYTES, CHECKPOINT_INTERVAL, Incoming, Installation, InstalledModel, Occupant, SlotId, Store, StoreError},
     update::Blame,
 };
+use bundle::{Bundle, NotFetched};
+use installed::InstalledChunks;
+pub use source::ChunkBytes;
+use source::ChunkSource;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +36,10 @@ mod tests;
 /// How often one chunk may arrive with other bytes than the signed ones. A broken proxy or cache is known to heal on the second try;
 /// whoever sends wrong bytes three times in a row does it on purpose.
 const BAD_CHUNKS_MAX: u32 = 3;
+
+/// Bytes of a bundle that are downloaded although they are at hand, when bytes on both sides of them are not: another request costs a
+/// round trip, in which a cellular link carries as much.
+const GAP_BYTES_MAX: u64 = 64 << 10;
 
 /// Why a release is not in its slot yet.
 #[derive(Debug)]
@@ -44,24 +59,20 @@ pub(super) enum Step {
     Complete(Box<InstalledModel>),
 }
 
-/// A release on its way into its slot. Holds a buffer for one chunk and the decoder's, which has the key of an encrypted bundle too; nothing
-/// here grows with the bundle but the index.
+/// A release on its way into its slot. Nothing here grows with the bundle but the index, and what is known of it.
 pub(super) struct Install {
     occupant: Occupant,
-    release: Custom,
-    bundle_path: String,
     index: ChunkIndex,
-    /// Taken when the release is complete.
-    installation: Option<Installation>,
-    reader: TarReader,
-    decoder: ChunkDecoder,
-    stored: Box<[u8]>,
+    /// Absent when no installed release has anything in common, or the disk does not give it back.
+    installed: Option<InstalledChunks>,
+    bundle: Bundle,
+    sink: Sink,
     next: usize,
-    download: Option<Download>,
-    etag: Option<String>,
     bad_chunks: u32,
     unsaved_bytes: u64,
     saved_at: Instant,
+    /// Since they were asked for last.
+    bytes: ChunkBytes,
 }
 
 impl Install {
@@ -77,7 +88,7 @@ impl Install {
         let index = target.verify_index(&bytes);
         let index = index.map_err(|error| Setback::Failed(reason::of_trust(&error), Blame::Nobody, error.attack()))?;
         // Before the slot is touched: what cannot be decoded costs neither its content nor a download.
-        let decoder = ChunkDecoder::new(&index, content_key).map_err(refused)?;
+        let bundle = Bundle::new(target.bundle_fetch_path(), &index, content_key).map_err(refused)?;
         let release = target.release().clone();
         let occupant = Occupant {
             target: target.path().to_owned(),
@@ -90,6 +101,10 @@ impl Install {
         };
         let incoming = Incoming { occupant: occupant.clone(), tar_length: index.tar_length() };
         let installation = store.prepare(&incoming).map_err(disk)?;
+        if let Err(error) = store.keep_index(&occupant, &bytes) {
+            // It is for the update after this one, which then costs more.
+            tracing::warn!(error = %reason::story(&error), "the chunk index was not kept");
+        }
         let (next, reader) = match installation.resumption() {
             None => (0, TarReader::new(&index)),
             Some(found) => {
@@ -98,48 +113,47 @@ impl Install {
                 (next, TarReader::resume(&index, &found.manifest, position).map_err(refused)?)
             }
         };
+        let installed = in_common(store, installation.slot().other(), &index);
         Ok(Self {
             occupant,
-            release,
-            bundle_path: target.bundle_fetch_path(),
             index,
-            installation: Some(installation),
-            reader,
-            decoder,
-            stored: vec![0; CHUNK_STORED_MAX].into_boxed_slice(),
+            installed,
+            bundle,
+            sink: Sink { release, reader, installation: Some(installation) },
             next,
-            download: None,
-            etag: None,
             bad_chunks: 0,
             unsaved_bytes: 0,
             saved_at: Instant::now(),
+            bytes: ChunkBytes::default(),
         })
     }
 
-    /// Fetches, checks and writes the next chunk; after the last one reads the slot back.
+    /// Brings, checks and writes the next chunk; after the last one reads the slot back.
     pub(super) fn step(&mut self, link: &Link, store: &mut Store) -> Result<Step, Setback> {
         let Some(row) = self.index.rows().get(self.next) else {
-            return self.complete(store).map(|model| Step::Complete(Box::new(model)));
+            return self.sink.complete(store).map(|model| Step::Complete(Box::new(model)));
         };
-        let (offset, length) = (row.stored_offset(), row.stored_length() as usize);
-        if let Err(error) = self.fetch(link, offset, length) {
-            self.download = None;
-            self.save(store)?;
-            return Err(Setback::Network(error));
-        }
-        match self.write(length) {
-            Ok(()) => {
+        let length = u64::from(row.stored_length());
+        match self.bring(link) {
+            Ok(source) => {
+                self.bytes.count(source, length);
                 self.next += 1;
                 self.bad_chunks = 0;
-                self.unsaved_bytes += length as u64;
+                self.unsaved_bytes += length;
                 if self.unsaved_bytes >= CHECKPOINT_BYTES || self.saved_at.elapsed() >= CHECKPOINT_INTERVAL {
                     self.save(store)?;
                 }
                 Ok(Step::Chunk)
             }
-            Err(Problem::WrongBytes(error)) => {
-                // Another connection may lead around whatever changed them. Only this chunk is fetched again.
-                self.download = None;
+            Err(Problem::Chunk(NotFetched::Network(error))) => {
+                self.bundle.hang_up();
+                self.save(store)?;
+                Err(Setback::Network(error))
+            }
+            Err(Problem::Chunk(NotFetched::WrongBytes(error))) => {
+                // Only this chunk is fetched again.
+                self.bundle.hang_up();
+                self.bytes.downloaded += length;
                 self.bad_chunks += 1;
                 tracing::warn!(chunk = self.next, %error, tries = self.bad_chunks, "a chunk is not the signed one");
                 if self.bad_chunks < BAD_CHUNKS_MAX {
@@ -149,6 +163,7 @@ impl Install {
                 // The metadata is the signed one and the bytes are not: somebody's, over and over.
                 Err(Setback::Failed(reason::of_bundle(&error), reason::blame_of_bundle(&error), Some(Attack::ArbitrarySoftware)))
             }
+            Err(Problem::Chunk(NotFetched::Refused(error))) => Err(refused(error)),
             Err(Problem::Setback(setback)) => Err(setback),
         }
     }
@@ -156,8 +171,8 @@ impl Install {
     /// Makes durable what arrived, so that the next start goes on from here.
     pub(super) fn save(&mut self, store: &mut Store) -> Result<(), Setback> {
         if self.unsaved_bytes > 0
-            && self.reader.manifest().is_some()
-            && let Some(installation) = &mut self.installation
+            && self.sink.reader.manifest().is_some()
+            && let Some(installation) = &mut self.sink.installation
         {
             store.checkpoint(installation, self.next as u64).map_err(disk)?;
             self.unsaved_bytes = 0;
@@ -171,7 +186,7 @@ impl Install {
     }
 
     pub(super) fn slot(&self) -> Option<SlotId> {
-        self.installation.as_ref().map(Installation::slot)
+        self.sink.installation.as_ref().map(Installation::slot)
     }
 
     pub(super) fn progress_permille(&self) -> u32 {
@@ -180,22 +195,66 @@ impl Install {
         (done * 1000 / self.index.bundle_length().max(1)) as u32
     }
 
-    fn fetch(&mut self, link: &Link, offset: u64, length: usize) -> Result<(), FetchError> {
-        let download = match &mut self.download {
-            Some(download) if download.position() == offset => download,
-            place => {
-                let download = link.bundle(&self.bundle_path, self.index.bundle_length(), offset, self.etag.as_deref())?;
-                self.etag = download.etag().map(str::to_owned);
-                place.insert(download)
-            }
-        };
-        download.read_exact(&mut self.stored[..length])
+    /// Where the chunks came from since this was asked last.
+    pub(super) fn take_bytes(&mut self) -> ChunkBytes {
+        std::mem::take(&mut self.bytes)
     }
 
-    /// Hash before decoding, hash after decoding, framing byte by byte: only then the disk.
-    fn write(&mut self, length: usize) -> Result<(), Problem> {
-        let verified = self.index.verify_stored(self.next, &self.stored[..length]).map_err(Problem::WrongBytes)?;
-        let mut chunk = self.decoder.decode(verified).map_err(refused)?;
+    /// The next chunk, from the cheapest source that has it, into the slot.
+    fn bring(&mut self, link: &Link) -> Result<ChunkSource, Problem> {
+        let Some(row) = self.index.rows().get(self.next) else {
+            return Ok(ChunkSource::Manifest);
+        };
+        // What is on its way already costs no more than to leave it out.
+        if !self.bundle.is_bringing(row) {
+            if let Some(raw) = self.sink.framing(row) {
+                // A bundle whose framing differs from its manifest's is refused by the reader, with its own bytes.
+                if let Ok(chunk) = self.index.verify_raw(row.number(), &raw) {
+                    self.sink.write(chunk)?;
+                    return Ok(ChunkSource::Manifest);
+                }
+            }
+            match self.installed.as_mut().and_then(|installed| installed.chunk(&self.index, row.number())) {
+                None => {}
+                Some(Ok(chunk)) => {
+                    self.sink.write(chunk)?;
+                    return Ok(ChunkSource::Installed);
+                }
+                Some(Err(error)) => {
+                    tracing::warn!(chunk = row.number(), error = %reason::story(&error), "a chunk is not reused but downloaded");
+                    self.bytes.not_reused += u64::from(row.stored_length());
+                    if !self.installed.as_mut().is_some_and(|installed| installed.failed(row.raw_length())) {
+                        tracing::warn!("the disk fails too often: nothing of the installed release is reused any more");
+                        self.installed = None;
+                    }
+                }
+            }
+        }
+        let until = run_end(&self.index, self.next, |number| self.installed.as_ref().is_some_and(|installed| installed.has(number)));
+        let chunk = self.bundle.chunk(link, &self.index, row, until).map_err(Problem::Chunk)?;
+        self.sink.write(chunk)?;
+        Ok(ChunkSource::Bundle)
+    }
+}
+
+/// Where chunks go, in their order: through the archive reader into the slot.
+struct Sink {
+    release: Custom,
+    reader: TarReader,
+    /// Taken when the release is complete.
+    installation: Option<Installation>,
+}
+
+impl Sink {
+    /// The bytes of the chunk, when they follow from the manifest.
+    fn framing(&self, row: &ChunkRow) -> Option<Vec<u8>> {
+        // Not before the manifest: its own header is the only framing that does not come with it.
+        self.reader.manifest()?;
+        self.reader.framing().get(..row.raw_length() as usize).map(<[u8]>::to_vec)
+    }
+
+    /// Framing byte by byte: only then the disk.
+    fn write(&mut self, mut chunk: RawChunk<'_>) -> Result<(), Setback> {
         let Some(installation) = &mut self.installation else {
             return Ok(());
         };
@@ -222,8 +281,7 @@ impl Install {
 
 /// Why a chunk was not written.
 enum Problem {
-    /// It is not the signed one; fetched again it may be.
-    WrongBytes(BundleError),
+    Chunk(NotFetched),
     Setback(Setback),
 }
 
@@ -231,6 +289,36 @@ impl From<Setback> for Problem {
     fn from(setback: Setback) -> Self {
         Self::Setback(setback)
     }
+}
+
+/// What the release in the other slot has in common with a new one. That slot is not written while this one is.
+fn in_common(store: &Store, other: SlotId, new: &ChunkIndex) -> Option<InstalledChunks> {
+    match store.installed(other) {
+        Ok(base) => base.and_then(|base| InstalledChunks::of(base, new)),
+        Err(error) => {
+            tracing::warn!(error = %reason::story(&error), "nothing of the installed release is reused");
+            None
+        }
+    }
+}
+
+/// Where a download that begins with chunk `first` ends: before the next bytes that are `at_hand` and worth a request of their own.
+fn run_end(index: &ChunkIndex, first: usize, at_hand: impl Fn(usize) -> bool) -> u64 {
+    let mut gap = None;
+    for row in &index.rows()[first + 1..] {
+        let (start, end) = (row.stored_offset(), row.stored_offset() + u64::from(row.stored_length()));
+        match (at_hand(row.number()), gap) {
+            (false, _) => gap = None,
+            (true, None) => gap = Some(start),
+            (true, Some(_)) => {}
+        }
+        if let Some(from) = gap
+            && end - from > GAP_BYTES_MAX
+        {
+            return from;
+        }
+    }
+    index.bundle_length()
 }
 
 /// Opens the key of an encrypted bundle. Whose fault it is that it does not open, if anybody's, the release's it is not.

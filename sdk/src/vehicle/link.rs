@@ -1,6 +1,6 @@
 //! The server's routes.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use serde::Deserialize;
 use switchback_signing::{
@@ -115,9 +115,9 @@ impl Link {
         content(self.image.get(&format!("/v1/image/targets/{path}"), length, None, None)?)
     }
 
-    /// Begins or continues the download of a bundle.
-    pub(super) fn bundle(&self, path: &str, length: u64, offset: u64, etag: Option<&str>) -> Result<Download, FetchError> {
-        self.image.download(&DownloadRequest { path: &format!("/v1/image/targets/{path}"), length, offset, etag })
+    /// Begins or continues the download of a bundle of this length.
+    pub(super) fn bundle(&self, path: &str, length: u64, range: Range<u64>, etag: Option<&str>) -> Result<Download, FetchError> {
+        self.image.download(&DownloadRequest { path: &format!("/v1/image/targets/{path}"), length, range, etag })
     }
 
     /// Makes the vehicle known to the Director. The signature, with the key that is enrolled, proves that the vehicle holds it.

@@ -59,6 +59,7 @@ pub use config::{
 };
 pub use driver::Driver;
 pub use error::VehicleError;
+pub use install::ChunkBytes;
 pub use secondary::{MetadataSource, ModelledSecondary, SecondaryEcu, SecondaryError, SecondaryIdentity};
 pub use status::{ActiveModel, Event, EventKind, Status};
 /// What a vehicle's configuration needs of `signing`, so that a program that uses this library depends on it alone.

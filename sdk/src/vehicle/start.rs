@@ -10,7 +10,7 @@ use std::{
 use switchback_signing::metadata::vehicle::{Reason, UpdateState};
 
 use super::{
-    ActiveModel, Driver, Event, EventKind, Status, VehicleCallbacks, VehicleConfig, VehicleError, check,
+    ActiveModel, ChunkBytes, Driver, Event, EventKind, Status, VehicleCallbacks, VehicleConfig, VehicleError, check,
     clock::Ratchet,
     config,
     driver::Pulse,
@@ -99,6 +99,7 @@ fn blank() -> Status {
     Status {
         update: UpdateState::Idle,
         progress_permille: 0,
+        chunk_bytes: ChunkBytes::default(),
         active: None,
         candidate: None,
         reason: None,

@@ -11,6 +11,7 @@ use switchback_signing::{
     metadata::vehicle::{Reason, ReleaseRef, UpdateState},
 };
 
+use super::install::ChunkBytes;
 use crate::store::{Finding, SlotId};
 
 /// Events kept for a program that does not ask for them; the oldest go first.
@@ -23,6 +24,8 @@ pub struct Status {
     pub update: UpdateState,
     /// Progress of the download, thousandths.
     pub progress_permille: u32,
+    /// Where the chunks of the last download came from, since it began in this run.
+    pub chunk_bytes: ChunkBytes,
     /// The model that answers steps.
     pub active: Option<ActiveModel>,
     /// The release that the update is about, while it is not the active one.

@@ -231,7 +231,10 @@ impl Transport for Server {
             return Ok(answer(state.repositories.image.files.get(&name).cloned()));
         }
         if let Some(path) = target.strip_prefix("/v1/image/targets/") {
-            let range = header("range").map(|range| range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap());
+            let range = header("range").map(|range| {
+                let (start, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+                (start.parse().unwrap(), last.parse().ok())
+            });
             return Ok(state.blob(path, range));
         }
         if (request.method, target) == (Method::Post, "/v1/vehicles/enroll") {
@@ -304,14 +307,16 @@ impl State {
         answer(Some(format!(r#"{{"poll_after_s":{}}}"#, self.poll_after_s).into_bytes()))
     }
 
-    fn blob(&mut self, path: &str, range: Option<usize>) -> HttpResponse {
+    fn blob(&mut self, path: &str, range: Option<(usize, Option<usize>)>) -> HttpResponse {
         let Some(mut bytes) = self.blobs.get(path).cloned() else { return answer(None) };
-        let Some(start) = range else { return answer(Some(bytes)) };
+        let Some((start, last)) = range else { return answer(Some(bytes)) };
         let length = bytes.len();
+        let last = last.unwrap_or(length - 1);
         self.ranges.push(start);
         if self.tampers {
             bytes[length / 2] ^= 1;
         }
+        bytes.truncate(last + 1);
         let rest = bytes.split_off(start);
         let (sent, broken) = match self.breaks_after.take() {
             None => (rest, false),
@@ -321,7 +326,7 @@ impl State {
             }
         };
         self.bundle_bytes += sent.len();
-        let headers = vec![("content-range".to_owned(), format!("bytes {start}-{}/{length}", length - 1))];
+        let headers = vec![("content-range".to_owned(), format!("bytes {start}-{last}/{length}"))];
         HttpResponse { status: 206, headers, body: Box::new(Bytes { bytes: sent, taken: 0, broken }) }
     }
 }

@@ -185,6 +185,15 @@ impl TarReader {
         self.position
     }
 
+    /// What must stand next in the archive, as far as it follows from the manifest alone: padding and headers between two members. Empty
+    /// where a member's content is next.
+    pub fn framing(&self) -> &[u8] {
+        match &self.part {
+            Part::Framing { expected, compared, .. } => &expected[*compared..],
+            Part::ManifestContent { .. } | Part::FileContent { .. } | Part::Ended => &[],
+        }
+    }
+
     /// Takes bytes of the current part; content of files is handed through.
     fn take<'a>(&mut self, chunk: &mut RawChunk<'a>) -> Result<Option<&'a [u8]>, BundleError> {
         let start = self.position;

@@ -149,6 +149,11 @@ impl Manifest {
         self.files.iter().map(|file| file.length).sum()
     }
 
+    /// Where each file's content begins in the archive of a bundle whose manifest has this length, in the order of the files.
+    pub fn content_offsets(&self, manifest_length: u32) -> impl Iterator<Item = u64> {
+        ustar::content_offsets(core::iter::once(manifest_length.into()).chain(self.files.iter().map(|file| file.length))).skip(1)
+    }
+
     pub(super) fn archive_length(&self, manifest_length: u64) -> u64 {
         ustar::archive_length(core::iter::once(manifest_length).chain(self.files.iter().map(|file| file.length)))
     }

@@ -148,3 +148,28 @@ fn archive(manifest: &[u8], files: &[FileEntry], contents: &[Vec<u8>]) -> Vec<u8
     bytes.extend(ustar::after_last_member(previous));
     bytes
 }
+
+#[test]
+fn where_a_files_content_lies_follows_from_the_manifest() {
+    let Sample { manifest, contents, index, bundle } = sample();
+    let mut decoder = ChunkDecoder::new(&index, None).unwrap();
+    let mut tar = Vec::new();
+    let (mut reader, mut framing) = (TarReader::new(&index), 0);
+    for row in index.rows() {
+        let stored = &bundle[row.stored_offset() as usize..][..row.stored_length() as usize];
+        let mut chunk = decoder.decode(index.verify_stored(row.number(), stored).unwrap()).unwrap();
+        tar.extend_from_slice(chunk.bytes());
+        if !reader.framing().is_empty() {
+            // The writer gives the framing between two members a chunk of its own.
+            assert_eq!(reader.framing(), chunk.bytes(), "chunk {}", row.number());
+            framing += 1;
+        }
+        while reader.next(&mut chunk).unwrap().is_some() {}
+    }
+    assert_eq!(framing, contents.len() + 2, "before each member and at the end");
+    let offsets: Vec<u64> = manifest.content_offsets(index.manifest_length()).collect();
+    assert_eq!(offsets.len(), contents.len());
+    for (offset, content) in offsets.into_iter().zip(&contents) {
+        assert_eq!(&tar[offset as usize..][..content.len()], content);
+    }
+}

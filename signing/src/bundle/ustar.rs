@@ -41,6 +41,15 @@ pub(super) fn archive_length(member_lengths: impl Iterator<Item = u64>) -> u64 {
     members + END_MARKER as u64
 }
 
+/// Where the contents of members with these lengths begin.
+pub(super) fn content_offsets(member_lengths: impl Iterator<Item = u64>) -> impl Iterator<Item = u64> {
+    member_lengths.scan(0, |end, length| {
+        let start = *end + BLOCK as u64;
+        *end = start + length + padding(length) as u64;
+        Some(start)
+    })
+}
+
 /// POSIX.1-1988 ustar header of a regular file with mode 0644, owner 0, time 0.
 ///
 /// `path` has at most [`PATH_LENGTH_MAX`] bytes and `length` is at most [`FILE_LENGTH_MAX`]; the manifest's checks guarantee both.

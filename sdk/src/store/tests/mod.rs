@@ -3,6 +3,7 @@
 mod behavior;
 mod crash;
 mod faults;
+mod indexes;
 mod seals;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};

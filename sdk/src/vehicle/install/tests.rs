@@ -1,6 +1,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::{Arc, Mutex};
+mod reuse;
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use switchback_signing::{
     metadata::{BundleRef, TargetMeta},
@@ -11,7 +19,7 @@ use switchback_signing::{
 use super::*;
 use crate::{
     fetch::{Body, Cancel, HttpRequest, HttpResponse, Transport, TransportError},
-    testing::{TestRelease, release_under},
+    testing::{TestRelease, noise, release_under, release_with},
     vehicle::{Identity, VehicleConfig},
 };
 
@@ -30,8 +38,10 @@ struct Shelf {
     index: Vec<u8>,
     bundle: Vec<u8>,
     breaks_after: Mutex<Option<usize>>,
-    /// Where each request for the bundle began.
-    ranges: Mutex<Vec<usize>>,
+    /// A server that sends the whole file whatever part is asked for.
+    knows_no_ranges: AtomicBool,
+    /// What each request for the bundle asked for.
+    ranges: Mutex<Vec<Range<usize>>>,
 }
 
 struct Sent {
@@ -60,11 +70,16 @@ impl Transport for Shelf {
             let body = Sent { bytes: self.index.clone(), taken: 0, breaks: false };
             return Ok(HttpResponse { status: 200, headers: Vec::new(), body: Box::new(body) });
         };
-        let start: usize = range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse().unwrap();
-        self.ranges.lock().unwrap().push(start);
+        let (start, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+        let (start, end) = (start.parse().unwrap(), last.parse().map_or(self.bundle.len(), |last: usize| last + 1));
+        self.ranges.lock().unwrap().push(start..end);
+        if self.knows_no_ranges.load(Ordering::SeqCst) {
+            let body = Sent { bytes: self.bundle.clone(), taken: 0, breaks: false };
+            return Ok(HttpResponse { status: 200, headers: Vec::new(), body: Box::new(body) });
+        }
+        let headers = vec![("content-range".to_owned(), format!("bytes {start}-{}/{}", end - 1, self.bundle.len()))];
         let breaks = self.breaks_after.lock().unwrap().take();
-        let end = breaks.map_or(self.bundle.len(), |after| self.bundle.len().min(start + after));
-        let headers = vec![("content-range".to_owned(), format!("bytes {start}-{}/{}", self.bundle.len() - 1, self.bundle.len()))];
+        let end = breaks.map_or(end, |after| end.min(start + after));
         let body = Sent { bytes: self.bundle[start..end].to_vec(), taken: 0, breaks: breaks.is_some() };
         Ok(HttpResponse { status: 206, headers, body: Box::new(body) })
     }
@@ -76,13 +91,18 @@ struct Scene {
     target: VerifiedTarget,
     shelf: Arc<Shelf>,
     link: Link,
-    disk: tempfile::TempDir,
+    disk: Arc<tempfile::TempDir>,
 }
 
 impl Scene {
     fn new(encrypted_under: Option<&ContentKey>) -> Self {
-        let release = release_under(2, WEIGHTS, encrypted_under);
-        let mut said = custom(2);
+        Self::of(release_under(2, WEIGHTS, encrypted_under), &Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    fn of(release: TestRelease, disk: &Arc<tempfile::TempDir>) -> Self {
+        let names = &release.manifest.release;
+        let mut said = custom(names.release_counter);
+        (said.model, said.version) = (names.model.clone(), names.version.clone());
         said.bundle = BundleRef {
             path: "ultra/vla-2.tar.zst".into(),
             length: release.index.bundle_length(),
@@ -97,6 +117,7 @@ impl Scene {
             index: release.index_bytes.clone(),
             bundle: release.bundle.clone(),
             breaks_after: Mutex::default(),
+            knows_no_ranges: AtomicBool::default(),
             ranges: Mutex::default(),
         });
         let identity = Identity {
@@ -106,11 +127,10 @@ impl Scene {
             tier: "ultra".into(),
             region: "eu".into(),
         };
-        let disk = tempfile::tempdir().unwrap();
         let mut config = VehicleConfig::new(disk.path(), "https://server", repositories.anchors(), identity);
         config.transport = Some(Arc::clone(&shelf) as Arc<dyn Transport>);
         let link = Link::new(&config, &Cancel::default()).unwrap();
-        Self { release, target, shelf, link, disk }
+        Self { release, target, shelf, link, disk: Arc::clone(disk) }
     }
 
     fn store(&self) -> Store {
@@ -162,8 +182,8 @@ fn an_encrypted_release_goes_on_after_a_power_cut_where_it_stopped() {
     let model = scene.run(&mut install, &mut store).unwrap();
     assert_installed(&scene, &model);
     let ranges = scene.shelf.ranges.lock().unwrap().clone();
-    let [0, resumed] = ranges[..] else { panic!("{ranges:?}") };
-    assert!(resumed > WEIGHTS / 4, "resumed at {resumed}");
+    let [Range { start: 0, .. }, resumed] = &ranges[..] else { panic!("{ranges:?}") };
+    assert!(resumed.start > WEIGHTS / 4, "resumed at {resumed:?}");
 }
 
 #[test]

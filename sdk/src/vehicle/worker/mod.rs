@@ -26,7 +26,7 @@ use super::{
     Event, EventKind, Offer, Status, VehicleCallbacks, VehicleConfig,
     clock::Ratchet,
     driver::{Frames, Pulse},
-    install::{Install, Setback, Step, content_key},
+    install::{ChunkBytes, Install, Setback, Step, content_key},
     link::Link,
     orders::Orders,
     reason,
@@ -150,6 +150,8 @@ pub(super) struct Worker {
     attack: Option<Reason>,
     downloads_paused: u64,
     checks_failed: u64,
+    /// Where chunks came from, since the start.
+    chunk_bytes: ChunkBytes,
 }
 
 impl Worker {
@@ -202,6 +204,7 @@ impl Worker {
             attack: None,
             downloads_paused: 0,
             checks_failed: 0,
+            chunk_bytes: ChunkBytes::default(),
         };
         worker.take_up_enrollment();
         worker.take_up_candidate();
@@ -443,18 +446,32 @@ impl Worker {
         if !begun && self.install.is_some() {
             self.input(Input::DownloadBegan);
         }
-        let progress_permille = self.install.as_ref().map_or(0, Install::progress_permille);
-        self.board.change(|status| status.progress_permille = progress_permille);
+        self.count_chunks(begun);
         match result {
             Ok(Step::Chunk) => self.download.succeeded(Some(Duration::ZERO)),
             Ok(Step::Complete(model)) => {
                 self.download = Task::never();
+                let ChunkBytes { downloaded, reused, .. } = self.board.status().chunk_bytes;
+                tracing::info!(downloaded, reused, "the release is complete in its slot");
                 let (slot, occupant) = (model.slot(), model.occupant().clone());
                 self.candidate = Some(Candidate { slot, occupant, model: Some(model), generation: 0, counted: Run::None });
                 self.input(Input::Staged);
             }
             Err(setback) => self.download_failed(setback),
         }
+    }
+
+    fn count_chunks(&mut self, begun: bool) {
+        let progress_permille = self.install.as_ref().map_or(0, Install::progress_permille);
+        let bytes = self.install.as_mut().map(Install::take_bytes).unwrap_or_default();
+        self.chunk_bytes.add(bytes);
+        self.board.change(|status| {
+            status.progress_permille = progress_permille;
+            if !begun {
+                status.chunk_bytes = ChunkBytes::default();
+            }
+            status.chunk_bytes.add(bytes);
+        });
     }
 
     fn download_failed(&mut self, setback: Setback) {

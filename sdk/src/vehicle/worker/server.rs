@@ -320,7 +320,13 @@ impl Worker {
 
     pub(super) fn counters(&self) -> BTreeMap<String, u64> {
         let driving = self.pulse.counters().into_iter();
-        let ours = [("downloads_paused", self.downloads_paused), ("checks_failed", self.checks_failed)];
+        let ours = [
+            ("downloads_paused", self.downloads_paused),
+            ("checks_failed", self.checks_failed),
+            ("bundle_bytes_downloaded", self.chunk_bytes.downloaded),
+            ("bundle_bytes_reused", self.chunk_bytes.reused),
+            ("bundle_bytes_not_reused", self.chunk_bytes.not_reused),
+        ];
         driving.chain(ours).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
