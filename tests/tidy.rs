@@ -126,6 +126,7 @@ fn the_core_depends_on_nothing_but_this_list() {
     let expected = [
         "aes-gcm",
         "ed25519-dalek",
+        "hkdf",
         "hpke",
         "p256",
         "pkcs8",

@@ -162,6 +162,8 @@ pub const fn blame(reason_number: Option<u32>) -> Blame {
         | 211..=212
         | 250
         | 260..=261
+        // A delta that is not of use: the full bundle is fetched instead, and decides.
+        | 270..=275
         // Store: no space, a disk that fails, a state that was lost. Not 334, a signed manifest that the store refuses, and not 340,
         // trials that were all cut off.
         | 300..=333

@@ -118,6 +118,13 @@ pub(super) fn blame_of_bundle(error: &BundleError) -> Blame {
             Blame::Circumstances
         }
         BundleError::Zstd { .. } => Blame::Circumstances,
+        // A delta that is not of use says nothing about the release, which the full bundle brings.
+        BundleError::DeltaIndex { .. }
+        | BundleError::DeltaOther { .. }
+        | BundleError::DeltaBase { .. }
+        | BundleError::DeltaDecode { .. }
+        | BundleError::BaseUnreadable { .. }
+        | BundleError::DeltaResult { .. } => Blame::Circumstances,
         // Signed, and wrong all the same.
         _ => Blame::Release,
     }

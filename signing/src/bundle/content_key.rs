@@ -33,6 +33,18 @@ impl ContentKey {
         &self.0
     }
 
+    /// The key of one delta of the bundle: by HKDF-SHA256 (RFC 5869) from this key and the delta's random salt. The delta's chunks have the same
+    /// numbers as the bundle's, and so the same nonces, which must never meet under one key.
+    #[cfg(feature = "std")]
+    pub(super) fn of_delta(&self, salt: &[u8; 32]) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        #[expect(clippy::expect_used, reason = "RFC 5869 section 2.3: up to 255 times 32 bytes can be derived")]
+        hkdf::Hkdf::<sha2::Sha256>::new(Some(salt), self.as_bytes())
+            .expand(b"switchback delta", key.as_mut_slice())
+            .expect("32 bytes can be derived");
+        Self(key)
+    }
+
     /// Reads a JSON Web Key (RFC 7517) with a symmetric key (RFC 7518, section 6.4): `{"kty":"oct","alg":"A256GCM","k":...}`. Members
     /// that are not known are passed over, as RFC 7517 demands.
     ///

@@ -263,6 +263,70 @@ pub enum BundleError {
         /// Number of the chunk.
         chunk: usize,
     },
+    /// A delta's index is malformed, outside its limits, or does not fit the full index that it names.
+    #[error("delta index: {field} is {found}, expected {expected}")]
+    DeltaIndex {
+        /// Name of the field.
+        field: String,
+        /// What would be right, in words.
+        expected: String,
+        /// What was found, in words.
+        found: String,
+    },
+    /// A delta that restores another bundle.
+    #[error("the delta belongs to the chunk index with SHA-256 {expected}, this one has {found}")]
+    DeltaOther {
+        /// Digest that the delta names.
+        expected: Sha256Digest,
+        /// Digest of the index that was given.
+        found: Sha256Digest,
+    },
+    /// A delta from another release than the one that is installed.
+    #[error(
+        "the delta starts from release {expected_counter} (chunk index {expected}), installed is release {found_counter} (chunk index {found}): \
+         take a delta from that one, or the full bundle"
+    )]
+    DeltaBase {
+        /// Index of the base that the delta names.
+        expected: Sha256Digest,
+        /// Release counter of the base.
+        expected_counter: u64,
+        /// Index of the installed release.
+        found: Sha256Digest,
+        /// Release counter of the installed release.
+        found_counter: u64,
+    },
+    /// The stored bytes of a delta chunk are the signed ones, but no acceptable segment map, or not one from the installed files.
+    #[error("delta chunk {chunk} cannot be decoded from the installed files: {reason}")]
+    DeltaDecode {
+        /// Number of the chunk.
+        chunk: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A file of the installed release could not be read.
+    #[error("delta chunk {chunk}: file {file} of the base cannot be read: {reason}")]
+    BaseUnreadable {
+        /// Number of the chunk.
+        chunk: usize,
+        /// Position of the file in the delta's list.
+        file: usize,
+        /// What the reader says.
+        reason: String,
+    },
+    /// What a delta chunk restores is not what the full bundle has there.
+    #[error(
+        "delta chunk {chunk} restores SHA-256 {found}, the full index says {expected}: the installed files are damaged or not those that the \
+         delta was made from"
+    )]
+    DeltaResult {
+        /// Number of the chunk.
+        chunk: usize,
+        /// Digest in the full index.
+        expected: Sha256Digest,
+        /// Digest of what was restored.
+        found: Sha256Digest,
+    },
     /// zstd refused to work for want of memory or for an internal reason; not the bundle's fault.
     #[error("zstd: {reason}")]
     Zstd {
@@ -306,6 +370,12 @@ impl BundleError {
             Self::ContentKeyMissing { .. } => 261,
             Self::ContentKeyUnneeded => 262,
             Self::ContentKeyWrong { .. } => 263,
+            Self::DeltaIndex { .. } => 270,
+            Self::DeltaOther { .. } => 271,
+            Self::DeltaBase { .. } => 272,
+            Self::DeltaDecode { .. } => 273,
+            Self::BaseUnreadable { .. } => 274,
+            Self::DeltaResult { .. } => 275,
         }
     }
 
@@ -343,6 +413,12 @@ impl BundleError {
             Self::ContentKeyMissing { .. } => "content_key_needed",
             Self::ContentKeyUnneeded => "content_key_unneeded",
             Self::ContentKeyWrong { .. } => "content_key_wrong",
+            Self::DeltaIndex { .. } => "delta_index",
+            Self::DeltaOther { .. } => "delta_of_another_bundle",
+            Self::DeltaBase { .. } => "delta_from_another_base",
+            Self::DeltaDecode { .. } => "delta_decode",
+            Self::BaseUnreadable { .. } => "delta_base_unreadable",
+            Self::DeltaResult { .. } => "delta_result",
         }
     }
 }

@@ -19,6 +19,9 @@
 //! nonce and the tag of 16 bytes at their end. Everything that says "stored" and the SHA-256 of the bundle is over the encrypted bytes.
 //! A reader that knows no encryption finds the field not zero and refuses the index.
 //!
+//! Filter 0 is a zstd frame of the raw bytes. Filter 1 is a segment map (`delta`) without a base: literals and byte planes. Releases that know
+//! no filter refuse it by its row.
+//!
 //! Offsets are not stored: they are sums, so an index cannot contradict itself about them.
 
 use alloc::{format, string::String, vec::Vec};
@@ -63,12 +66,15 @@ pub const INDEX_LENGTH_MAX: usize = HEADER_LENGTH + ROW_LENGTH * CHUNKS_MAX;
 pub enum Filter {
     /// Not at all: `zstd -d` gives the archive's bytes.
     None,
+    /// A segment map without a base: tensors lie in byte planes, which compress better than their elements do.
+    Planes,
 }
 
 impl Filter {
     fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             0 => Some(Self::None),
+            1 => Some(Self::Planes),
             _ => None,
         }
     }
@@ -76,6 +82,7 @@ impl Filter {
     fn to_byte(self) -> u8 {
         match self {
             Self::None => 0,
+            Self::Planes => 1,
         }
     }
 }
@@ -226,6 +233,11 @@ impl ChunkIndex {
         self.rows.get(number).ok_or(BundleError::ChunkUnknown { chunk: number, chunks: self.rows.len() })
     }
 
+    /// SHA-256 of the index as bytes: the identity of the release.
+    pub fn sha256(&self) -> Sha256Digest {
+        Sha256Digest::of(&self.to_bytes())
+    }
+
     /// How the bundle's chunks are encrypted; none for a bundle that anybody may read.
     pub fn encryption(&self) -> Option<EncryptionMethod> {
         self.summary.encryption
@@ -308,12 +320,18 @@ fn check_row(row: &ChunkRow, encryption: Option<EncryptionMethod>) -> Result<(),
     within("stored length", stored_min..=row.raw_length as usize + CHUNK_GROWTH_MAX, row.stored_length)
 }
 
-/// The method of encryption as the header has it.
-fn encryption_number(encryption: Option<EncryptionMethod>) -> u16 {
+/// The method of encryption as a header has it.
+pub(super) fn encryption_number(encryption: Option<EncryptionMethod>) -> u16 {
     match encryption {
         None => 0,
         Some(EncryptionMethod::Aes256GcmChunks) => 1,
     }
+}
+
+/// The method of encryption of a header's number; none for a number that is not known.
+pub(super) fn encryption_of(number: u16) -> Option<Option<EncryptionMethod>> {
+    let known = [None, Some(EncryptionMethod::Aes256GcmChunks)];
+    known.into_iter().find(|method| encryption_number(*method) == number)
 }
 
 fn header(field: &'static str, expected: impl Into<String>, found: u64) -> BundleError {
@@ -356,9 +374,8 @@ impl Fields<'_> {
 
     fn encryption(&mut self) -> Result<Option<EncryptionMethod>, BundleError> {
         let number = self.u16()?;
-        let known = [None, Some(EncryptionMethod::Aes256GcmChunks)];
         let unknown = || header("the method of encryption", "0 or 1", number.into());
-        known.into_iter().find(|method| encryption_number(*method) == number).ok_or_else(unknown)
+        encryption_of(number).ok_or_else(unknown)
     }
 
     fn summary(&mut self, encryption: Option<EncryptionMethod>) -> Result<Summary, BundleError> {
@@ -395,7 +412,7 @@ impl Fields<'_> {
 
     fn filter(&mut self, row: usize) -> Result<Filter, BundleError> {
         let [byte] = self.take()?;
-        let unknown = || BundleError::IndexRow { row, field: "filter", allowed: "0".into(), found: byte.into() };
+        let unknown = || BundleError::IndexRow { row, field: "filter", allowed: "0 or 1".into(), found: byte.into() };
         Filter::from_byte(byte).ok_or_else(unknown)
     }
 }

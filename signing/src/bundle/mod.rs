@@ -38,9 +38,12 @@ pub mod content_key;
 pub mod contract;
 #[cfg(feature = "std")]
 pub mod decoder;
+pub mod delta;
 #[cfg(feature = "std")]
 mod encryption;
 pub mod error;
+#[cfg(feature = "std")]
+mod frame;
 pub mod index;
 mod json;
 pub mod manifest;

@@ -17,15 +17,15 @@ use crate::digest::Sha256Digest;
 const CONTRACT: &str = include_str!("tests/contract.json");
 
 /// A bundle and what went into it.
-struct Sample {
-    manifest: Manifest,
-    contents: Vec<Vec<u8>>,
-    index: ChunkIndex,
-    bundle: Vec<u8>,
+pub(super) struct Sample {
+    pub(super) manifest: Manifest,
+    pub(super) contents: Vec<Vec<u8>>,
+    pub(super) index: ChunkIndex,
+    pub(super) bundle: Vec<u8>,
 }
 
 /// Content that does not compress, as weights do not; the same for the same seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let byte = || {
         state ^= state << 13;
@@ -36,7 +36,7 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
     core::iter::repeat_with(byte).take(length).collect()
 }
 
-fn manifest(contents: &[Vec<u8>]) -> Manifest {
+pub(super) fn manifest(contents: &[Vec<u8>]) -> Manifest {
     assert!(contents.len() >= 3);
     let path = |number: usize| match number {
         0 => "model.onnx".into(),
@@ -60,12 +60,12 @@ fn manifest(contents: &[Vec<u8>]) -> Manifest {
     Manifest::parse(json.as_bytes()).unwrap()
 }
 
-fn sample_of(contents: Vec<Vec<u8>>) -> Sample {
+pub(super) fn sample_of(contents: Vec<Vec<u8>>) -> Sample {
     let writer = BundleWriter::new(Vec::new(), manifest(&contents)).unwrap();
     written(writer, contents)
 }
 
-fn written(mut writer: BundleWriter<Vec<u8>>, contents: Vec<Vec<u8>>) -> Sample {
+pub(super) fn written(mut writer: BundleWriter<Vec<u8>>, contents: Vec<Vec<u8>>) -> Sample {
     let manifest = manifest(&contents);
     for content in &contents {
         writer.file(content.as_slice()).unwrap();
@@ -87,7 +87,7 @@ fn read(index: &ChunkIndex, bundle: &[u8]) -> Result<(Manifest, Vec<Vec<u8>>), B
 }
 
 /// What a vehicle does: every chunk through every check. Returns the manifest and the files' contents.
-fn read_with(index: &ChunkIndex, bundle: &[u8], key: Option<&ContentKey>) -> Result<(Manifest, Vec<Vec<u8>>), BundleError> {
+pub(super) fn read_with(index: &ChunkIndex, bundle: &[u8], key: Option<&ContentKey>) -> Result<(Manifest, Vec<Vec<u8>>), BundleError> {
     let mut decoder = ChunkDecoder::new(index, key)?;
     let mut reader = TarReader::new(index);
     let mut contents: Vec<Vec<u8>> = Vec::new();
@@ -136,7 +136,7 @@ fn craft(manifest: &[u8], pieces: &[&[u8]]) -> (ChunkIndex, Vec<u8>) {
 }
 
 /// The whole archive of a manifest and its contents, as one piece.
-fn archive(manifest: &[u8], files: &[FileEntry], contents: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn archive(manifest: &[u8], files: &[FileEntry], contents: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = ustar::before_member(0, "manifest.json", manifest.len() as u64);
     bytes.extend_from_slice(manifest);
     let mut previous = manifest.len() as u64;

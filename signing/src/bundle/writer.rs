@@ -1,22 +1,17 @@
 //! Writes bundles: the same manifest and files always make the same bytes, under the same key if they are encrypted.
 
-use alloc::{
-    boxed::Box,
-    format,
-    string::{String, ToString},
-    vec,
-    vec::Vec,
-};
+use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
 use std::io;
 
 use thiserror::Error;
-use zstd::{bulk::Compressor, zstd_safe};
 
 use super::{
     content_key::ContentKey,
+    delta::{FilePiece, NoBase, SegmentEncoder, Span},
     encryption::ChunkCipher,
     error::BundleError,
-    index::{CHUNK_RAW_MAX, CHUNK_STORED_MAX, CHUNKS_MAX, ChunkIndex, ChunkRow, ENCRYPTED_GROWTH, Filter, Summary},
+    frame::FrameEncoder,
+    index::{CHUNK_RAW_MAX, CHUNK_STORED_MAX, CHUNKS_MAX, ChunkIndex, ChunkRow, Filter, Summary},
     manifest::{MANIFEST_PATH, Manifest},
     ustar,
 };
@@ -26,13 +21,7 @@ use crate::{
 };
 
 /// zstd level of bundles. Weights compress no better at 19 (entropy coding only), and 250 times slower.
-const LEVEL: i32 = 3;
-
-/// A chunk that zstd cannot make smaller than this share of its raw length is stored as raw blocks, which cost nothing to decode.
-const WORTH_COMPRESSING_PERCENT: usize = 97;
-
-/// Longest block of a zstd frame (RFC 8878 section 3.1.1.2.4).
-const ZSTD_BLOCK_MAX: usize = 128 << 10;
+pub(super) const LEVEL: i32 = 3;
 
 /// Why a bundle could not be written.
 #[derive(Debug, Error)]
@@ -114,7 +103,16 @@ impl<W: io::Write> BundleWriter<W> {
     /// # Errors
     /// `FileCount` after the last file; `FileLength` and `FileHash` when the content is not what the manifest says; errors of the
     /// reader and the writer.
-    pub fn file(&mut self, mut content: impl io::Read) -> Result<(), WriteError> {
+    pub fn file(&mut self, content: impl io::Read) -> Result<(), WriteError> {
+        self.file_of_tensors(content, &[])
+    }
+
+    /// Writes the content of the manifest's next file, of which `spans` are the tensors in their order, without places in a base. Chunks that
+    /// become smaller by it hold them in byte planes: the bundle is smaller, and `zstd -d` alone no longer makes the archive of it.
+    ///
+    /// # Errors
+    /// What [`BundleWriter::file`] returns.
+    pub fn file_of_tensors(&mut self, mut content: impl io::Read, spans: &[Span]) -> Result<(), WriteError> {
         let expected = self.manifest.files.len();
         let Some(file) = self.manifest.files.get(self.next).cloned() else {
             return Err(BundleError::FileCount { expected, found: expected + 1 }.into());
@@ -127,12 +125,13 @@ impl<W: io::Write> BundleWriter<W> {
             let read = read_full(&mut content, &mut raw).map_err(read_error);
             let result = read.and_then(|read| {
                 hasher.update(&raw[..read]);
+                let offset = length;
                 length += read as u64;
                 if length > file.length {
                     return Err(BundleError::FileLength { path: file.path.clone(), expected: file.length, found: length }.into());
                 }
                 if read > 0 {
-                    self.write(&raw[..read])?;
+                    self.write_piece(FilePiece { raw: &raw[..read], offset, spans })?;
                 }
                 Ok(read)
             });
@@ -183,12 +182,17 @@ impl<W: io::Write> BundleWriter<W> {
 
     /// Writes `raw` as chunks of its own.
     fn write(&mut self, raw: &[u8]) -> Result<(), WriteError> {
-        for piece in raw.chunks(CHUNK_RAW_MAX) {
-            let stored = self.chunks.add(piece, self.raw_offset)?;
-            self.raw_offset += piece.len() as u64;
-            self.out.write_all(stored).map_err(|source| WriteError::Write { source })?;
+        for raw in raw.chunks(CHUNK_RAW_MAX) {
+            self.write_piece(FilePiece { raw, offset: 0, spans: &[] })?;
         }
         Ok(())
+    }
+
+    /// Writes `piece`, at most [`CHUNK_RAW_MAX`] bytes, as a chunk of its own.
+    fn write_piece(&mut self, piece: FilePiece<'_>) -> Result<(), WriteError> {
+        let stored = self.chunks.add_piece(piece, self.raw_offset)?;
+        self.raw_offset += piece.raw.len() as u64;
+        self.out.write_all(stored).map_err(|source| WriteError::Write { source })
     }
 }
 
@@ -208,7 +212,9 @@ fn read_full(content: &mut impl io::Read, buffer: &mut [u8]) -> io::Result<usize
 
 /// Compresses chunks, encrypts them if there is a key, and keeps the books about them.
 pub(super) struct ChunkWriter {
-    zstd: Compressor<'static>,
+    frames: FrameEncoder,
+    /// There when a chunk with tensors was written.
+    segments: Option<SegmentEncoder>,
     cipher: Option<ChunkCipher>,
     stored: Vec<u8>,
     pub(super) stored_offset: u64,
@@ -218,12 +224,9 @@ pub(super) struct ChunkWriter {
 
 impl ChunkWriter {
     pub(super) fn new(key: Option<&ContentKey>) -> Result<Self, BundleError> {
-        let mut zstd = Compressor::new(LEVEL).map_err(zstd_error)?;
-        // The bundle is checked by SHA-256 before and after decoding; zstd's own checksum would be 4 bytes for nothing.
-        zstd.set_parameter(zstd_safe::CParameter::ChecksumFlag(false)).map_err(zstd_error)?;
-        let stored = Vec::with_capacity(zstd::compress_bound(CHUNK_RAW_MAX) + ENCRYPTED_GROWTH);
-        let cipher = key.map(ChunkCipher::new);
-        Ok(Self { zstd, cipher, stored, stored_offset: 0, hasher: Sha256Hasher::new(), rows: Vec::new() })
+        let frames = FrameEncoder::new(LEVEL, CHUNK_RAW_MAX)?;
+        let (stored, cipher) = (Vec::with_capacity(CHUNK_STORED_MAX), key.map(ChunkCipher::new));
+        Ok(Self { frames, segments: None, cipher, stored, stored_offset: 0, hasher: Sha256Hasher::new(), rows: Vec::new() })
     }
 
     /// How the chunks are encrypted, for the index.
@@ -231,53 +234,51 @@ impl ChunkWriter {
         self.cipher.as_ref().map(|_| EncryptionMethod::Aes256GcmChunks)
     }
 
-    /// The stored bytes of the next chunk; `raw` has 1 to [`CHUNK_RAW_MAX`] bytes.
+    /// The stored bytes of the next chunk, without tensors; `raw` has 1 to [`CHUNK_RAW_MAX`] bytes.
+    #[cfg(test)]
     pub(super) fn add(&mut self, raw: &[u8], raw_offset: u64) -> Result<&[u8], BundleError> {
-        if self.rows.len() == CHUNKS_MAX {
+        self.add_piece(FilePiece { raw, offset: 0, spans: &[] }, raw_offset)
+    }
+
+    /// The stored bytes of the next chunk; `piece` has 1 to [`CHUNK_RAW_MAX`] bytes.
+    fn add_piece(&mut self, piece: FilePiece<'_>, raw_offset: u64) -> Result<&[u8], BundleError> {
+        let (raw, number) = (piece.raw, self.rows.len());
+        if number == CHUNKS_MAX {
             let expected = format!("at most {CHUNKS_MAX}");
             return Err(BundleError::IndexHeader { field: "the number of rows", expected, found: CHUNKS_MAX as u64 + 1 });
         }
         self.stored.clear();
-        self.zstd.compress_to_buffer(raw, &mut self.stored).map_err(zstd_error)?;
-        if self.stored.len() > raw.len() * WORTH_COMPRESSING_PERCENT / 100 {
-            raw_frame(raw, &mut self.stored);
+        self.stored.extend_from_slice(self.frames.encode(raw)?);
+        let mut filter = Filter::None;
+        if !piece.spans.is_empty() {
+            let segments = match &mut self.segments {
+                Some(segments) => segments,
+                none => none.insert(SegmentEncoder::new()?),
+            };
+            let planes = segments.encode(number, piece, &mut NoBase, &mut Default::default())?;
+            if planes.len() < self.stored.len() {
+                filter = Filter::Planes;
+                self.stored.clear();
+                self.stored.extend_from_slice(planes);
+            }
         }
         if let Some(cipher) = &self.cipher {
             // Refused are more than 64 GiB only, which no chunk has.
-            let too_long =
-                BundleError::ChunkLength { chunk: self.rows.len(), expected: CHUNK_STORED_MAX as u64, found: self.stored.len() as u64 };
-            cipher.seal(self.rows.len(), &mut self.stored).ok_or(too_long)?;
+            let too_long = BundleError::ChunkLength { chunk: number, expected: CHUNK_STORED_MAX as u64, found: self.stored.len() as u64 };
+            cipher.seal(number, &mut self.stored).ok_or(too_long)?;
         }
         self.hasher.update(&self.stored);
         self.rows.push(ChunkRow {
-            number: self.rows.len(),
+            number,
             stored_offset: self.stored_offset,
             raw_offset,
             stored_length: self.stored.len() as u32,
             raw_length: raw.len() as u32,
-            filter: Filter::None,
+            filter,
             stored_sha256: Sha256Digest::of(&self.stored),
             raw_sha256: Sha256Digest::of(raw),
         });
         self.stored_offset += self.stored.len() as u64;
         Ok(&self.stored)
     }
-}
-
-/// A zstd frame of uncompressed blocks (RFC 8878 section 3.1.1): one segment, content size in four bytes.
-fn raw_frame(raw: &[u8], stored: &mut Vec<u8>) {
-    stored.clear();
-    stored.extend_from_slice(&[0x28, 0xb5, 0x2f, 0xfd, 0xa0]);
-    // `raw` is at most a chunk.
-    stored.extend_from_slice(&(raw.len() as u32).to_le_bytes());
-    let last = raw.len().div_ceil(ZSTD_BLOCK_MAX) - 1;
-    for (number, block) in raw.chunks(ZSTD_BLOCK_MAX).enumerate() {
-        let header = (block.len() as u32) << 3 | u32::from(number == last);
-        stored.extend_from_slice(&header.to_le_bytes()[..3]);
-        stored.extend_from_slice(block);
-    }
-}
-
-fn zstd_error(error: io::Error) -> BundleError {
-    BundleError::Zstd { reason: error.to_string() }
 }
