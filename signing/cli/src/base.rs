@@ -31,6 +31,7 @@ use crate::{
     files,
     keyholders::Keyholders,
     keys::{self, SigningKey, file::check_of_use, is_path},
+    next_step::quoted,
 };
 
 /// Roles of the Image repository that list releases are called `vla-TIER`.
@@ -112,6 +113,11 @@ impl Base {
             files::make_folder(&folder)?;
         }
         Ok(base)
+    }
+
+    /// The option that names it, for a command that somebody types next.
+    pub(crate) fn argument(&self) -> String {
+        format!("--base {}", quoted(&self.folder))
     }
 
     pub(crate) fn keys(&self) -> PathBuf {

@@ -15,10 +15,11 @@ use crate::{
     base::{Base, DIRECTOR_ROOT, IMAGE_ROOT, read_metadata},
     changes::{self, Names},
     commands::key,
+    drafts,
     failure::failure,
-    files::{self, Access},
     keyholders::Keyholders,
     keys::SigningKey,
+    next_step,
     output::pairs,
 };
 
@@ -113,6 +114,9 @@ pub(crate) trait Deliberate: Role + Clone {
 
     /// Roles that could never be signed under this metadata.
     fn unsignable(&self) -> Vec<String>;
+
+    /// The command with which the next keyholder signs `next`; `missing` says of each set whether it lacks signatures.
+    fn sign_command(&self, next: &Self, base: &Base, subject: &Subject, authority: &Authority, missing: &[bool]) -> String;
 }
 
 impl Deliberate for Root {
@@ -153,6 +157,12 @@ impl Deliberate for Root {
     fn unsignable(&self) -> Vec<String> {
         let holders = RootRole::ALL.map(|role| Keyholders::of_root(self, role, &Names::new()));
         holders.iter().filter_map(out_of_reach).collect()
+    }
+
+    fn sign_command(&self, _: &Self, base: &Base, subject: &Subject, _: &Authority, missing: &[bool]) -> String {
+        // Where only those of the version before are missing, who stays counts for both sets and who leaves for that one.
+        let verb = if missing.last() == Some(&false) { "cross-sign" } else { "sign" };
+        next_step::sign_root(base, subject.repository(), verb)
     }
 }
 
@@ -205,6 +215,15 @@ impl Deliberate for Targets {
         let holders = delegations.roles.iter().map(|role| Keyholders::new(&role.name, &role.keys, &delegations.keys, &Names::new()));
         holders.filter_map(|holders| out_of_reach(&holders)).collect()
     }
+
+    fn sign_command(&self, next: &Self, base: &Base, subject: &Subject, authority: &Authority, _: &[bool]) -> String {
+        let targets = authority.targets.as_ref();
+        match subject {
+            Subject::Release(role) if self.version > 0 && self.targets == next.targets => next_step::renew_release(base, role, targets),
+            Subject::Release(role) => next_step::sign_release(base, role, targets, None),
+            Subject::Targets | Subject::Root(_) => next_step::sign_targets(base),
+        }
+    }
 }
 
 /// Why a role's threshold can never be reached.
@@ -238,6 +257,8 @@ pub(crate) struct Report {
     pub(crate) changes: Vec<String>,
     pub(crate) signatures: Vec<QuorumState>,
     pub(crate) complete: bool,
+    /// The command that comes next.
+    pub(crate) next: String,
     pub(crate) warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) signed_now_by: Option<String>,
@@ -283,8 +304,16 @@ impl Report {
         }
         facts.extend(self.signatures.iter().map(|state| ("state", state.text.clone())));
         facts.extend(self.warnings.iter().map(|warning| ("warning", warning.clone())));
-        facts.push(("next", if self.complete { "switchback publish".into() } else { "the next keyholder signs".into() }));
+        facts.push(("next", if self.complete { self.next.clone() } else { format!("the next keyholder signs: {}", self.next) }));
         pairs(&facts)
+    }
+
+    /// What it takes until the draft is the newest version.
+    pub(crate) fn steps(&self) -> String {
+        if self.complete {
+            return format!("version {} is complete, send it: `{}`", self.version, self.next);
+        }
+        format!("complete the draft of version {} ({}): `{}`", self.version, self.waiting(), self.next)
     }
 
     /// Who must still sign, in one line.
@@ -332,7 +361,9 @@ impl<'a, T: Deliberate> Ceremony<'a, T> {
             None => (self.current.next(self.now.plus_days(T::DAYS)), 0),
         };
         change(&mut role, self.base)?;
-        self.store(sign(&role, &[])?)?;
+        let bytes = sign(&role, &[])?;
+        drafts::replace(&self.path(), self.draft.as_ref().map(|draft| draft.bytes.as_slice()), &bytes)?;
+        self.set(bytes)?;
         // A new key may have been remembered with its name.
         self.authority.names = self.base.key_names()?;
         Ok(dropped)
@@ -357,8 +388,8 @@ impl<'a, T: Deliberate> Ceremony<'a, T> {
         let signer = self.base.signer(key, &keeping.holders.union(&leaving.holders))?;
         let public = signer.public_key();
         self.check_part(&key.name(), &public, part, leaving, keeping)?;
-        let bytes = add_signature(&draft.bytes, draft.bytes.len(), &*signer)?;
-        self.store(bytes)?;
+        let signed = add_signature(&draft.bytes, draft.bytes.len(), &*signer)?;
+        self.set(drafts::add_signature(&self.path(), Some(&draft.bytes), signed)?)?;
         Ok(key::title(&key.name(), &public))
     }
 
@@ -425,7 +456,7 @@ impl<'a, T: Deliberate> Ceremony<'a, T> {
         let accept = |entry: &SignatureEntry| quorums.iter().any(|quorum| quorum.holders.accepts(&signed, &entry.key_id));
         let merged = merge_signatures(&draft.bytes, copy, copy.len().max(draft.bytes.len()), accept)?;
         let before = draft.file.signatures.len();
-        self.store(merged)?;
+        self.set(drafts::add_signature(&self.path(), Some(&draft.bytes), merged)?)?;
         Ok(self.draft.as_ref().map_or(0, |draft| draft.file.signatures.len()) - before)
     }
 
@@ -451,13 +482,19 @@ impl<'a, T: Deliberate> Ceremony<'a, T> {
         let Some(draft) = &self.draft else { return Ok(None) };
         let role = &draft.file.signed;
         let signatures: Vec<QuorumState> = self.quorums(draft)?.iter().map(|quorum| quorum.state(&draft.file)).collect();
+        let missing: Vec<bool> = signatures.iter().map(|state| !state.complete).collect();
+        let next = match missing.contains(&true) {
+            true => self.current.sign_command(role, self.base, &self.subject, &self.authority, &missing),
+            false => next_step::publish(self.base),
+        };
         Ok(Some(Report {
             document: self.subject.title(),
             version: role.version(),
             expires: role.expires().to_string(),
             draft: self.path(),
             changes: self.current.changes(role, self.names()),
-            complete: signatures.iter().all(|state| state.complete),
+            complete: !missing.contains(&true),
+            next,
             signatures,
             warnings: role.unsignable(),
             signed_now_by: None,
@@ -465,8 +502,7 @@ impl<'a, T: Deliberate> Ceremony<'a, T> {
         }))
     }
 
-    fn store(&mut self, bytes: Vec<u8>) -> anyhow::Result<()> {
-        files::write(&self.path(), &bytes, Access::Public)?;
+    fn set(&mut self, bytes: Vec<u8>) -> anyhow::Result<()> {
         self.draft = Some(Draft { file: Signed::parse(&bytes, bytes.len())?, bytes });
         Ok(())
     }

@@ -1,13 +1,18 @@
 //! The server's online keys, which the roots certify.
 
-use std::{collections::BTreeMap, path::Path, slice};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    slice,
+};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use switchback_signing::{
-    keys::{PublicKey, file::parse_public},
+    keys::{KeyId, PublicKey, file::parse_public},
     metadata::{Root, RootRole},
+    trust::Repository,
 };
 
 use crate::{
@@ -141,6 +146,24 @@ impl ServerKeys {
     /// Why the server cannot sign, if it cannot.
     pub(crate) fn problem(&self) -> Option<&str> {
         self.image.problem.as_deref().or(self.director.problem.as_deref())
+    }
+
+    /// How the root that the server has differs from `root`, the newest of the base; nothing when it is the same, or one before it.
+    pub(crate) fn difference(&self, repository: Repository, root: &Root) -> Option<String> {
+        let keys = if repository == Repository::Image { &self.image } else { &self.director };
+        let there = keys.root.as_ref()?.version;
+        if there > root.version {
+            return Some(format!("the server has version {there} of the {repository} root, the base has version {}", root.version));
+        }
+        let named = |role: &str| {
+            let keys = root.roles.iter().find(|(known, _)| known.name() == role)?.1;
+            Some(keys.key_ids.iter().map(KeyId::as_str).collect::<BTreeSet<_>>())
+        };
+        let same = |(role, keys): &(&String, &RoleKeys)| {
+            named(role).is_none_or(|named| keys.named.iter().map(String::as_str).collect::<BTreeSet<_>>() == named)
+        };
+        let (role, _) = keys.roles.iter().filter(|_| there == root.version).find(|role| !same(role))?;
+        Some(format!("version {there} of the {repository} root names other keys for {role} on the server than in the base"))
     }
 
     pub(crate) fn describe(&self) -> String {

@@ -164,8 +164,9 @@ impl Ready<'_> {
             if signatures.complete() {
                 drafts.push(Draft::open(self.base, &role, bundles, self.now)?);
             } else {
-                let hint = "the next keyholder signs with `switchback sign --base DIR --key NAME BUNDLE`";
-                self.leave(format!("{role} version {version} cannot be published: it has {}", signatures.describe()), hint)?;
+                let report = Ceremony::<Targets>::open(self.base, Subject::Release(role.clone()), self.now)?.report()?;
+                let hint = format!("the next keyholder signs: `{}`", report.context("the draft was just there")?.next);
+                self.leave(format!("{role} version {version} cannot be published: it has {}", signatures.describe()), &hint)?;
             }
         }
         Ok(drafts)
@@ -177,9 +178,8 @@ impl Ready<'_> {
         if report.complete {
             return Ok(Some((report.version, ceremony.signable()?.bytes.clone())));
         }
-        let command = ceremony.subject.role();
         let what = format!("{} version {} cannot be published: {}", report.document, report.version, report.waiting());
-        self.leave(what, &format!("the next keyholder signs with `switchback {command} sign`; `switchback {command} show` says who must"))?;
+        self.leave(what, &format!("the next keyholder signs: `{}`", report.next))?;
         Ok(None)
     }
 
@@ -335,7 +335,8 @@ impl Publisher<'_> {
             Some(_) => {
                 return Err(failure(
                     format!("the server has another {name} than the base"),
-                    "somebody published from another base; a version is signed once, so bring the two together before going on",
+                    "it is another base's server (--server, SWITCHBACK_SERVER), or somebody published from another copy of this base: a \
+                     version is signed once, so bring the two together before going on",
                 ));
             }
             None => {

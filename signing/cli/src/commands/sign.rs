@@ -19,13 +19,15 @@ use switchback_signing::{
 use super::{key, oms};
 use crate::{
     base::{Base, release_role},
-    bundle::{Beside, BundleFile},
+    bundle::{BUNDLE_EXTENSION, Beside, BundleFile},
     clock,
     companions::{self, CompanionFile, Companions},
+    drafts,
     failure::failure,
     files::{self, Access},
     keyholders::{Keyholders, Signatures},
     keys::SigningKey,
+    next_step,
     output::{Output, pairs},
     release::{check_listed, custom, target_paths},
 };
@@ -93,6 +95,8 @@ struct SignedRelease {
     missing: Vec<String>,
     threshold: u64,
     complete: bool,
+    /// The command that comes next.
+    next: String,
     expires: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     release: Option<String>,
@@ -112,8 +116,8 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
         (Some(tier), _) => {
             let role = arguments.role.clone().unwrap_or_else(|| release_role(tier.as_str()));
             let ceremony = Ceremony { base: &base, arguments: &arguments, role: &role, now };
-            let (bytes, signer) = ceremony.renew()?;
-            ceremony.finish(bytes, &signer, None, output)
+            let (written, signer) = ceremony.renew()?;
+            ceremony.finish(written, &signer, None, output)
         }
         (None, Some(path)) => {
             let bundle = BundleFile::open(path, &arguments.beside)?;
@@ -121,8 +125,8 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
             let role = arguments.role.clone().unwrap_or_else(|| release_role(&manifest.release.tier));
             let ceremony = Ceremony { base: &base, arguments: &arguments, role: &role, now };
             let release = Release { bundle: &bundle, manifest: &manifest, companions: ceremony.companions(&manifest)? };
-            let (bytes, signer) = ceremony.release(&release)?;
-            ceremony.finish(bytes, &signer, Some(&release), output)
+            let (written, signer) = ceremony.release(&release)?;
+            ceremony.finish(written, &signer, Some(&release), output)
         }
         (None, None) => bail!("name a bundle, or a tier with --renew"),
     }
@@ -149,6 +153,24 @@ struct Holder {
     title: String,
 }
 
+/// A draft with this keyholder's signature.
+struct Written {
+    /// The draft that it was added to.
+    read: Option<Vec<u8>>,
+    signed: Vec<u8>,
+}
+
+impl Holder {
+    /// Signs the draft that was read, or else what begins another.
+    fn sign(&self, read: Option<Vec<u8>>, begin: impl FnOnce() -> anyhow::Result<Targets>) -> anyhow::Result<Written> {
+        let signed = match &read {
+            Some(bytes) => add_signature(bytes, bytes.len(), &*self.signer)?,
+            None => sign(&begin()?, &[&*self.signer])?,
+        };
+        Ok(Written { read, signed })
+    }
+}
+
 impl Ceremony<'_> {
     fn holders(&self) -> anyhow::Result<Keyholders> {
         Keyholders::of_release_role(&self.base.targets(self.now)?, self.role, &self.base.key_names()?)
@@ -166,16 +188,16 @@ impl Ceremony<'_> {
     }
 
     /// Metadata that lists the bundle, with this keyholder's signature.
-    fn release(&self, release: &Release<'_>) -> anyhow::Result<(Vec<u8>, Holder)> {
+    fn release(&self, release: &Release<'_>) -> anyhow::Result<(Written, Holder)> {
         let holder = self.holder()?;
-        let bytes = match self.draft()? {
+        let read = match self.draft()? {
             Some((bytes, draft)) => {
-                self.same_release(&draft.signed, release)?;
-                add_signature(&bytes, bytes.len(), &*holder.signer)?
+                self.same_release(&draft, release)?;
+                Some(bytes)
             }
-            None => sign(&self.new_draft(release)?, &[&*holder.signer])?,
+            None => None,
         };
-        Ok((bytes, holder))
+        Ok((holder.sign(read, || self.new_draft(release))?, holder))
     }
 
     /// The images for other ECUs, held against what the draft lists, or else against what is published.
@@ -195,17 +217,21 @@ impl Ceremony<'_> {
     }
 
     /// The same targets with a later expiry, with this keyholder's signature.
-    fn renew(&self) -> anyhow::Result<(Vec<u8>, Holder)> {
+    fn renew(&self) -> anyhow::Result<(Written, Holder)> {
         let holder = self.holder()?;
         let newest = self.base.newest(self.role)?;
-        let newest = newest.with_context(|| format!("{} has never been signed, there is nothing to renew", self.role))?;
+        let newest = newest.ok_or_else(|| {
+            let what = format!("nothing of {} has been published from this base, there is nothing to renew", self.role);
+            failure(what, "sign a bundle, and publish it: what expires is renewed from then on")
+        })?;
         let current = Signed::<Targets>::parse(&newest.bytes, newest.bytes.len())?.signed;
-        let bytes = match self.draft()? {
-            Some((bytes, draft)) if draft.signed.targets == current.targets => add_signature(&bytes, bytes.len(), &*holder.signer)?,
-            Some((_, draft)) => return Err(self.other_draft(&draft.signed)),
-            None => sign(&Targets { version: current.version + 1, expires: self.expires(), ..current }, &[&*holder.signer])?,
+        let read = match self.draft()? {
+            Some((bytes, draft)) if draft.signed.targets == current.targets => Some(bytes),
+            Some((_, draft)) => return Err(self.other_draft(&draft)),
+            None => None,
         };
-        Ok((bytes, holder))
+        let next = || Ok(Targets { version: current.version + 1, expires: self.expires(), ..current });
+        Ok((holder.sign(read, next)?, holder))
     }
 
     fn draft(&self) -> anyhow::Result<Option<(Vec<u8>, Signed<Targets>)>> {
@@ -222,23 +248,50 @@ impl Ceremony<'_> {
         Ok(Some((bytes, draft)))
     }
 
-    fn other_draft(&self, draft: &Targets) -> anyhow::Error {
+    /// Why nothing else can be signed while a draft is waiting.
+    fn other_draft(&self, draft: &Signed<Targets>) -> anyhow::Error {
         let published = self.base.newest(self.role).ok().flatten();
         let published = published.and_then(|stored| Signed::<Targets>::parse(&stored.bytes, stored.bytes.len()).ok());
         let known = |path: &String| published.as_ref().is_some_and(|published| published.signed.targets.contains_key(path));
-        let new: Vec<&str> = draft.targets.keys().filter(|path| !known(path)).map(String::as_str).collect();
-        let what = format!("a draft of {} version {} with {} is waiting for signatures", self.role, draft.version, new.join(" and "));
-        failure(what, "complete and publish it first, or throw it away with --discard-draft")
+        let new: Vec<&str> = draft.signed.targets.keys().filter(|path| !known(path)).map(String::as_str).collect();
+        let says = if new.is_empty() { "that only renews it".to_owned() } else { format!("with {}", new.join(" and ")) };
+        let signatures = match self.holders() {
+            Ok(holders) => holders.signatures(draft),
+            Err(error) => return error,
+        };
+        let what = format!("a draft of {} version {} {says} is in the way: {}", self.role, draft.signed.version, signatures.describe());
+        let publish = next_step::publish(self.base);
+        let first = if signatures.complete() {
+            format!("`{publish}`")
+        } else {
+            let targets = self.base.targets(self.now).ok();
+            let sign = match self.bundle_of(&new) {
+                _ if new.is_empty() => next_step::renew_release(self.base, self.role, targets.as_ref()),
+                bundle => next_step::sign_release(self.base, self.role, targets.as_ref(), bundle.as_deref()),
+            };
+            format!("`{sign}` until it is complete, and `{publish}`")
+        };
+        let renews = if self.arguments.renew.is_some() { ", which gives the tier a later expiry as well" } else { "" };
+        let lost =
+            if signatures.signed.is_empty() { String::new() } else { format!(" with the signature of {}", signatures.signed.join(", ")) };
+        failure(what, format!("first {first}{renews}; or throw it away{lost} by --discard-draft, when nobody wants it any more"))
+    }
+
+    /// Where the keyholder before has found the bundle of the draft.
+    fn bundle_of(&self, paths: &[&str]) -> Option<PathBuf> {
+        let bytes = files::read(&self.base.draft_files(self.role), TARGETS_BYTES_MAX as usize).ok()?;
+        let files: BTreeMap<String, PathBuf> = serde_json::from_slice(&bytes).ok()?;
+        files.into_iter().find(|(path, _)| paths.contains(&path.as_str()) && path.ends_with(BUNDLE_EXTENSION)).map(|(_, file)| file)
     }
 
     /// That the draft speaks of this bundle and says about it what its manifest says.
-    fn same_release(&self, draft: &Targets, release: &Release<'_>) -> anyhow::Result<()> {
+    fn same_release(&self, draft: &Signed<Targets>, release: &Release<'_>) -> anyhow::Result<()> {
         let Release { bundle, manifest, companions } = release;
         let (index_path, _) = target_paths(manifest);
-        let Some(target) = draft.targets.get(&index_path) else {
+        let Some(target) = draft.signed.targets.get(&index_path) else {
             return Err(self.other_draft(draft));
         };
-        check_listed(draft, bundle, manifest).context("the draft and the bundle differ")?;
+        check_listed(&draft.signed, bundle, manifest).context("the draft and the bundle differ")?;
         let stated = target.release().context("the draft")?;
         let Arguments { regions, sdk_min, .. } = self.arguments;
         let other_regions = regions.as_ref().is_some_and(|regions| *regions != stated.regions);
@@ -321,17 +374,29 @@ impl Ceremony<'_> {
         self.now.plus_days(self.arguments.days.into())
     }
 
-    fn finish(&self, bytes: Vec<u8>, holder: &Holder, release: Option<&Release<'_>>, output: &Output) -> anyhow::Result<()> {
-        let file = Signed::<Targets>::parse(&bytes, bytes.len())?;
+    fn finish(&self, written: Written, holder: &Holder, release: Option<&Release<'_>>, output: &Output) -> anyhow::Result<()> {
         let draft = self.base.draft(self.role);
         let sources = match release {
             Some(release) => sources(release)?,
             None => BTreeMap::new(),
         };
+        let bytes = if self.arguments.discard_draft {
+            files::write(&draft, &written.signed, Access::Public)?;
+            written.signed
+        } else {
+            drafts::add_signature(&draft, written.read.as_deref(), written.signed)?
+        };
         files::write(&self.base.draft_files(self.role), &serde_json::to_vec_pretty(&sources)?, Access::Public)?;
-        files::write(&draft, &bytes, Access::Public)?;
+        let file = Signed::<Targets>::parse(&bytes, bytes.len())?;
         let signatures: Signatures = self.holders()?.signatures(&file);
+        let targets = self.base.targets(self.now)?;
+        let next = match release {
+            _ if signatures.complete() => next_step::publish(self.base),
+            Some(release) => next_step::sign_release(self.base, self.role, Some(&targets), Some(&release.bundle.path)),
+            None => next_step::renew_release(self.base, self.role, Some(&targets)),
+        };
         let result = SignedRelease {
+            next,
             role: self.role.to_owned(),
             version: file.signed.version,
             draft,
@@ -362,7 +427,7 @@ fn describe(result: &SignedRelease) -> String {
     }
     facts.push(("signed by", result.signed_now_by.clone()));
     facts.push(("state", result.text.clone()));
-    facts.push(("next", if result.complete { "switchback publish".into() } else { "the next keyholder signs".into() }));
+    facts.push(("next", if result.complete { result.next.clone() } else { format!("the next keyholder signs: {}", result.next) }));
     pairs(&facts)
 }
 

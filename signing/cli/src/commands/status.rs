@@ -11,7 +11,7 @@ use switchback_signing::{
 };
 
 use crate::{
-    base::{Base, parse, tier_of},
+    base::{Base, parse},
     ceremony::{Ceremony, Deliberate, Report, Subject},
     changes::Names,
     client::ServerArguments,
@@ -19,6 +19,7 @@ use crate::{
     commands::online::ServerKeys,
     failure::failure,
     keyholders::Keyholders,
+    next_step,
     output::{Output, table},
 };
 
@@ -70,6 +71,8 @@ struct RoleStatus {
     signers: Vec<String>,
     /// The command that renews it.
     renew: String,
+    /// What it takes to renew it, or to complete the draft that does.
+    steps: String,
     #[serde(skip)]
     at: UnixTime,
 }
@@ -82,12 +85,29 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     roles.sort_by_key(|role| role.at);
     let urgent = roles.iter().filter(|role| role.urgency != Urgency::Valid).count();
     let server = if arguments.server.is_named() { Some(ServerKeys::ask(&arguments.server)?) } else { None };
-    let status = Status { urgent, drafts: calendar.drafts()?, roles, server };
+    let drafts = calendar.drafts()?;
+    for role in &mut roles {
+        if let Some(draft) = drafts.iter().find(|draft| draft.document == role.role) {
+            role.steps = draft.steps();
+        }
+    }
+    let status = Status { urgent, drafts, roles, server };
     output.show(&status, describe)?;
+    if let Some(difference) = status.server.as_ref().map(|server| calendar.other_server(server)).transpose()?.flatten() {
+        return Err(failure(
+            difference,
+            "is --server (SWITCHBACK_SERVER) this base's server? If it is, somebody has published from another copy of this base: bring the \
+             two together first",
+        ));
+    }
     if let Some(problem) = status.server.as_ref().and_then(ServerKeys::problem) {
         return Err(failure(
             format!("the server cannot sign: {problem}"),
-            "have the root name the server's keys (`switchback root online-keys`, the signatures, `switchback publish`)",
+            format!(
+                "have the root name the server's keys: `switchback root online-keys {} --repository image` (or director), the signatures, `{}`",
+                base.argument(),
+                next_step::publish(&base)
+            ),
         ));
     }
     match status.roles.first().filter(|_| urgent > 0) {
@@ -99,10 +119,17 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
                 first.role,
                 first.expires
             ),
-            format!("renew it: `{}`", first.renew),
+            first.steps.clone(),
         )),
         None => Ok(()),
     }
+}
+
+/// How a role is renewed.
+struct Renewal {
+    /// What begins a draft, where the first signature does not.
+    begin: Option<String>,
+    sign: String,
 }
 
 struct Calendar<'a> {
@@ -116,8 +143,11 @@ impl Calendar<'_> {
     fn root(&self, repository: Repository) -> anyhow::Result<RoleStatus> {
         let root = parse::<Root>(&self.base.root(repository)?)?.signed;
         let holders = Keyholders::of_root(&root, RootRole::Root, &self.names);
-        let name = if repository == Repository::Image { "image" } else { "director" };
-        let renew = format!("switchback root expire --repository {name} --days {}", Root::DAYS);
+        let (base, of) = (self.base.argument(), next_step::repository_argument(repository));
+        let renew = Renewal {
+            begin: Some(format!("switchback root expire {base} {of} --days {}", Root::DAYS)),
+            sign: next_step::sign_root(self.base, repository, "sign"),
+        };
         Ok(self.status(Subject::Root(repository).title(), (root.version, root.expires), &holders, renew))
     }
 
@@ -127,23 +157,27 @@ impl Calendar<'_> {
         let Some(stored) = self.base.newest("targets")? else { return Ok(Vec::new()) };
         let targets = parse::<Targets>(&stored)?.signed;
         let holders = Keyholders::of_root(&root, RootRole::Targets, &self.names);
-        let renew = format!("switchback targets expire --days {}", Targets::DAYS);
+        let renew = Renewal {
+            begin: Some(format!("switchback targets expire {} --days {}", self.base.argument(), Targets::DAYS)),
+            sign: next_step::sign_targets(self.base),
+        };
         let mut found = vec![self.status("targets".into(), (targets.version, targets.expires), &holders, renew)];
         for delegated in targets.delegations.iter().flat_map(|delegations| &delegations.roles) {
             let Some(stored) = self.base.newest(&delegated.name)? else { continue };
             let release = parse::<Targets>(&stored)?.signed;
             let holders = Keyholders::of_release_role(&targets, &delegated.name, &self.names)?;
-            let agreement = targets.delegations.iter().find_map(|delegations| delegations.agreement_of(&delegated.name));
-            let renew = match agreement.and_then(|agreement| agreement.roles.first()).filter(|first| **first != delegated.name) {
-                Some(first) => format!("switchback sign --renew {} --role {}", tier_of(first), delegated.name),
-                None => format!("switchback sign --renew {}", tier_of(&delegated.name)),
-            };
+            let renew = Renewal { begin: None, sign: next_step::renew_release(self.base, &delegated.name, Some(&targets)) };
             found.push(self.status(delegated.name.clone(), (release.version, release.expires), &holders, renew));
         }
         Ok(found)
     }
 
-    fn status(&self, role: String, (version, at): (u64, UnixTime), holders: &Keyholders, renew: String) -> RoleStatus {
+    fn status(&self, role: String, (version, at): (u64, UnixTime), holders: &Keyholders, renew: Renewal) -> RoleStatus {
+        let signers: Vec<String> = holders.names().into_iter().map(ToOwned::to_owned).collect();
+        let Renewal { begin, sign } = renew;
+        let first = begin.iter().map(|begin| format!("`{begin}`, then ")).collect::<String>();
+        let who = format!("{} of {}", holders.threshold, signers.join(", "));
+        let steps = format!("renew it: {first}{who}: `{sign}`, then `{}`", next_step::publish(self.base));
         RoleStatus {
             role,
             version,
@@ -151,10 +185,22 @@ impl Calendar<'_> {
             days_left: (at.seconds() - self.now.seconds()).div_euclid(DAY_S),
             urgency: urgency(at, self.now, self.days),
             threshold: holders.threshold,
-            signers: holders.names().into_iter().map(ToOwned::to_owned).collect(),
-            renew,
+            signers,
+            renew: begin.unwrap_or(sign),
+            steps,
             at,
         }
+    }
+
+    /// How the server's roots differ from those of the base, when they are not the same or older.
+    fn other_server(&self, server: &ServerKeys) -> anyhow::Result<Option<String>> {
+        for repository in [Repository::Image, Repository::Director] {
+            let root = parse::<Root>(&self.base.root(repository)?)?.signed;
+            if let Some(difference) = server.difference(repository, &root) {
+                return Ok(Some(difference));
+            }
+        }
+        Ok(None)
     }
 
     fn drafts(&self) -> anyhow::Result<Vec<Report>> {
@@ -192,7 +238,10 @@ fn describe(status: &Status) -> String {
     };
     let mut text = table(&["EXPIRES", "LEFT", "ROLE", "MUST SIGN", "RENEW WITH"], &status.roles.iter().map(row).collect::<Vec<_>>());
     for draft in &status.drafts {
-        let state = if draft.complete { "complete, `switchback publish` sends it".to_owned() } else { draft.waiting() };
+        let state = match draft.complete {
+            true => format!("complete, `{}` sends it", draft.next),
+            false => format!("{}\n  next: {}", draft.waiting(), draft.next),
+        };
         text.push_str(&format!("draft of {} version {}: {state}\n", draft.document, draft.version));
     }
     text.extend(status.server.as_ref().map(ServerKeys::describe));

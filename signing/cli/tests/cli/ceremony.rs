@@ -169,7 +169,7 @@ fn a_release_waits_for_the_one_before_it() {
     desk.pack("1.1.0", 2);
     let error = desk.refuse("sign --base base --key alice dist/ultra/tiny-1.1.0.tar.zst");
     assert!(
-        error.contains("a draft of vla-ultra version 1 with ultra/tiny-1.0.0.index and ultra/tiny-1.0.0.tar.zst is waiting"),
+        error.contains("a draft of vla-ultra version 1 with ultra/tiny-1.0.0.index and ultra/tiny-1.0.0.tar.zst is in the way"),
         "{error}"
     );
     let signed = desk.ask("sign --base base --key alice --discard-draft dist/ultra/tiny-1.1.0.tar.zst");

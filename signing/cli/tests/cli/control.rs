@@ -115,7 +115,9 @@ fn two_bases_that_diverged_are_noticed() {
 fn a_role_is_renewed_before_it_expires() {
     let server = Server::start();
     let desk = signed_desk(&server);
-    assert!(desk.refuse("sign --base base --key alice --renew ultra-se").contains("vla-ultra-se has never been signed"));
+    assert!(
+        desk.refuse("sign --base base --key alice --renew ultra-se").contains("nothing of vla-ultra-se has been published from this base")
+    );
     desk.succeed(&format!("sign --base base --key bob {BUNDLE}"));
     desk.succeed("publish --base base");
     desk.succeed("sign --base base --key alice --renew ultra --days 60");
@@ -156,15 +158,19 @@ fn the_status_tells_of_the_servers_online_keys() {
     let desk = Desk::with_server(&server.url);
     desk.init();
     let id = "ab12".repeat(16);
-    let role = |held: Value| json!({"named": [id], "held": held});
+    let named = |file: &str, role: &str| {
+        let root: Value = serde_json::from_slice(&desk.read(file)).unwrap();
+        root["signed"]["roles"][role]["keyids"].clone()
+    };
+    let role = |file: &str, name: &str, held: Value| json!({"named": named(file, name), "held": held});
     let signs = json!([{"key_id": id, "use": "signs"}]);
-    let mut image = role(signs.clone());
+    let mut image = role("base/image/1.root.json", "timestamp", signs.clone());
     (image["version"], image["expires"]) = (json!(7), json!("2027-01-20T08:00:00Z"));
     let waits = json!([{"key_id": id, "use": "signs"}, {"key_id": "cd34".repeat(16), "use": "waits"}]);
     let root = json!({"version": 1, "expires": "2028-01-15T08:00:00Z"});
     let mut keys = json!({
         "image": {"root": root, "problem": null, "roles": {"timestamp": image}},
-        "director": {"root": root, "problem": null, "roles": {"targets": role(waits)}},
+        "director": {"root": root, "problem": null, "roles": {"targets": role("base/director/1.root.json", "targets", waits)}},
         "sets": {"vehicles": 3, "signed": 2, "by_other_keys": 1, "expired": 0, "targets_expire": "2027-02-14T08:00:00Z",
             "timestamp_expires": null},
     });
@@ -179,6 +185,17 @@ fn the_status_tells_of_the_servers_online_keys() {
         assert!(told.contains(expected), "{expected:?} is not in\n{told}");
     }
     assert_eq!(desk.ask("status --base base")["server"]["sets"]["by_other_keys"], 1);
+    // The server of another base, or of a copy of this one that has gone on.
+    let mut other = keys.clone();
+    other["image"]["roles"]["timestamp"]["named"] = json!([id]);
+    server.answer("GET /v1/keys", 200, &other.to_string());
+    let error = desk.run("status --base base");
+    let expected = "version 1 of the Image repository root names other keys for timestamp on the server than in the base";
+    assert!(error.status == 1 && error.stderr.contains(expected) && error.stderr.contains("SWITCHBACK_SERVER"), "{}", error.stderr);
+    (other["image"]["root"]["version"], other["image"]["root"]["expires"]) = (json!(3), json!("2028-01-15T08:00:00Z"));
+    server.answer("GET /v1/keys", 200, &other.to_string());
+    let error = desk.run("status --base base").stderr;
+    assert!(error.contains("the server has version 3 of the Image repository root, the base has version 1"), "{error}");
     keys["director"]["problem"] = json!("the Director root version 2 names others");
     server.answer("GET /v1/keys", 200, &keys.to_string());
     let refused = desk.run("status --base base");

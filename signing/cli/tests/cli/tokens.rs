@@ -217,6 +217,59 @@ fn a_signing_program_is_believed_only_as_far_as_its_signatures_verify() {
     assert_eq!(desk.ask(&sign)["signed_by"], json!(["release-service"]));
 }
 
+/// Two people open their keys at the same time: while the program of one signs, the other writes. (The program stands for the time that
+/// somebody needs for a passphrase.)
+#[test]
+fn nobodys_signature_is_lost_when_two_sign_the_same_draft_at_once() {
+    if !openssl_is_there() {
+        return;
+    }
+    let desk = Desk::ready();
+    openssl(&desk, "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out service.key");
+    let meanwhile = |draft: &str, found: &str| program(&desk, &format!("cp {found} base/drafts/{draft}; {SIGN_P256}"));
+    program(&desk, SIGN_P256);
+    let service = format!("exec:{}", desk.path("service").display());
+    desk.succeed(&format!("key export-public --key {service} --out image-root-service.pub.json"));
+
+    // A root.
+    desk.succeed("root add-key --base base --repository image --role root image-root-service.pub.json");
+    let draft = "base/drafts/image.root.json";
+    let unsigned = desk.read(draft);
+    desk.succeed("root sign --base base --repository image --key alice");
+    fs::copy(desk.path(draft), desk.path("alice.json")).unwrap();
+    desk.write(draft, &unsigned);
+    meanwhile("image.root.json", "alice.json");
+    let state = desk.ask(&format!("root sign --base base --repository image --key {service}"));
+    assert_eq!(state["signatures"][1]["signed"], json!(["image-root-alice", "image-root-service"]));
+
+    // It says something else meanwhile: that is not what was signed.
+    desk.write(draft, &unsigned);
+    desk.succeed("root expire --base base --repository image --days 5");
+    fs::copy(desk.path(draft), desk.path("other.json")).unwrap();
+    desk.write(draft, &unsigned);
+    meanwhile("image.root.json", "other.json");
+    let error = desk.refuse(&format!("root sign --base base --repository image --key {service}"));
+    assert!(error.contains("somebody else has changed base/drafts/image.root.json meanwhile"), "{error}");
+    assert!(error.contains("the signature was not added"), "{error}");
+    assert_eq!(desk.read(draft), desk.read("other.json"), "what the other one wrote is left alone");
+    desk.succeed("root discard --base base --repository image");
+
+    // A release: alice begins the draft while the service does.
+    desk.succeed("targets add-key --base base --tier ultra image-root-service.pub.json");
+    for key in ["alice", "bob"] {
+        desk.succeed(&format!("targets sign --base base --key {key}"));
+    }
+    let draft = "base/drafts/vla-ultra.json";
+    desk.succeed(&format!("sign --base base --key alice {BUNDLE}"));
+    fs::rename(desk.path(draft), desk.path("alice.json")).unwrap();
+    meanwhile("vla-ultra.json", "alice.json");
+    let other = format!("sign --base base --key {service} --days 9 {BUNDLE}");
+    assert!(desk.refuse(&other).contains("somebody else has changed base/drafts/vla-ultra.json meanwhile"));
+    assert_eq!(desk.read(draft), desk.read("alice.json"));
+    program(&desk, SIGN_P256);
+    assert_eq!(desk.ask(&other)["signed_by"], json!(["release-alice", "image-root-service"]));
+}
+
 #[test]
 fn a_token_a_file_and_a_program_sign_on_machines_of_their_own() {
     if !openssl_is_there() {
