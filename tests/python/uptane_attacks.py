@@ -251,9 +251,7 @@ class Attacks(Case):
         self.attacked("threshold_not_met", "arbitrary", unmet, recovers=False)
         def twice(world):
             world.image.publish()
-            file = json.loads(world.image.files["timestamp.json"])
-            file["signatures"] *= 2
-            world.image.files["timestamp.json"] = json.dumps(file).encode()
+            world.image.sign_falsely("timestamp.json", lambda signatures: signatures * 2)
         self.attacked("metadata_malformed", "arbitrary", twice)
         def zero(world):
             root = world.image.root
@@ -273,9 +271,7 @@ class Attacks(Case):
         root.version += 1
         world.image.publish_root()
         world.image.publish()
-        file = json.loads(world.image.files["timestamp.json"])
-        file["signatures"].append(file["signatures"][0] | {"keyid": twin.keyid})
-        world.image.files["timestamp.json"] = json.dumps(file).encode()
+        world.image.sign_falsely("timestamp.json", lambda signatures: [*signatures, signatures[0] | {"keyid": twin.keyid}])
 
     def test_a12_one_key_under_two_names_counts_once(self):
         self.attacked("threshold_not_met", "arbitrary", self.under_two_names, recovers=False)
@@ -284,10 +280,8 @@ class Attacks(Case):
         def lie(world):
             thief, honest = CryptoSigner.generate_ed25519(), world.image.signers["timestamp"][0]
             world.image.publish()
-            file = json.loads(world.image.files["timestamp.json"])
-            signature = thief.sign(b"{}").signature
-            file["signatures"] = [{"keyid": honest.public_key.keyid, "sig": signature}]
-            world.image.files["timestamp.json"] = json.dumps(file).encode()
+            lies = [{"keyid": honest.public_key.keyid, "sig": thief.sign(b"{}").signature}]
+            world.image.sign_falsely("timestamp.json", lambda _: lies)
         self.attacked("threshold_not_met", "arbitrary", lie)
 
     def test_a14_one_role_in_the_place_of_another(self):
@@ -501,9 +495,7 @@ class Attacks(Case):
         for change in changes:
             def alter(world):
                 world.director.publish()
-                file = json.loads(world.director.files["timestamp.json"])
-                file["signatures"][0]["sig"] = change(file["signatures"][0]["sig"])
-                world.director.files["timestamp.json"] = json.dumps(file).encode()
+                world.director.sign_falsely("timestamp.json", lambda signatures: [signatures[0] | {"sig": change(signatures[0]["sig"])}])
             self.attacked("threshold_not_met", "arbitrary", alter)
         def weak_key(world):
             """A point of small order, under which one signature fits every message."""
@@ -515,7 +507,5 @@ class Attacks(Case):
                     signed["keys"][keyid]["keyval"]["public"] = "01" + "00" * 31
             world.image.resign(f"{root.version}.root.json", "root", change)
             world.image.publish()
-            file = json.loads(world.image.files["timestamp.json"])
-            file["signatures"][0]["sig"] = "01" + "00" * 63
-            world.image.files["timestamp.json"] = json.dumps(file).encode()
+            world.image.sign_falsely("timestamp.json", lambda signatures: [signatures[0] | {"sig": "01" + "00" * 63}])
         self.attacked("threshold_not_met", "arbitrary", weak_key, recovers=False)

@@ -90,6 +90,12 @@ class Repository:
         self.files[f"{signed.version}.{name}.json" if self.root.consistent_snapshot else f"{name}.json"] = data
         return data
 
+    def sign_falsely(self, file_name, change):
+        """Changes the signatures of a published file and leaves what they sign as it is."""
+        file = json.loads(self.files[file_name])
+        file["signatures"] = change(file["signatures"])
+        self.files[file_name] = json.dumps(file).encode()
+
     def resign(self, file_name, role, change):
         """Changes the signed part of a published file as it stands and signs it again."""
         signed = json.loads(self.files[file_name])["signed"]
