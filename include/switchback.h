@@ -464,8 +464,17 @@ typedef struct {
    * test bench: whoever is on it reads the enrollment token and can enroll in the vehicle's place. 0: such an address is refused.
    */
   uint32_t allow_plain_http;
-  /** Zero. */
-  uint32_t reserved;
+  /** The Director is asked with a nonce, which nothing recorded can answer, when its Timestamp was signed longer ago than this, seconds; 0: 14400. */
+  uint32_t timestamp_age_max_s;
+  /** File that says which repositories must sign for which images (Uptane repository map, TAP 4); NULL: both for all. */
+  const char *repository_map;
+  /**
+   * Folder with metadata as it was when the vehicle left the factory, which its first check may not fall behind: director/NAME and image/NAME,
+   * where NAME is timestamp.json, snapshot.json, targets.json or a delegated role's, without version; no roots. NULL: none.
+   */
+  const char *provisioned_dir;
+  /** When the vehicle left the factory, seconds since 1970-01-01 UTC: no clock counts that shows an earlier time. 0: not stated. */
+  uint64_t provisioned_time_s;
 } swb_vehicle_config;
 
 /** One camera image, of any size: it is scaled to what the model reads. */

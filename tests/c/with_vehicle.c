@@ -144,6 +144,22 @@ static void an_offline_update_that_is_none_is_refused(swb_vehicle *vehicle, char
   CHECK_RESULT(swb_vehicle_install_offline(vehicle, arguments[3]), SWB_ERROR_FETCH + 41);
 }
 
+static void the_files_of_a_config_are_named_when_they_cannot_be_used(char **arguments) {
+  swb_vehicle *vehicle = (swb_vehicle *)1;
+  swb_vehicle_config config = vehicle_config(arguments);
+  config.provisioned_dir = "/nowhere";
+  CHECK_RESULT(swb_vehicle_open(&config, &vehicle), SWB_ERROR_FILE);
+  CHECK_TEXT("cannot read swb_vehicle_config.provisioned_dir /nowhere: there is no metadata in its folders director and image");
+  config.provisioned_dir = NULL;
+  config.provisioned_time_s = UINT64_C(1800000000000); /* Milliseconds. */
+  CHECK_RESULT(swb_vehicle_open(&config, &vehicle), SWB_ERROR_VALUE);
+  CHECK_TEXT("swb_vehicle_config.provisioned_time_s cannot be 1800000000000");
+  config.provisioned_time_s = 0;
+  config.repository_map = arguments[3]; /* A root is no map. */
+  CHECK_RESULT(swb_vehicle_open(&config, &vehicle), SWB_ERROR_VEHICLE);
+  CHECK(vehicle == NULL);
+}
+
 int main(int count, char **arguments) {
   CHECK(count == 5);
   swb_drive_output *output = new_output();
@@ -159,6 +175,7 @@ int main(int count, char **arguments) {
   swb_vehicle_free(vehicle);
   /* The store is released with the vehicle. */
   swb_vehicle_free(open_vehicle(arguments));
+  the_files_of_a_config_are_named_when_they_cannot_be_used(arguments);
   free(output);
   return 0;
 }

@@ -4,10 +4,11 @@ use core::ffi::{c_char, c_void};
 use core::mem::size_of;
 use core::time::Duration;
 use std::fs;
+use std::path::Path;
 
 use switchback_sdk::engine::EngineConfig;
 use switchback_sdk::update::ActivationPolicy;
-use switchback_sdk::vehicle::{Identity, TrustAnchors, VehicleConfig};
+use switchback_sdk::vehicle::{Identity, Provisioned, RepositoryMap, TrustAnchors, UnixTime, VehicleConfig, VehicleError};
 
 use crate::callbacks::{Callbacks, SWB_LOG_DEBUG, SWB_LOG_INFO, swb_clock_fn, swb_consent_fn, swb_log_fn, swb_vehicle_state_fn};
 use crate::memory::{self, CallerStruct};
@@ -22,6 +23,10 @@ pub const SWB_ACTIVATE_NEXT_STANDSTILL: u32 = 1;
 pub const SWB_ACTIVATE_NOW: u32 = 2;
 /// Activation: when `swb_vehicle_activate` is called, and then also while the driving function is engaged.
 pub const SWB_ACTIVATE_MANUALLY: u32 = 3;
+
+/// The last second of the year 9999, the last that metadata can state. Whoever gives milliseconds is told so, before the vehicle takes every
+/// signature for expired.
+const TIME_S_MAX: u64 = 253_402_300_799;
 
 /// What a vehicle is opened with. Set `struct_size` and `abi_version`; a field of zero or NULL stands for its default.
 ///
@@ -90,20 +95,27 @@ pub struct swb_vehicle_config {
     /// 1: also addresses without encryption are taken that lead out of this computer. Only for a network that nobody else is on, such as a
     /// test bench: whoever is on it reads the enrollment token and can enroll in the vehicle's place. 0: such an address is refused.
     pub allow_plain_http: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// The Director is asked with a nonce, which nothing recorded can answer, when its Timestamp was signed longer ago than this, seconds; 0: 14400.
+    pub timestamp_age_max_s: u32,
+    /// File that says which repositories must sign for which images (Uptane repository map, TAP 4); NULL: both for all.
+    pub repository_map: *const c_char,
+    /// Folder with metadata as it was when the vehicle left the factory, which its first check may not fall behind: director/NAME and image/NAME,
+    /// where NAME is timestamp.json, snapshot.json, targets.json or a delegated role's, without version; no roots. NULL: none.
+    pub provisioned_dir: *const c_char,
+    /// When the vehicle left the factory, seconds since 1970-01-01 UTC: no clock counts that shows an earlier time. 0: not stated.
+    pub provisioned_time_s: u64,
 }
 
 // SAFETY: `repr(C)`, its size first; integers, raw pointers and optional function pointers.
 unsafe impl CallerStruct for swb_vehicle_config {
     const NAME: &'static str = "swb_vehicle_config";
-    const SIZE_MIN: usize = 200;
+    const SIZE_MIN: usize = 224;
 }
 
 const _: () = assert!(size_of::<swb_vehicle_config>() == <swb_vehicle_config as CallerStruct>::SIZE_MIN);
 
 impl swb_vehicle_config {
-    /// The SDK's configuration. Reads the root files.
+    /// The SDK's configuration. Reads the files that it names.
     ///
     /// # Safety
     /// *text* of every text.
@@ -148,6 +160,13 @@ impl swb_vehicle_config {
         if self.poll_interval_s != 0 {
             config.poll_interval = Duration::from_secs(self.poll_interval_s.into());
         }
+        if self.timestamp_age_max_s != 0 {
+            config.timestamp_age_max = Duration::from_secs(self.timestamp_age_max_s.into());
+        }
+        if let Some(path) = optional("swb_vehicle_config.repository_map", self.repository_map)? {
+            config.repository_map = repository_map(path)?;
+        }
+        config.provisioned = self.provisioned(optional("swb_vehicle_config.provisioned_dir", self.provisioned_dir)?)?;
         config.engine = self.engine(config.engine);
         config.engine.runtime_path = optional("swb_vehicle_config.runtime_path", self.runtime_path)?.map(Into::into);
         Ok(config)
@@ -181,6 +200,20 @@ impl swb_vehicle_config {
         }
     }
 
+    fn provisioned(&self, folder: Option<String>) -> Result<Provisioned, Refusal> {
+        let what = "swb_vehicle_config.provisioned_time_s";
+        let time = match self.provisioned_time_s {
+            0 => None,
+            value if value > TIME_S_MAX => return Err(Refusal::Value { what, value }),
+            value => Some(UnixTime::from_seconds(value as i64)),
+        };
+        let what = "swb_vehicle_config.provisioned_dir";
+        match folder {
+            None => Ok(Provisioned { time, ..Provisioned::default() }),
+            Some(path) => Provisioned::read(Path::new(&path), time).map_err(|source| Refusal::File { what, path, source }),
+        }
+    }
+
     fn activation(&self) -> Result<ActivationPolicy, Refusal> {
         match self.activation {
             SWB_ACTIVATE_NEXT_DISENGAGED => Ok(ActivationPolicy::NextDisengaged),
@@ -190,6 +223,12 @@ impl swb_vehicle_config {
             _ => Err(Refusal::Value { what: "swb_vehicle_config.activation", value: self.activation.into() }),
         }
     }
+}
+
+fn repository_map(path: String) -> Result<RepositoryMap, Refusal> {
+    let bytes = file("swb_vehicle_config.repository_map", path)?;
+    let map = RepositoryMap::parse(&bytes);
+    map.map_err(|error| VehicleError::Config { field: "repository_map", problem: error.to_string() }.into())
 }
 
 fn file(what: &'static str, path: String) -> Result<Vec<u8>, Refusal> {

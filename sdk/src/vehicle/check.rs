@@ -6,8 +6,8 @@ use switchback_signing::{
 };
 
 use super::{
-    config::ProvisionedFile,
     link::{Link, failure},
+    provisioned::ProvisionedFile,
 };
 use crate::{
     fetch::{FetchError, RequestKey},

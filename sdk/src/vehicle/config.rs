@@ -6,14 +6,13 @@ use switchback_signing::{
     bundle::contract::CONTRACT_VERSION,
     keys::Signer,
     metadata::{
-        EcuSerial, HardwareId, Region, Signed, Snapshot, Targets, Tier, Timestamp, VehicleId,
+        EcuSerial, HardwareId, Region, Tier, VehicleId,
         vehicle::{EnrolledSecondary, SECONDARIES_MAX},
     },
-    time::UnixTime,
-    trust::{Repository, RepositoryMap, TrustAnchors, VehicleIdentity},
+    trust::{RepositoryMap, TrustAnchors, VehicleIdentity},
 };
 
-use super::{SecondaryEcu, VehicleError};
+use super::{Provisioned, SecondaryEcu, VehicleError};
 use crate::{
     engine::EngineConfig,
     fetch::{Patience, Transport},
@@ -70,27 +69,6 @@ pub struct VehicleConfig {
     pub transport: Option<Arc<dyn Transport>>,
     /// Name of the update thread, at most 15 bytes.
     pub thread_name: String,
-}
-
-/// What a vehicle leaves the factory with beside its roots, its map and its key (Uptane, 5.4.1): what its first check may not fall behind.
-/// Without, whoever answers that check can show it anything that was signed once and has not expired.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Provisioned {
-    /// When it was provisioned. No clock of the vehicle counts that shows an earlier time.
-    pub time: Option<UnixTime>,
-    /// Metadata of both repositories as they serve it, except roots. Newer files that the vehicle has verified take its place.
-    pub metadata: Vec<ProvisionedFile>,
-}
-
-/// A metadata file that a vehicle is provisioned with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProvisionedFile {
-    /// Of which repository.
-    pub repository: Repository,
-    /// Its name without version: `timestamp.json`, `snapshot.json`, `targets.json`, or that of a delegated role, such as `vla-ultra.json`.
-    pub name: String,
-    /// The file.
-    pub bytes: Vec<u8>,
 }
 
 /// What the vehicle is; given at manufacture, never by the network.
@@ -165,24 +143,6 @@ impl Identity {
 /// used up its token and can never update.
 pub(super) fn verify_anchors(anchors: &TrustAnchors) -> Result<(), VehicleError> {
     parsed("anchors", anchors.verify())
-}
-
-/// That the provisioned files are metadata. One that is not would guard against nothing, and nobody would see it.
-pub(super) fn verify_provisioned(provisioned: &Provisioned) -> Result<(), VehicleError> {
-    for ProvisionedFile { repository, name, bytes } in &provisioned.metadata {
-        let read = match name.as_str() {
-            "root.json" => return Err(unprovided(format!("{repository}: roots are given in `anchors`"))),
-            "timestamp.json" => Signed::<Timestamp>::parse(bytes, bytes.len()).map(drop),
-            "snapshot.json" => Signed::<Snapshot>::parse(bytes, bytes.len()).map(drop),
-            _ => Signed::<Targets>::parse(bytes, bytes.len()).map(drop),
-        };
-        read.map_err(|error| unprovided(format!("{repository}: {name}: {error}")))?;
-    }
-    Ok(())
-}
-
-fn unprovided(problem: String) -> VehicleError {
-    VehicleError::Config { field: "provisioned.metadata", problem }
 }
 
 /// That each ECU is another one, and that an enrollment has room for all.

@@ -38,6 +38,7 @@ mod install;
 mod key;
 mod link;
 mod orders;
+mod provisioned;
 mod reason;
 mod report;
 mod secondary;
@@ -54,12 +55,13 @@ use std::{
 
 pub use crate::fetch::OfflineFileError;
 pub use config::{
-    ClockCallback, ConsentCallback, Identity, Offer, POLL_INTERVAL_DEFAULT, Provisioned, ProvisionedFile, TIMESTAMP_AGE_MAX_DEFAULT,
-    VehicleCallbacks, VehicleConfig, VehicleStateCallback,
+    ClockCallback, ConsentCallback, Identity, Offer, POLL_INTERVAL_DEFAULT, TIMESTAMP_AGE_MAX_DEFAULT, VehicleCallbacks, VehicleConfig,
+    VehicleStateCallback,
 };
 pub use driver::Driver;
 pub use error::VehicleError;
 pub use install::ChunkBytes;
+pub use provisioned::{Provisioned, ProvisionedFile};
 pub use secondary::{MetadataSource, ModelledSecondary, SecondaryEcu, SecondaryError, SecondaryIdentity};
 pub use status::{ActiveModel, Event, EventKind, Status};
 /// What a vehicle's configuration needs of `signing`, so that a program that uses this library depends on it alone.
@@ -67,7 +69,7 @@ pub use switchback_signing::{
     digest::Sha256Digest,
     metadata::vehicle::{EnrolledSecondary, Reason, ReleaseRef, UpdateState},
     time::UnixTime,
-    trust::{FetchFailure, FetchRequest, Repository, TrustAnchors},
+    trust::{FetchFailure, FetchRequest, Repository, RepositoryMap, TrustAnchors},
 };
 
 use crate::fetch::{Cancel, OfflineFile};

@@ -17,6 +17,7 @@ use super::{
     key,
     link::Link,
     orders::Orders,
+    provisioned,
     reason::{self, LOAD_TIMEOUT},
     report::release_of,
     status::Board,
@@ -49,7 +50,7 @@ pub(super) struct Started {
 
 pub(super) fn start(config: VehicleConfig, mut callbacks: VehicleCallbacks) -> Result<Started, VehicleError> {
     config::verify_anchors(&config.anchors)?;
-    config::verify_provisioned(&config.provisioned)?;
+    provisioned::verify_provisioned(&config.provisioned)?;
     let cancel = Cancel::default();
     let link = Link::new(&config, &cancel)?;
     let (mut store, findings) = Store::open_dir(&config.store_dir)?;
