@@ -266,6 +266,13 @@
 /** Consent: no, not this release. */
 #define SWB_CONSENT_REFUSED 2
 
+/** Network: nothing large may be downloaded for now. Zero, so that an empty answer costs nothing. */
+#define SWB_NETWORK_NONE 0
+/** Network: whatever is to be downloaded may be. */
+#define SWB_NETWORK_UNMETERED 1
+/** Network: this release may cost so many bytes as the callback has written. */
+#define SWB_NETWORK_METERED 2
+
 /** Activation: as soon as the driving function is not engaged, never while it is. The default. */
 #define SWB_ACTIVATE_NEXT_DISENGAGED 0
 /** Activation: as soon as the vehicle stands still and the driving function is not engaged. */
@@ -274,6 +281,9 @@
 #define SWB_ACTIVATE_NOW 2
 /** Activation: when `swb_vehicle_activate` is called, and then also while the driving function is engaged. */
 #define SWB_ACTIVATE_MANUALLY 3
+
+/** Most mirrors of a vehicle. */
+#define SWB_MIRRORS_MAX 16
 
 /** Length of `text` in `swb_status` and `swb_event`, the closing zero included. */
 #define SWB_TEXT_BYTES 320
@@ -395,6 +405,32 @@ typedef struct {
  */
 typedef void (*swb_vehicle_state_fn)(void *userdata, swb_vehicle_state *state);
 
+/** A download about which the program is asked. Written by the library for `swb_network_fn`. */
+typedef struct {
+  /** Size of the struct as the library knows it. Read no field that lies beyond. */
+  size_t struct_size;
+  /** Name of the model, UTF-8. Valid during the callback only. */
+  const char *model;
+  /** Version of the model, UTF-8. Valid during the callback only. */
+  const char *version;
+  /** Release counter of the model. */
+  uint64_t release_counter;
+  /** Bytes that are still to be downloaded at most: what is on the disk already is left out as soon as that is known. */
+  uint64_t missing_bytes;
+  /** Bytes that came while the network was metered, since the vehicle was opened or another release was begun. */
+  uint64_t metered_bytes;
+} swb_transfer;
+
+/**
+ * Says what the network that the vehicle is on may be used for: `SWB_NETWORK_...`. Any other number counts as `SWB_NETWORK_NONE`. With
+ * `SWB_NETWORK_METERED` write into `bytes_max`, which holds 0, how many bytes the release may cost; counted are those of
+ * `swb_transfer.metered_bytes`. Metadata and reports, some kilobytes, come and go in any case.
+ *
+ * Called from the update thread, which waits, before a download begins and before each of its chunks, and every half minute while nothing
+ * is allowed; return at once. Must not call the library and must not throw.
+ */
+typedef uint32_t (*swb_network_fn)(void *userdata, const swb_transfer *transfer, uint64_t *bytes_max);
+
 /**
  * What a vehicle is opened with. Set `struct_size` and `abi_version`; a field of zero or NULL stands for its default.
  *
@@ -475,6 +511,22 @@ typedef struct {
   const char *provisioned_dir;
   /** When the vehicle left the factory, seconds since 1970-01-01 UTC: no clock counts that shows an earlier time. 0: not stated. */
   uint64_t provisioned_time_s;
+  /**
+   * Addresses of mirrors of the Image repository, `mirrors_len` texts: asked for bundles in this order and before it; where one fails, the
+   * next goes on. They are believed nothing and told nothing but which bytes are wanted. NULL: none.
+   */
+  const char *const *mirrors;
+  /** Number of mirrors, at most `SWB_MIRRORS_MAX`. */
+  size_t mirrors_len;
+  /** Most bytes per second that downloads of releases take of the link, all together; 0: as many as come. */
+  uint64_t download_bytes_per_s_max;
+  /**
+   * Most bytes that are downloaded between two checkpoints, and so the most that a power cut costs again, with the chunk that was on its
+   * way. Each costs a sync: a small number is for links whose bytes cost more than the disk's time. 0: 64 MiB.
+   */
+  uint64_t checkpoint_bytes;
+  /** Says what the network that the vehicle is on may be used for; NULL: whatever is to be downloaded. */
+  swb_network_fn network;
 } swb_vehicle_config;
 
 /** One camera image, of any size: it is scaled to what the model reads. */
@@ -737,6 +789,10 @@ typedef struct {
    * expiry is judged by that time.
    */
   uint64_t clock_behind_s;
+  /** Bytes of the last bundle that were downloaded since its download began in this run. */
+  uint64_t downloaded_bytes;
+  /** Bytes of it that did not have to be, because the installed release has them. */
+  uint64_t reused_bytes;
 } swb_status;
 
 /** Something that happened. Set `struct_size`; `swb_vehicle_next_event` writes the rest. */

@@ -9,7 +9,7 @@ enum { WIDTH = 16, HEIGHT = 8, AHEAD_S = 200, PATIENCE_S = 300 };
 
 struct program {
   _Atomic(swb_vehicle *) vehicle;
-  atomic_int offers, looks, lines, refused;
+  atomic_int offers, questions, looks, lines, refused;
   uint64_t sequence;
   swb_drive_output output;
 };
@@ -50,6 +50,18 @@ static uint32_t decide(void *userdata, const swb_offer *offer) {
   call_in(program);
   /* The driver is asked first, and agrees. */
   return atomic_fetch_add(&program->offers, 1) == 0 ? SWB_CONSENT_LATER : SWB_CONSENT_GRANTED;
+}
+
+/* At home there is a network; before that one asks in vain. */
+static uint32_t allow(void *userdata, const swb_transfer *transfer, uint64_t *bytes_max) {
+  struct program *program = userdata;
+  CHECK(transfer->struct_size >= sizeof *transfer);
+  CHECK(strcmp(transfer->model, "vla-1") == 0 && strcmp(transfer->version, "1.0.0") == 0);
+  CHECK(transfer->release_counter == 1 && *bytes_max == 0);
+  call_in(program);
+  if (atomic_fetch_add(&program->questions, 1) == 0) return SWB_NETWORK_NONE;
+  *bytes_max = 1 << 30;
+  return SWB_NETWORK_METERED;
 }
 
 static void tell_state(void *userdata, swb_vehicle_state *state) {
@@ -109,6 +121,18 @@ static void until(swb_vehicle *vehicle, struct program *program, uint32_t update
   CHECK(strcmp(event.model, "vla-1") == 0 && strcmp(event.version, "1.0.0") == 0);
 }
 
+/* Drives until the download waits for a network. */
+static void until_paused(swb_vehicle *vehicle, struct program *program) {
+  swb_event event = {.struct_size = sizeof event};
+  time_t give_up = time(NULL) + PATIENCE_S;
+  while (event.kind != SWB_EVENT_DOWNLOAD_PAUSED) {
+    CHECK(time(NULL) < give_up);
+    step(vehicle, program);
+    CHECK_RESULT(swb_vehicle_wait_event(vehicle, 2, &event), SWB_OK);
+  }
+  CHECK(event.result == 505 && strcmp(event.reason, "network_not_allowed") == 0);
+}
+
 int main(int count, char **arguments) {
   CHECK(count == 6);
   static struct program program;
@@ -122,18 +146,28 @@ int main(int count, char **arguments) {
   config.clock = tell_time;
   config.consent = decide;
   config.vehicle_state = tell_state;
+  config.network = allow;
+  /* Nobody listens there: the server itself goes on. */
+  static const char *const mirrors[] = {"http://127.0.0.1:9"};
+  config.mirrors = mirrors;
+  config.mirrors_len = 1;
+  config.download_bytes_per_s_max = 1 << 30;
   swb_vehicle *vehicle = NULL;
   CHECK_RESULT(swb_vehicle_open(&config, &vehicle), SWB_OK);
   atomic_store(&program.vehicle, vehicle);
 
   until(vehicle, &program, SWB_UPDATE_OFFERED);
+  until_paused(vehicle, &program);
+  CHECK_RESULT(swb_vehicle_check_now(vehicle), SWB_OK);
   until(vehicle, &program, SWB_UPDATE_ARMED);
   CHECK(atomic_load(&program.offers) == 2);
+  CHECK(atomic_load(&program.questions) > 2);
   CHECK(atomic_load(&program.looks) > 0);
   CHECK(atomic_load(&program.refused) > 0);
   swb_status status = {.struct_size = sizeof status};
   CHECK_RESULT(swb_vehicle_status(vehicle, &status), SWB_OK);
   CHECK(status.update == SWB_UPDATE_ARMED && status.enrolled && status.running && status.active.generation == 0);
+  CHECK(status.downloaded_bytes > 0 && status.reused_bytes == 0);
   CHECK(strcmp(status.candidate_model, "vla-1") == 0 && strcmp(status.candidate_version, "1.0.0") == 0);
   CHECK_RESULT(step(vehicle, &program), SWB_ERROR_NO_MODEL);
 

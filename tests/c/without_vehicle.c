@@ -73,7 +73,7 @@ static void a_wrong_struct_size_is_refused(void) {
   swb_vehicle *vehicle;
   swb_vehicle_config config = {.abi_version = SWB_ABI_VERSION};
   CHECK_RESULT(swb_vehicle_open(&config, &vehicle), SWB_ERROR_STRUCT_SIZE);
-  config.struct_size = sizeof config - 1;
+  config.struct_size = offsetof(swb_vehicle_config, mirrors) - 1;
   CHECK_RESULT(swb_vehicle_open(&config, &vehicle), SWB_ERROR_STRUCT_SIZE);
   config.struct_size = (size_t)-1;
   CHECK_RESULT(swb_vehicle_open(&config, &vehicle), SWB_ERROR_STRUCT_SIZE);
@@ -105,6 +105,21 @@ static void a_config_without_its_texts_is_refused(void) {
   CHECK_RESULT(swb_vehicle_open(&config, &vehicle), SWB_ERROR_VALUE);
   CHECK_TEXT("swb_vehicle_config.store_dir is not UTF-8");
   CHECK(vehicle == NULL);
+  const char *const mirrors[] = {NULL};
+  config.mirrors = mirrors;
+  config.mirrors_len = SWB_MIRRORS_MAX + 1;
+  config.store_dir = "/dev/null/store";
+  config.server_url = config.director_root = config.image_root = config.vehicle_id = config.ecu_serial = "/dev/null";
+  config.hardware_id = config.tier = config.region = "x";
+  CHECK_RESULT(swb_vehicle_open(&config, &vehicle), SWB_ERROR_VALUE);
+  CHECK_TEXT("swb_vehicle_config.mirrors_len cannot be 17");
+  config.mirrors_len = 1;
+  CHECK_RESULT(swb_vehicle_open(&config, &vehicle), SWB_ERROR_NULL);
+  CHECK_TEXT("swb_vehicle_config.mirrors is NULL");
+  /* A program from before there were mirrors owns fewer bytes, and what lies behind them is not looked at. */
+  config.struct_size = offsetof(swb_vehicle_config, mirrors);
+  CHECK(swb_vehicle_open(&config, &vehicle) != SWB_ERROR_NULL);
+  config.struct_size = sizeof config;
   config.activation = 99;
   CHECK_RESULT(swb_vehicle_open(&config, &vehicle), SWB_ERROR_VALUE);
   CHECK_TEXT("swb_vehicle_config.activation cannot be 99");

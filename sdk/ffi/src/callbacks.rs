@@ -5,7 +5,9 @@ use core::mem::size_of;
 use std::ffi::CString;
 
 use switchback_sdk::update::{Consent, VehicleState};
-use switchback_sdk::vehicle::{ClockCallback, ConsentCallback, Offer, VehicleCallbacks, VehicleStateCallback};
+use switchback_sdk::vehicle::{
+    ClockCallback, ConsentCallback, NetworkCallback, NetworkUse, Offer, Transfer, VehicleCallbacks, VehicleStateCallback,
+};
 
 use crate::boundary::call_back;
 use crate::input::{SWB_NO, SWB_UNKNOWN, SWB_YES};
@@ -26,6 +28,13 @@ pub const SWB_CONSENT_GRANTED: u32 = 1;
 /// Consent: no, not this release.
 pub const SWB_CONSENT_REFUSED: u32 = 2;
 
+/// Network: nothing large may be downloaded for now. Zero, so that an empty answer costs nothing.
+pub const SWB_NETWORK_NONE: u32 = 0;
+/// Network: whatever is to be downloaded may be.
+pub const SWB_NETWORK_UNMETERED: u32 = 1;
+/// Network: this release may cost so many bytes as the callback has written.
+pub const SWB_NETWORK_METERED: u32 = 2;
+
 /// A release that the server offers and that was verified against all metadata. Written by the library for `swb_consent_fn`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -40,6 +49,24 @@ pub struct swb_offer {
     pub release_counter: u64,
     /// Bytes to download, compressed, when nothing can be reused.
     pub download_bytes: u64,
+}
+
+/// A download about which the program is asked. Written by the library for `swb_network_fn`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct swb_transfer {
+    /// Size of the struct as the library knows it. Read no field that lies beyond.
+    pub struct_size: usize,
+    /// Name of the model, UTF-8. Valid during the callback only.
+    pub model: *const c_char,
+    /// Version of the model, UTF-8. Valid during the callback only.
+    pub version: *const c_char,
+    /// Release counter of the model.
+    pub release_counter: u64,
+    /// Bytes that are still to be downloaded at most: what is on the disk already is left out as soon as that is known.
+    pub missing_bytes: u64,
+    /// Bytes that came while the network was metered, since the vehicle was opened or another release was begun.
+    pub metered_bytes: u64,
 }
 
 /// The state of the vehicle. Filled by the program in `swb_vehicle_state_fn`.
@@ -81,6 +108,14 @@ pub type swb_consent_fn = Option<unsafe extern "C" fn(userdata: *mut c_void, off
 /// Called from the update thread. Must not call the library and must not throw.
 pub type swb_vehicle_state_fn = Option<unsafe extern "C" fn(userdata: *mut c_void, state: *mut swb_vehicle_state)>;
 
+/// Says what the network that the vehicle is on may be used for: `SWB_NETWORK_...`. Any other number counts as `SWB_NETWORK_NONE`. With
+/// `SWB_NETWORK_METERED` write into `bytes_max`, which holds 0, how many bytes the release may cost; counted are those of
+/// `swb_transfer.metered_bytes`. Metadata and reports, some kilobytes, come and go in any case.
+///
+/// Called from the update thread, which waits, before a download begins and before each of its chunks, and every half minute while nothing
+/// is allowed; return at once. Must not call the library and must not throw.
+pub type swb_network_fn = Option<unsafe extern "C" fn(userdata: *mut c_void, transfer: *const swb_transfer, bytes_max: *mut u64) -> u32>;
+
 /// The caller's functions and the pointer that they are given.
 #[derive(Clone, Copy)]
 pub(crate) struct Callbacks {
@@ -89,6 +124,7 @@ pub(crate) struct Callbacks {
     pub(crate) clock: swb_clock_fn,
     pub(crate) consent: swb_consent_fn,
     pub(crate) vehicle_state: swb_vehicle_state_fn,
+    pub(crate) network: swb_network_fn,
 }
 
 // SAFETY: the pointer is never followed here, only handed back; the header asks that the functions may be called with it from any thread.
@@ -109,11 +145,12 @@ impl Callbacks {
     /// The callbacks as the SDK takes them.
     pub(crate) fn convert(self) -> VehicleCallbacks {
         // Each closure owns all of `self`: it alone may be sent to another thread, not the pointers within.
-        let (clock, consent, vehicle_state) = (self, self, self);
+        let (clock, consent, vehicle_state, network) = (self, self, self, self);
         VehicleCallbacks {
             clock: self.clock.map(|call| Box::new(move || clock.now(call)) as ClockCallback),
             consent: self.consent.map(|call| Box::new(move |offer: &Offer| consent.ask(call, offer)) as ConsentCallback),
             vehicle_state: self.vehicle_state.map(|call| Box::new(move || vehicle_state.look(call)) as VehicleStateCallback),
+            network: self.network.map(|call| Box::new(move |transfer: &Transfer| network.allows(call, transfer)) as NetworkCallback),
             secondaries: Vec::new(),
         }
     }
@@ -138,6 +175,26 @@ impl Callbacks {
             SWB_CONSENT_GRANTED => Consent::Granted,
             SWB_CONSENT_REFUSED => Consent::Denied,
             _ => Consent::Later,
+        }
+    }
+
+    fn allows(&self, network: unsafe extern "C" fn(*mut c_void, *const swb_transfer, *mut u64) -> u32, transfer: &Transfer) -> NetworkUse {
+        // As in `ask`.
+        let (Ok(model), Ok(version)) = (CString::new(&*transfer.model), CString::new(&*transfer.version)) else { return NetworkUse::None };
+        let transfer = swb_transfer {
+            struct_size: size_of::<swb_transfer>(),
+            model: model.as_ptr(),
+            version: version.as_ptr(),
+            release_counter: transfer.release_counter,
+            missing_bytes: transfer.missing_bytes,
+            metered_bytes: transfer.metered_bytes,
+        };
+        let mut bytes_max = 0;
+        // SAFETY: a function of the caller's, called as its type says; the transfer, its texts and the number outlive the call.
+        match call_back(|| unsafe { network(self.userdata, &raw const transfer, &raw mut bytes_max) }) {
+            SWB_NETWORK_UNMETERED => NetworkUse::Unmetered,
+            SWB_NETWORK_METERED => NetworkUse::Metered { bytes_max },
+            _ => NetworkUse::None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use core::ffi::{c_char, c_void};
 use core::mem::size_of;
+use core::num::NonZeroU64;
 use core::time::Duration;
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,9 @@ use switchback_sdk::engine::EngineConfig;
 use switchback_sdk::update::ActivationPolicy;
 use switchback_sdk::vehicle::{Identity, Provisioned, RepositoryMap, TrustAnchors, UnixTime, VehicleConfig, VehicleError};
 
-use crate::callbacks::{Callbacks, SWB_LOG_DEBUG, SWB_LOG_INFO, swb_clock_fn, swb_consent_fn, swb_log_fn, swb_vehicle_state_fn};
+use crate::callbacks::{
+    Callbacks, SWB_LOG_DEBUG, SWB_LOG_INFO, swb_clock_fn, swb_consent_fn, swb_log_fn, swb_network_fn, swb_vehicle_state_fn,
+};
 use crate::memory::{self, CallerStruct};
 use crate::result::Refusal;
 use crate::version::SWB_ABI_MAJOR;
@@ -27,6 +30,9 @@ pub const SWB_ACTIVATE_MANUALLY: u32 = 3;
 /// The last second of the year 9999, the last that metadata can state. Whoever gives milliseconds is told so, before the vehicle takes every
 /// signature for expired.
 const TIME_S_MAX: u64 = 253_402_300_799;
+
+/// Most mirrors of a vehicle.
+pub const SWB_MIRRORS_MAX: usize = 16;
 
 /// What a vehicle is opened with. Set `struct_size` and `abi_version`; a field of zero or NULL stands for its default.
 ///
@@ -104,6 +110,18 @@ pub struct swb_vehicle_config {
     pub provisioned_dir: *const c_char,
     /// When the vehicle left the factory, seconds since 1970-01-01 UTC: no clock counts that shows an earlier time. 0: not stated.
     pub provisioned_time_s: u64,
+    /// Addresses of mirrors of the Image repository, `mirrors_len` texts: asked for bundles in this order and before it; where one fails, the
+    /// next goes on. They are believed nothing and told nothing but which bytes are wanted. NULL: none.
+    pub mirrors: *const *const c_char,
+    /// Number of mirrors, at most `SWB_MIRRORS_MAX`.
+    pub mirrors_len: usize,
+    /// Most bytes per second that downloads of releases take of the link, all together; 0: as many as come.
+    pub download_bytes_per_s_max: u64,
+    /// Most bytes that are downloaded between two checkpoints, and so the most that a power cut costs again, with the chunk that was on its
+    /// way. Each costs a sync: a small number is for links whose bytes cost more than the disk's time. 0: 64 MiB.
+    pub checkpoint_bytes: u64,
+    /// Says what the network that the vehicle is on may be used for; NULL: whatever is to be downloaded.
+    pub network: swb_network_fn,
 }
 
 // SAFETY: `repr(C)`, its size first; integers, raw pointers and optional function pointers.
@@ -112,13 +130,13 @@ unsafe impl CallerStruct for swb_vehicle_config {
     const SIZE_MIN: usize = 224;
 }
 
-const _: () = assert!(size_of::<swb_vehicle_config>() == <swb_vehicle_config as CallerStruct>::SIZE_MIN);
+const _: () = assert!(size_of::<swb_vehicle_config>() == <swb_vehicle_config as CallerStruct>::SIZE_MIN + 40);
 
 impl swb_vehicle_config {
     /// The SDK's configuration. Reads the files that it names.
     ///
     /// # Safety
-    /// *text* of every text.
+    /// *text* of every text; `mirrors` points to `mirrors_len` of them.
     pub(crate) unsafe fn convert(&self) -> Result<VehicleConfig, Refusal> {
         if self.abi_version >> 16 != SWB_ABI_MAJOR {
             return Err(Refusal::Abi { wanted: self.abi_version });
@@ -152,6 +170,21 @@ impl swb_vehicle_config {
         };
         let mut config = VehicleConfig::new(store_dir, server_url, anchors, identity);
         config.image_url = optional("swb_vehicle_config.image_url", self.image_url)?;
+        if self.mirrors_len > SWB_MIRRORS_MAX {
+            return Err(Refusal::Value { what: "swb_vehicle_config.mirrors_len", value: self.mirrors_len as u64 });
+        }
+        if self.mirrors.is_null() && self.mirrors_len > 0 {
+            return Err(Refusal::Null { what: "swb_vehicle_config.mirrors" });
+        }
+        for index in 0..self.mirrors_len {
+            // SAFETY: `mirrors` is not NULL and points to `mirrors_len` pointers.
+            let mirror = unsafe { *self.mirrors.add(index) };
+            config.mirror_urls.push(text("swb_vehicle_config.mirrors", mirror)?);
+        }
+        if self.checkpoint_bytes != 0 {
+            config.checkpoint_bytes = self.checkpoint_bytes;
+        }
+        config.download_bytes_per_s_max = NonZeroU64::new(self.download_bytes_per_s_max);
         config.enrollment_token = optional("swb_vehicle_config.enrollment_token", self.enrollment_token)?;
         config.tls_roots_pem =
             optional("swb_vehicle_config.tls_roots", self.tls_roots)?.map(|path| file("swb_vehicle_config.tls_roots", path)).transpose()?;
@@ -174,8 +207,8 @@ impl swb_vehicle_config {
 
     /// The callbacks with their argument.
     pub(crate) fn callbacks(&self) -> Callbacks {
-        let &Self { userdata, log, clock, consent, vehicle_state, .. } = self;
-        Callbacks { userdata, log, clock, consent, vehicle_state }
+        let &Self { userdata, log, clock, consent, vehicle_state, network, .. } = self;
+        Callbacks { userdata, log, clock, consent, vehicle_state, network }
     }
 
     /// The most detailed level of the log.

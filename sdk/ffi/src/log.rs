@@ -134,8 +134,14 @@ mod tests {
     #[test]
     fn a_line_is_the_message_and_its_fields_and_none_comes_after_the_end() {
         let lines = Mutex::new(Vec::<(u32, String)>::new());
-        let callbacks =
-            Callbacks { userdata: (&raw const lines).cast_mut().cast(), log: Some(keep), clock: None, consent: None, vehicle_state: None };
+        let callbacks = Callbacks {
+            userdata: (&raw const lines).cast_mut().cast(),
+            log: Some(keep),
+            clock: None,
+            consent: None,
+            vehicle_state: None,
+            network: None,
+        };
         let subscription = LogSubscription::new(callbacks, SWB_LOG_INFO);
         tracing::warn!(release = %"vla 2.0", bytes = 7, "two\nlines");
         tracing::debug!("below the level");

@@ -107,6 +107,10 @@ pub struct swb_status {
     /// Seconds by which the vehicle's clock is behind the latest time at which metadata was verified; 0 when it is not. While it is behind,
     /// expiry is judged by that time.
     pub clock_behind_s: u64,
+    /// Bytes of the last bundle that were downloaded since its download began in this run.
+    pub downloaded_bytes: u64,
+    /// Bytes of it that did not have to be, because the installed release has them.
+    pub reused_bytes: u64,
 }
 
 /// Something that happened. Set `struct_size`; `swb_vehicle_next_event` writes the rest.
@@ -148,7 +152,7 @@ unsafe impl CallerStruct for swb_event {
 }
 
 const _: () = {
-    assert!(size_of::<swb_status>() == <swb_status as CallerStruct>::SIZE_MIN);
+    assert!(size_of::<swb_status>() == <swb_status as CallerStruct>::SIZE_MIN + 16);
     assert!(size_of::<swb_event>() == <swb_event as CallerStruct>::SIZE_MIN);
 };
 
@@ -263,6 +267,8 @@ impl From<&Status> for swb_status {
             reason: told.reason,
             text: told.text,
             clock_behind_s: status.clock_behind_s,
+            downloaded_bytes: status.chunk_bytes.downloaded,
+            reused_bytes: status.chunk_bytes.reused,
         }
     }
 }

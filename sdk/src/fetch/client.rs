@@ -17,7 +17,7 @@ use switchback_signing::{
 };
 
 use super::{
-    BaseUrl, FetchError, OfflineFile, Patience,
+    BaseUrl, FetchError, OfflineFile, Patience, Traffic,
     transport::{Body, Cancel, HttpRequest, HttpResponse, Method, Transport},
 };
 
@@ -71,12 +71,19 @@ pub struct Client {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) cancel: Cancel,
     pub(super) patience: Patience,
+    traffic: Arc<Traffic>,
 }
 
 impl Client {
     /// A client of the server at `base`.
     pub fn new(base: BaseUrl, transport: Arc<dyn Transport>, cancel: Cancel, patience: Patience) -> Self {
-        Self { base, transport, cancel, patience }
+        Self { base, transport, cancel, patience, traffic: Arc::default() }
+    }
+
+    /// The same, counted and limited together with others.
+    #[must_use]
+    pub fn with_traffic(self, traffic: Arc<Traffic>) -> Self {
+        Self { traffic, ..self }
     }
 
     /// Fetches a file of at most `length_max` bytes. With a key the request is signed. With `etag` an unchanged file is not sent again.
@@ -175,6 +182,12 @@ impl Client {
         Ok((url, response))
     }
 
+    /// The content of an answer, under the limits of this client.
+    pub(super) fn metered(&self, url: &str, body: Box<dyn Body>) -> MeteredBody {
+        let (traffic, cancel) = (Arc::clone(&self.traffic), self.cancel.clone());
+        MeteredBody { url: url.to_owned(), body, patience: self.patience, traffic, cancel, waited: Duration::ZERO, came: 0 }
+    }
+
     fn transmit(&self, request: &HttpRequest<'_>) -> Result<HttpResponse, FetchError> {
         if self.cancel.is_canceled() {
             return Err(FetchError::Canceled);
@@ -188,7 +201,7 @@ impl Client {
         if announced.is_some_and(|length| length > length_max) {
             return Err(too_long());
         }
-        let mut body = MeteredBody::new(url, response.body, self.patience);
+        let mut body = self.metered(url, response.body);
         let (mut bytes, mut piece) = (Vec::new(), vec![0; READ_BYTES]);
         loop {
             match body.read(&mut piece)? {
@@ -213,25 +226,26 @@ impl fmt::Debug for Client {
     }
 }
 
-/// A body that is given up when it only drips.
+/// A body that is given up when it only drips, and that comes no faster than it may.
 pub(super) struct MeteredBody {
     url: String,
     body: Box<dyn Body>,
     patience: Patience,
-    /// Time spent waiting, and bytes that came, in the current window. Time that the vehicle spends writing does not count.
+    traffic: Arc<Traffic>,
+    cancel: Cancel,
+    /// Time spent waiting for the server, and bytes that came, in the current window. Time that the vehicle spends writing, or waiting for its
+    /// own limit, does not count.
     waited: Duration,
     came: u64,
 }
 
 impl MeteredBody {
-    pub(super) fn new(url: &str, body: Box<dyn Body>, patience: Patience) -> Self {
-        Self { url: url.to_owned(), body, patience, waited: Duration::ZERO, came: 0 }
-    }
-
     pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, FetchError> {
+        let admitted = self.traffic.admit(into.len(), &self.cancel)?;
         let start = Instant::now();
-        let count = self.body.read(into).map_err(|error| FetchError::of(&self.url, error))?;
+        let count = self.body.read(&mut into[..admitted]).map_err(|error| FetchError::of(&self.url, error))?;
         self.waited += start.elapsed();
+        self.traffic.came(count);
         self.came += count as u64;
         let Patience { slow_window: window, slow_bytes_min: bytes_min, .. } = self.patience;
         if self.waited >= window {

@@ -10,6 +10,7 @@ mod download;
 mod error;
 mod http;
 mod offline;
+mod traffic;
 mod transport;
 mod url;
 
@@ -24,6 +25,7 @@ pub use download::{Download, DownloadRequest};
 pub use error::FetchError;
 pub use http::HttpTransport;
 pub use offline::{OfflineFile, OfflineFileError};
+pub use traffic::Traffic;
 pub use transport::{Body, Cancel, HttpRequest, HttpResponse, Method, Transport, TransportError};
 pub use url::BaseUrl;
 

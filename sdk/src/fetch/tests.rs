@@ -5,6 +5,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    num::NonZeroU64,
     ops::Range,
     sync::{Arc, Mutex, mpsc},
     thread::JoinHandle,
@@ -339,6 +340,34 @@ fn download_part(server: &Server, range: Range<u64>, etag: Option<&str>) -> Resu
         download.finish()?;
     }
     Ok(bytes)
+}
+
+#[test]
+fn a_server_that_calls_the_same_file_otherwise_is_asked_again_without_its_name() {
+    let server = Server::start(|seen| match seen.header("if-range") {
+        None | Some("\"v1\"") => ranged(seen),
+        Some(_) => ok(FILE),
+    });
+    assert_eq!(download(&server, 30, Some("\"of-another-replica\"")).unwrap(), &FILE[30..]);
+    let asked: Vec<_> = server.seen().iter().map(|seen| seen.header("if-range").map(str::to_owned)).collect();
+    assert_eq!(asked, [Some("\"of-another-replica\"".to_owned()), None]);
+}
+
+#[test]
+fn what_is_limited_comes_whole_and_no_faster_than_it_may() {
+    let content = vec![7; 60_000];
+    let sent = content.clone();
+    let server = Server::start(move |_| ok(&sent));
+    let traffic = Arc::new(Traffic::new(NonZeroU64::new(200_000)));
+    let client = server.client().with_traffic(Arc::clone(&traffic));
+    let started = std::time::Instant::now();
+    for _ in 0..2 {
+        let Fetched::New { bytes, .. } = client.get("/file", 60_000, None, None).unwrap() else { panic!("it is new") };
+        assert_eq!(bytes, content);
+    }
+    // A quarter of a second's bytes come at once; the other 70,000 take a third of a second at least.
+    assert!(started.elapsed() >= Duration::from_millis(345), "{:?}", started.elapsed());
+    assert_eq!(traffic.received(), 120_000);
 }
 
 #[test]

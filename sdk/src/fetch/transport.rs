@@ -1,6 +1,9 @@
 //! What the vehicle asks of an HTTP library, so that an OEM can put its own in place of ours.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt, thread,
+    time::{Duration, Instant},
+};
 
 use thiserror::Error;
 use tokio::sync::watch;
@@ -104,6 +107,9 @@ pub enum TransportError {
     Canceled,
 }
 
+/// Longest time until a wait for nothing but time ends after it was canceled.
+const CANCEL_TICK: Duration = Duration::from_millis(50);
+
 /// Ends every wait of a transport, from another thread.
 #[derive(Clone, Debug)]
 pub struct Cancel {
@@ -125,6 +131,18 @@ impl Cancel {
     /// Whether waits end at once.
     pub fn is_canceled(&self) -> bool {
         *self.sender.borrow()
+    }
+
+    /// Waits so long, or until waits end; returns whether they do.
+    pub(super) fn wait(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if self.is_canceled() || left.is_zero() {
+                return self.is_canceled();
+            }
+            thread::sleep(left.min(CANCEL_TICK));
+        }
     }
 
     pub(super) async fn canceled(&self) {

@@ -48,7 +48,7 @@ use error::{failed, sync_failed};
 use record::RecordPair;
 use slot::OpenPosition;
 
-/// Most bytes that are downloaded between two checkpoints, and so the most that a power cut costs again. A sync every 16 MiB was
+/// Most bytes that are downloaded between two checkpoints unless the vehicle is configured otherwise, and so the most that a power cut costs again. A sync every 16 MiB was
 /// measured at a fifth of the disk's speed, every 64 MiB costs a few percent.
 pub const CHECKPOINT_BYTES: u64 = 64 << 20;
 

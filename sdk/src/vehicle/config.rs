@@ -1,6 +1,6 @@
 //! What a vehicle is opened with.
 
-use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, num::NonZeroU64, path::PathBuf, sync::Arc, time::Duration};
 
 use switchback_signing::{
     bundle::contract::CONTRACT_VERSION,
@@ -12,10 +12,11 @@ use switchback_signing::{
     trust::{RepositoryMap, TrustAnchors, VehicleIdentity},
 };
 
-use super::{Provisioned, SecondaryEcu, VehicleError};
+use super::{NetworkUse, Provisioned, SecondaryEcu, Transfer, VehicleError};
 use crate::{
     engine::EngineConfig,
     fetch::{Patience, Transport},
+    store::CHECKPOINT_BYTES,
     update::{ActivationPolicy, Consent, VehicleState},
 };
 
@@ -35,6 +36,14 @@ pub struct VehicleConfig {
     pub server_url: String,
     /// Address of the Image repository, when a CDN serves it. Absent: the server.
     pub image_url: Option<String>,
+    /// Addresses of mirrors of the Image repository, asked for bundles in this order and before it: where one fails, the next goes on. They
+    /// are believed nothing and told nothing but which bytes are wanted. Default: none.
+    pub mirror_urls: Vec<String>,
+    /// Most bytes per second that downloads of releases take of the link, all together. Absent: as many as come.
+    pub download_bytes_per_s_max: Option<NonZeroU64>,
+    /// Most bytes that are downloaded between two checkpoints, and so the most that a power cut costs again, with the chunk that was on its
+    /// way. Each costs a sync: a small number is for links whose bytes cost more than the disk's time. Default: [`CHECKPOINT_BYTES`].
+    pub checkpoint_bytes: u64,
     /// The root metadata that the vehicle was provisioned with. Used at the first start; later ones have newer roots in the store.
     pub anchors: TrustAnchors,
     /// Which repositories must sign for which images, and which images may be installed at all. Its addresses are not used. Default: both
@@ -93,6 +102,9 @@ impl VehicleConfig {
             store_dir: store_dir.into(),
             server_url: server_url.into(),
             image_url: None,
+            mirror_urls: Vec::new(),
+            download_bytes_per_s_max: None,
+            checkpoint_bytes: CHECKPOINT_BYTES,
             anchors,
             repository_map: RepositoryMap::default(),
             provisioned: Provisioned::default(),
@@ -166,6 +178,8 @@ pub(super) fn parsed<T, E: fmt::Display>(field: &'static str, result: Result<T, 
 pub type ClockCallback = Box<dyn Fn() -> i64 + Send>;
 /// Decides about an offer.
 pub type ConsentCallback = Box<dyn Fn(&Offer) -> Consent + Send>;
+/// Says what the network may be used for.
+pub type NetworkCallback = Box<dyn Fn(&Transfer) -> NetworkUse + Send>;
 /// Tells the state of the vehicle.
 pub type VehicleStateCallback = Box<dyn Fn() -> VehicleState + Send>;
 
@@ -179,6 +193,9 @@ pub struct VehicleCallbacks {
     pub consent: Option<ConsentCallback>,
     /// The state of the vehicle. Absent: known only from the modes and speeds of the steps.
     pub vehicle_state: Option<VehicleStateCallback>,
+    /// What the network that the vehicle is on may be used for: asked before a download begins and before each of its chunks, and every half
+    /// minute while nothing is allowed. Return at once. Absent: whatever is to be downloaded.
+    pub network: Option<NetworkCallback>,
     /// The vehicle's other ECUs, as the program reaches them. They enroll with the vehicle, so that one that is exchanged needs another
     /// enrollment token.
     pub secondaries: Vec<Box<dyn SecondaryEcu>>,
@@ -190,6 +207,7 @@ impl fmt::Debug for VehicleCallbacks {
             .field("clock", &self.clock.is_some())
             .field("consent", &self.consent.is_some())
             .field("vehicle_state", &self.vehicle_state.is_some())
+            .field("network", &self.network.is_some())
             .field("secondaries", &self.secondaries.len())
             .finish()
     }

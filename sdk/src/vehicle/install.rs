@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     fetch::FetchError,
-    store::{CHECKPOINT_BYTES, CHECKPOINT_INTERVAL, Incoming, Installation, InstalledModel, Occupant, SlotId, Store, StoreError},
+    store::{CHECKPOINT_INTERVAL, Incoming, Installation, InstalledModel, Occupant, SlotId, Store, StoreError},
     update::Blame,
 };
 use bundle::{Bundle, NotFetched};
@@ -50,6 +50,15 @@ pub(super) enum Setback {
     Failed(Reason, Blame, Option<Attack>),
 }
 
+/// Under what terms a step is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// Bytes that may be asked for.
+    pub(super) allowed_bytes: u64,
+    /// Most bytes between two checkpoints.
+    pub(super) checkpoint_bytes: u64,
+}
+
 /// What one step did.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -68,6 +77,10 @@ pub(super) struct Install {
     bundle: Bundle,
     sink: Sink,
     next: usize,
+    /// The chunk that the disk should have had and did not.
+    not_reused: Option<usize>,
+    /// Bytes of the chunks from `next` on that are not at hand.
+    missing_bytes: u64,
     bad_chunks: u32,
     unsaved_bytes: u64,
     saved_at: Instant,
@@ -114,6 +127,8 @@ impl Install {
             }
         };
         let installed = in_common(store, installation.slot().other(), &index);
+        let missing = index.rows().iter().skip(next).filter(|row| !installed.as_ref().is_some_and(|it| it.has(row.number())));
+        let missing_bytes = missing.map(|row| u64::from(row.stored_length())).sum();
         Ok(Self {
             occupant,
             index,
@@ -121,6 +136,8 @@ impl Install {
             bundle,
             sink: Sink { release, reader, installation: Some(installation) },
             next,
+            not_reused: None,
+            missing_bytes,
             bad_chunks: 0,
             unsaved_bytes: 0,
             saved_at: Instant::now(),
@@ -129,34 +146,43 @@ impl Install {
     }
 
     /// Brings, checks and writes the next chunk; after the last one reads the slot back.
-    pub(super) fn step(&mut self, link: &Link, store: &mut Store) -> Result<Step, Setback> {
+    pub(super) fn step(&mut self, link: &Link, store: &mut Store, terms: Terms) -> Result<Step, Setback> {
         let Some(row) = self.index.rows().get(self.next) else {
             return self.sink.complete(store).map(|model| Step::Complete(Box::new(model)));
         };
         let length = u64::from(row.stored_length());
-        match self.bring(link) {
-            Ok(source) => {
+        match self.bring(link, terms.allowed_bytes) {
+            Ok(None) => Ok(Step::Chunk),
+            Ok(Some(source)) => {
+                if source == ChunkSource::Bundle {
+                    self.bundle.delivered();
+                    self.missing_bytes = self.missing_bytes.saturating_sub(length);
+                }
                 self.bytes.count(source, length);
                 self.next += 1;
                 self.bad_chunks = 0;
                 self.unsaved_bytes += length;
-                if self.unsaved_bytes >= CHECKPOINT_BYTES || self.saved_at.elapsed() >= CHECKPOINT_INTERVAL {
+                if self.unsaved_bytes >= terms.checkpoint_bytes || self.saved_at.elapsed() >= CHECKPOINT_INTERVAL {
                     self.save(store)?;
                 }
                 Ok(Step::Chunk)
             }
             Err(Problem::Chunk(NotFetched::Network(error))) => {
+                if !matches!(error, FetchError::Canceled) && self.bundle.turn_away(link) {
+                    tracing::warn!(chunk = self.next, error = %reason::story(&error), "another server is asked for the bundle");
+                    return Ok(Step::Chunk);
+                }
                 self.bundle.hang_up();
                 self.save(store)?;
                 Err(Setback::Network(error))
             }
             Err(Problem::Chunk(NotFetched::WrongBytes(error))) => {
-                // Only this chunk is fetched again.
-                self.bundle.hang_up();
+                // Only this chunk is fetched again, and from somebody else if there is one.
+                let _ = self.bundle.turn_away(link);
                 self.bytes.downloaded += length;
                 self.bad_chunks += 1;
                 tracing::warn!(chunk = self.next, %error, tries = self.bad_chunks, "a chunk is not the signed one");
-                if self.bad_chunks < BAD_CHUNKS_MAX {
+                if (self.bad_chunks as usize) < (BAD_CHUNKS_MAX as usize).max(link.bundle_servers()) {
                     return Ok(Step::Chunk);
                 }
                 self.save(store)?;
@@ -181,6 +207,23 @@ impl Install {
         Ok(())
     }
 
+    /// Hangs up for a while. What arrived is made durable.
+    pub(super) fn pause(&mut self, store: &mut Store) -> Result<(), Setback> {
+        self.bundle.hang_up();
+        self.save(store)
+    }
+
+    /// Bytes that the next step needs of the network; 0 when it needs none.
+    pub(super) fn next_bytes(&self) -> u64 {
+        let row = self.index.rows().get(self.next).filter(|row| self.bundle.is_bringing(row) || !self.is_at_hand(row));
+        row.map_or(0, |row| row.stored_length().into())
+    }
+
+    /// Bytes that the network must still bring, as far as is known.
+    pub(super) fn missing_bytes(&self) -> u64 {
+        self.missing_bytes
+    }
+
     pub(super) fn occupant(&self) -> &Occupant {
         &self.occupant
     }
@@ -200,10 +243,16 @@ impl Install {
         std::mem::take(&mut self.bytes)
     }
 
-    /// The next chunk, from the cheapest source that has it, into the slot.
-    fn bring(&mut self, link: &Link) -> Result<ChunkSource, Problem> {
+    fn is_at_hand(&self, row: &ChunkRow) -> bool {
+        let number = row.number();
+        let on_disk = self.not_reused != Some(number) && self.installed.as_ref().is_some_and(|installed| installed.has(number));
+        on_disk || self.sink.framing(row).is_some()
+    }
+
+    /// The next chunk, from the cheapest source that has it, into the slot; `None` when it takes more of the network than is allowed.
+    fn bring(&mut self, link: &Link, allowed: u64) -> Result<Option<ChunkSource>, Problem> {
         let Some(row) = self.index.rows().get(self.next) else {
-            return Ok(ChunkSource::Manifest);
+            return Ok(None);
         };
         // What is on its way already costs no more than to leave it out.
         if !self.bundle.is_bringing(row) {
@@ -211,17 +260,20 @@ impl Install {
                 // A bundle whose framing differs from its manifest's is refused by the reader, with its own bytes.
                 if let Ok(chunk) = self.index.verify_raw(row.number(), &raw) {
                     self.sink.write(chunk)?;
-                    return Ok(ChunkSource::Manifest);
+                    return Ok(Some(ChunkSource::Manifest));
                 }
             }
-            match self.installed.as_mut().and_then(|installed| installed.chunk(&self.index, row.number())) {
+            let installed = self.installed.as_mut().filter(|_| self.not_reused != Some(row.number()));
+            match installed.and_then(|installed| installed.chunk(&self.index, row.number())) {
                 None => {}
                 Some(Ok(chunk)) => {
                     self.sink.write(chunk)?;
-                    return Ok(ChunkSource::Installed);
+                    return Ok(Some(ChunkSource::Installed));
                 }
                 Some(Err(error)) => {
                     tracing::warn!(chunk = row.number(), error = %reason::story(&error), "a chunk is not reused but downloaded");
+                    self.not_reused = Some(row.number());
+                    self.missing_bytes += u64::from(row.stored_length());
                     self.bytes.not_reused += u64::from(row.stored_length());
                     if !self.installed.as_mut().is_some_and(|installed| installed.failed(row.raw_length())) {
                         tracing::warn!("the disk fails too often: nothing of the installed release is reused any more");
@@ -230,10 +282,14 @@ impl Install {
                 }
             }
         }
-        let until = run_end(&self.index, self.next, |number| self.installed.as_ref().is_some_and(|installed| installed.has(number)));
+        if u64::from(row.stored_length()) > allowed {
+            return Ok(None);
+        }
+        let at_hand = |number| self.installed.as_ref().is_some_and(|installed| installed.has(number));
+        let until = run_end(&self.index, self.next, allowed, at_hand);
         let chunk = self.bundle.chunk(link, &self.index, row, until).map_err(Problem::Chunk)?;
         self.sink.write(chunk)?;
-        Ok(ChunkSource::Bundle)
+        Ok(Some(ChunkSource::Bundle))
     }
 }
 
@@ -302,11 +358,16 @@ fn in_common(store: &Store, other: SlotId, new: &ChunkIndex) -> Option<Installed
     }
 }
 
-/// Where a download that begins with chunk `first` ends: before the next bytes that are `at_hand` and worth a request of their own.
-fn run_end(index: &ChunkIndex, first: usize, at_hand: impl Fn(usize) -> bool) -> u64 {
+/// Where a download of at most `allowed` bytes that begins with chunk `first` ends: before the next bytes that are `at_hand` and worth a
+/// request of their own.
+fn run_end(index: &ChunkIndex, first: usize, allowed: u64, at_hand: impl Fn(usize) -> bool) -> u64 {
+    let last_byte = index.rows()[first].stored_offset().saturating_add(allowed);
     let mut gap = None;
     for row in &index.rows()[first + 1..] {
         let (start, end) = (row.stored_offset(), row.stored_offset() + u64::from(row.stored_length()));
+        if end > last_byte {
+            return gap.unwrap_or(start);
+        }
         match (at_hand(row.number()), gap) {
             (false, _) => gap = None,
             (true, None) => gap = Some(start),

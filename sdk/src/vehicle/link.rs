@@ -12,7 +12,7 @@ use switchback_signing::{
 };
 
 use crate::fetch::{
-    BaseUrl, Cancel, Client, Download, DownloadRequest, FetchError, Fetched, HttpTransport, Method, OfflineFile, RequestKey,
+    BaseUrl, Cancel, Client, Download, DownloadRequest, FetchError, Fetched, HttpTransport, Method, OfflineFile, RequestKey, Traffic,
 };
 
 use super::{VehicleConfig, VehicleError};
@@ -26,10 +26,25 @@ const JSON: &str = "application/json";
 pub(super) struct Link {
     director: Client,
     image: Client,
+    /// Who has the bundles, in the order in which they are asked; the Image repository itself last.
+    bundles: Vec<Client>,
+    /// What comes from the Image repository and its mirrors.
+    traffic: Arc<Traffic>,
     /// Where the Director keeps what is for this vehicle.
     director_path: String,
     /// The Director's timestamp as it was fetched last: while nothing is new, it is all that a check asks for.
     timestamp: Option<(String, Vec<u8>)>,
+}
+
+/// A large file of the Image repository.
+#[derive(Clone, Copy)]
+pub(super) struct RemoteFile<'a> {
+    /// Its path among the targets.
+    pub(super) path: &'a str,
+    /// Its signed length.
+    pub(super) length: u64,
+    /// By which the server that is asked recognizes it.
+    pub(super) etag: Option<&'a str>,
 }
 
 /// What the server says to a report.
@@ -43,7 +58,9 @@ impl Link {
     pub(super) fn new(config: &VehicleConfig, cancel: &Cancel) -> Result<Self, VehicleError> {
         let server: BaseUrl = config.server_url.parse()?;
         let image: BaseUrl = config.image_url.as_ref().map_or_else(|| Ok(server.clone()), |url| url.parse())?;
-        for (field, url) in [("server_url", &server), ("image_url", &image)] {
+        let mirrors = config.mirror_urls.iter().map(|url| url.parse()).collect::<Result<Vec<BaseUrl>, _>>()?;
+        let mirrors_named = mirrors.iter().map(|url| ("mirror_urls", url));
+        for (field, url) in [("server_url", &server), ("image_url", &image)].into_iter().chain(mirrors_named) {
             if !url.is_https() && !url.is_loopback() && !config.allow_plain_http {
                 let problem = format!("{url} is not encrypted and leads out of this computer; use https, or say allow_plain_http");
                 return Err(VehicleError::Config { field, problem });
@@ -51,18 +68,25 @@ impl Link {
         }
         let transport = match &config.transport {
             Some(transport) => Arc::clone(transport),
-            None => Arc::new(HttpTransport::new(&[&server, &image], config.tls_roots_pem.as_deref(), config.patience)?),
+            None => {
+                let servers: Vec<_> = [&server, &image].into_iter().chain(&mirrors).collect();
+                Arc::new(HttpTransport::new(&servers, config.tls_roots_pem.as_deref(), config.patience)?)
+            }
         };
+        let traffic = Arc::new(Traffic::new(config.download_bytes_per_s_max));
         let client = |base| Client::new(base, Arc::clone(&transport), cancel.clone(), config.patience);
+        let releases = |base| client(base).with_traffic(Arc::clone(&traffic));
+        let bundles = mirrors.into_iter().chain([image.clone()]).map(releases).collect();
         let director_path = format!("/v1/director/{}", config.identity.vehicle_id);
-        Ok(Self { director: client(server), image: client(image), director_path, timestamp: None })
+        Ok(Self { director: client(server), image: releases(image), bundles, director_path, timestamp: None, traffic })
     }
 
     /// An offline update in the place of both: whatever is asked is asked of the file.
     pub(super) fn of_file(&self, file: &Arc<OfflineFile>) -> Self {
         // For whom the Director's files are is written in them.
         let director_path = "/v1/director".to_owned();
-        Self { director: self.director.of_file(file), image: self.image.of_file(file), director_path, timestamp: None }
+        let [director, image, bundle] = [&self.director, &self.image, &self.image].map(|client| client.of_file(file));
+        Self { director, image, bundles: vec![bundle], director_path, timestamp: None, traffic: Arc::default() }
     }
 
     /// Fetches a metadata file.
@@ -115,9 +139,21 @@ impl Link {
         content(self.image.get(&format!("/v1/image/targets/{path}"), length, None, None)?)
     }
 
-    /// Begins or continues the download of a bundle of this length.
-    pub(super) fn bundle(&self, path: &str, length: u64, range: Range<u64>, etag: Option<&str>) -> Result<Download, FetchError> {
-        self.image.download(&DownloadRequest { path: &format!("/v1/image/targets/{path}"), length, range, etag })
+    /// Number of servers that have the bundles.
+    pub(super) fn bundle_servers(&self) -> usize {
+        self.bundles.len()
+    }
+
+    /// Begins or continues the download of a bundle from one of the servers that have it. Nothing that is signed goes there.
+    pub(super) fn bundle(&self, server: usize, file: &RemoteFile<'_>, range: Range<u64>) -> Result<Download, FetchError> {
+        let RemoteFile { path, length, etag } = *file;
+        let client = self.bundles.get(server).unwrap_or(&self.image);
+        client.download(&DownloadRequest { path: &format!("/v1/image/targets/{path}"), length, range, etag })
+    }
+
+    /// Bytes that came from the Image repository and its mirrors so far.
+    pub(super) fn received(&self) -> u64 {
+        self.traffic.received()
     }
 
     /// Makes the vehicle known to the Director. The signature, with the key that is enrolled, proves that the vehicle holds it.

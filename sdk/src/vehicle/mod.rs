@@ -37,6 +37,7 @@ mod error;
 mod install;
 mod key;
 mod link;
+mod network;
 mod orders;
 mod provisioned;
 mod reason;
@@ -55,12 +56,13 @@ use std::{
 
 pub use crate::fetch::OfflineFileError;
 pub use config::{
-    ClockCallback, ConsentCallback, Identity, Offer, POLL_INTERVAL_DEFAULT, TIMESTAMP_AGE_MAX_DEFAULT, VehicleCallbacks, VehicleConfig,
-    VehicleStateCallback,
+    ClockCallback, ConsentCallback, Identity, NetworkCallback, Offer, POLL_INTERVAL_DEFAULT, TIMESTAMP_AGE_MAX_DEFAULT, VehicleCallbacks,
+    VehicleConfig, VehicleStateCallback,
 };
 pub use driver::Driver;
 pub use error::VehicleError;
 pub use install::ChunkBytes;
+pub use network::{NetworkUse, Transfer};
 pub use provisioned::{Provisioned, ProvisionedFile};
 pub use secondary::{MetadataSource, ModelledSecondary, SecondaryEcu, SecondaryError, SecondaryIdentity};
 pub use status::{ActiveModel, Event, EventKind, Status};

@@ -23,6 +23,10 @@ const TEXT_CHARS_MAX: usize = 300;
 const QUARANTINED: u32 = 503;
 /// The bundle is of another release than the metadata says.
 pub(super) const MANIFEST_DIFFERS: u32 = 504;
+/// The OEM's software allows no downloads for now.
+pub(super) const NETWORK_NONE: u32 = 505;
+/// The OEM's software allows no more bytes of a release over a metered network.
+pub(super) const NETWORK_BUDGET: u32 = 506;
 
 /// The confirmed model did not load in time.
 pub(super) const LOAD_TIMEOUT: u32 = 610;

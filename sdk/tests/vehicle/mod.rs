@@ -1,6 +1,7 @@
 //! The life of a vehicle, from its first start to the release that it confirms, and what may come between.
 
 mod content_keys;
+mod network;
 mod parked;
 mod restart;
 mod secondaries;

@@ -6,7 +6,7 @@ use switchback_signing::bundle::{BundleError, ChunkDecoder, ChunkIndex, ChunkRow
 
 use crate::{
     fetch::{Download, FetchError},
-    vehicle::link::Link,
+    vehicle::link::{Link, RemoteFile},
 };
 
 /// Why a chunk did not come.
@@ -26,6 +26,10 @@ pub(super) struct Bundle {
     stored: Box<[u8]>,
     download: Option<Download>,
     etag: Option<String>,
+    /// Which of the servers that have the bundle is asked.
+    server: usize,
+    /// How many of them failed in a row.
+    servers_failed: usize,
 }
 
 impl Bundle {
@@ -33,7 +37,15 @@ impl Bundle {
     /// What [`ChunkDecoder::new`] returns when the key does not go with the bundle.
     pub(super) fn new(path: String, index: &ChunkIndex, key: Option<&ContentKey>) -> Result<Self, BundleError> {
         let decoder = ChunkDecoder::new(index, key)?;
-        Ok(Self { path, decoder, stored: vec![0; CHUNK_STORED_MAX].into_boxed_slice(), download: None, etag: None })
+        Ok(Self {
+            path,
+            decoder,
+            stored: vec![0; CHUNK_STORED_MAX].into_boxed_slice(),
+            download: None,
+            etag: None,
+            server: 0,
+            servers_failed: 0,
+        })
     }
 
     /// Whether the chunk is on its way already.
@@ -44,6 +56,29 @@ impl Bundle {
     /// Another connection may lead around whatever is wrong with this one.
     pub(super) fn hang_up(&mut self) {
         self.download = None;
+    }
+
+    /// Turns to the next server; `false` when all have failed in a row, and it is time to wait.
+    #[must_use]
+    pub(super) fn turn_away(&mut self, link: &Link) -> bool {
+        self.hang_up();
+        let servers = link.bundle_servers();
+        if servers > 1 {
+            // It is by that server's name that the next one may know another file.
+            self.etag = None;
+            self.server = (self.server + 1) % servers;
+        }
+        self.servers_failed += 1;
+        let another = self.servers_failed < servers;
+        if !another {
+            self.servers_failed = 0;
+        }
+        another
+    }
+
+    /// The server that is asked brought what it should.
+    pub(super) fn delivered(&mut self) {
+        self.servers_failed = 0;
     }
 
     /// Fetches, checks and decodes a chunk. When nothing is on its way, everything up to byte `until` is asked for.
@@ -65,7 +100,8 @@ impl Bundle {
         let download = match &mut self.download {
             Some(download) if download.covers(&range) => download,
             place => {
-                let download = link.bundle(&self.path, bundle_length, range.start..until, self.etag.as_deref())?;
+                let file = RemoteFile { path: &self.path, length: bundle_length, etag: self.etag.as_deref() };
+                let download = link.bundle(self.server, &file, range.start..until)?;
                 self.etag = download.etag().map(str::to_owned);
                 place.insert(download)
             }

@@ -1,8 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod mirrors;
 mod reuse;
 
 use std::{
+    collections::BTreeMap,
     ops::Range,
     sync::{
         Arc, Mutex,
@@ -28,6 +30,9 @@ const INDEX_PATH: &str = "ultra/vla-2.index";
 /// Weights of several chunks.
 const WEIGHTS: usize = 5 << 20;
 
+/// Nothing is asked of anybody, and no checkpoint is made for bytes.
+const FREE: Terms = Terms { allowed_bytes: u64::MAX, checkpoint_bytes: u64::MAX };
+
 fn key() -> ContentKey {
     ContentKey::from_bytes([3; 32])
 }
@@ -40,8 +45,20 @@ struct Shelf {
     breaks_after: Mutex<Option<usize>>,
     /// A server that sends the whole file whatever part is asked for.
     knows_no_ranges: AtomicBool,
+    /// What becomes of requests for the bundle, by host.
+    fates: Mutex<BTreeMap<String, Fate>>,
+    /// Host, path and names of the headers of every request.
+    seen: Mutex<Vec<(String, String, Vec<&'static str>)>>,
     /// What each request for the bundle asked for.
     ranges: Mutex<Vec<Range<usize>>>,
+}
+
+/// What one of several servers does with a request for the bundle.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Refuses,
+    /// One bit of what it sends is another one.
+    Alters,
 }
 
 struct Sent {
@@ -65,6 +82,9 @@ impl Body for Sent {
 
 impl Transport for Shelf {
     fn send(&self, request: &HttpRequest<'_>, _: &Cancel) -> Result<HttpResponse, TransportError> {
+        let (host, path) = request.url.strip_prefix("https://").unwrap().split_once('/').unwrap();
+        let names = request.headers.iter().map(|(name, _)| *name).collect();
+        self.seen.lock().unwrap().push((host.to_owned(), path.to_owned(), names));
         let range = request.headers.iter().find(|(name, _)| *name == "range");
         let Some((_, range)) = range else {
             let body = Sent { bytes: self.index.clone(), taken: 0, breaks: false };
@@ -73,6 +93,10 @@ impl Transport for Shelf {
         let (start, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
         let (start, end) = (start.parse().unwrap(), last.parse().map_or(self.bundle.len(), |last: usize| last + 1));
         self.ranges.lock().unwrap().push(start..end);
+        let fate = self.fates.lock().unwrap().get(host).copied();
+        if let Some(Fate::Refuses) = fate {
+            return Err(TransportError::Broken { reason: "refused".into() });
+        }
         if self.knows_no_ranges.load(Ordering::SeqCst) {
             let body = Sent { bytes: self.bundle.clone(), taken: 0, breaks: false };
             return Ok(HttpResponse { status: 200, headers: Vec::new(), body: Box::new(body) });
@@ -80,7 +104,11 @@ impl Transport for Shelf {
         let headers = vec![("content-range".to_owned(), format!("bytes {start}-{}/{}", end - 1, self.bundle.len()))];
         let breaks = self.breaks_after.lock().unwrap().take();
         let end = breaks.map_or(end, |after| end.min(start + after));
-        let body = Sent { bytes: self.bundle[start..end].to_vec(), taken: 0, breaks: breaks.is_some() };
+        let mut bytes = self.bundle[start..end].to_vec();
+        if let Some(Fate::Alters) = fate {
+            bytes[0] ^= 1;
+        }
+        let body = Sent { bytes, taken: 0, breaks: breaks.is_some() };
         Ok(HttpResponse { status: 206, headers, body: Box::new(body) })
     }
 }
@@ -100,6 +128,10 @@ impl Scene {
     }
 
     fn of(release: TestRelease, disk: &Arc<tempfile::TempDir>) -> Self {
+        Self::with(release, disk, |_| {})
+    }
+
+    fn with(release: TestRelease, disk: &Arc<tempfile::TempDir>, change: impl FnOnce(&mut VehicleConfig)) -> Self {
         let names = &release.manifest.release;
         let mut said = custom(names.release_counter);
         (said.model, said.version) = (names.model.clone(), names.version.clone());
@@ -118,6 +150,8 @@ impl Scene {
             bundle: release.bundle.clone(),
             breaks_after: Mutex::default(),
             knows_no_ranges: AtomicBool::default(),
+            fates: Mutex::default(),
+            seen: Mutex::default(),
             ranges: Mutex::default(),
         });
         let identity = Identity {
@@ -129,6 +163,7 @@ impl Scene {
         };
         let mut config = VehicleConfig::new(disk.path(), "https://server", repositories.anchors(), identity);
         config.transport = Some(Arc::clone(&shelf) as Arc<dyn Transport>);
+        change(&mut config);
         let link = Link::new(&config, &Cancel::default()).unwrap();
         Self { release, target, shelf, link, disk: Arc::clone(disk) }
     }
@@ -144,7 +179,7 @@ impl Scene {
     /// Steps until the release is complete or something comes in between.
     fn run(&self, install: &mut Install, store: &mut Store) -> Result<Box<InstalledModel>, Setback> {
         loop {
-            if let Step::Complete(model) = install.step(&self.link, store)? {
+            if let Step::Complete(model) = install.step(&self.link, store, FREE)? {
                 return Ok(model);
             }
         }

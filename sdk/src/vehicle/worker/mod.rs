@@ -4,6 +4,7 @@
 mod freshness;
 mod hold;
 mod model;
+mod network;
 mod offline;
 mod reload;
 mod secondaries;
@@ -26,8 +27,9 @@ use super::{
     Event, EventKind, Offer, Status, VehicleCallbacks, VehicleConfig,
     clock::Ratchet,
     driver::{Frames, Pulse},
-    install::{ChunkBytes, Install, Setback, Step, content_key},
+    install::{ChunkBytes, Install, Setback, Step, Terms, content_key},
     link::Link,
+    network::NetworkBudget,
     orders::Orders,
     reason,
     report::Counters,
@@ -150,6 +152,7 @@ pub(super) struct Worker {
     attack: Option<Reason>,
     downloads_paused: u64,
     checks_failed: u64,
+    network: NetworkBudget,
     /// Where chunks came from, since the start.
     chunk_bytes: ChunkBytes,
 }
@@ -204,6 +207,7 @@ impl Worker {
             attack: None,
             downloads_paused: 0,
             checks_failed: 0,
+            network: NetworkBudget::default(),
             chunk_bytes: ChunkBytes::default(),
         };
         worker.take_up_enrollment();
@@ -422,6 +426,11 @@ impl Worker {
     }
 
     fn download(&mut self) {
+        let Some(allowed_bytes) = self.network_allows() else {
+            return;
+        };
+        let terms = Terms { allowed_bytes, checkpoint_bytes: self.config.checkpoint_bytes };
+        let received = self.link.received();
         if let Some(release) = self.target.as_ref().map(VerifiedTarget::sha256)
             && !self.prepare_secondaries(release)
         {
@@ -430,7 +439,7 @@ impl Worker {
         let begun = self.install.is_some();
         let link = self.offline.as_ref().and_then(OfflineSource::link).unwrap_or(&self.link);
         let result = match (&mut self.install, &self.target) {
-            (Some(install), _) => install.step(link, &mut self.store),
+            (Some(install), _) => install.step(link, &mut self.store, terms),
             // From the verified metadata whenever it begins or goes on: no content key lies on the disk.
             (None, Some(target)) => content_key(target, &self.decryption_key, &self.identity)
                 .and_then(|key| Install::begin(target, key.as_ref(), link, &mut self.store))
@@ -443,6 +452,7 @@ impl Worker {
                 return;
             }
         };
+        self.network.came(self.link.received() - received);
         if !begun && self.install.is_some() {
             self.input(Input::DownloadBegan);
         }

@@ -130,7 +130,7 @@ fn what_is_reused_survives_a_power_cut_as_what_was_downloaded_does() {
     let mut store = scene.store();
     let mut install = scene.begin(None, &mut store).unwrap();
     while install.next < scene.row_of(5).number() {
-        assert!(matches!(install.step(&scene.link, &mut store).unwrap(), Step::Chunk));
+        assert!(matches!(install.step(&scene.link, &mut store, FREE).unwrap(), Step::Chunk));
     }
     install.save(&mut store).unwrap();
     drop((install, store));
@@ -153,12 +153,19 @@ fn a_server_without_ranges_is_read_once_and_what_is_at_hand_is_read_over() {
 fn small_gaps_are_downloaded_along_and_large_ones_are_not() {
     let release = release_with(1, noise(9, 4 * MIB), None);
     let rows = release.index.rows();
-    let end = |at_hand: &[usize]| run_end(&release.index, 0, |number| at_hand.contains(&number));
+    let end = |at_hand: &[usize]| run_end(&release.index, 0, u64::MAX, |number| at_hand.contains(&number));
     let large = rows.iter().position(|row| row.raw_length() as usize == MIB).unwrap();
     assert_eq!(end(&[]) as usize, release.bundle.len());
     assert_eq!(end(&[1, 2]) as usize, release.bundle.len(), "a few hundred bytes");
     assert_eq!(end(&[large + 1]), rows[large + 1].stored_offset());
     assert_eq!(end(&[large - 1, large, large + 1]), rows[large - 1].stored_offset());
+    let allowed = |bytes| run_end(&release.index, large, bytes, |_| false);
+    let (first, second) = (&rows[large], &rows[large + 1]);
+    assert_eq!(allowed(first.stored_length().into()), second.stored_offset(), "the first chunk is allowed, or nothing is asked for");
+    assert_eq!(
+        allowed(u64::from(first.stored_length() + second.stored_length()) + 5),
+        second.stored_offset() + u64::from(second.stored_length())
+    );
 }
 
 #[test]
