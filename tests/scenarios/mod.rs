@@ -16,10 +16,12 @@
 //! | server unreachable, or dying in the middle of a download | `faults` |
 //! | damaged, shortened or foreign offline update | `offline` |
 //! | full disk | `disk` |
+//! | connection cut a hundred times, with kill -9 in between | `cuts` |
 //! | kill -9 of the vehicle | `power`, at every stage and at random instants; 500 of those, in about an hour: `SWITCHBACK_KILLS=500 cargo test --release -p switchback-tests random_instants -- --nocapture` |
 //! | kill -9 of the server | `server`, `faults` |
 //! | NULL and wrong `struct_size` | from C: `../c.rs` |
 
+mod cuts;
 mod disk;
 mod faults;
 mod keys;

@@ -15,6 +15,7 @@ use crate::workspace;
 pub struct ModelFolder {
     folder: PathBuf,
     own: Option<TempDir>,
+    added: Vec<String>,
 }
 
 /// A model that answers a fixed control and plans straight on.
@@ -48,7 +49,7 @@ impl Straight {
         let folder = own.path().to_owned();
         std::fs::write(folder.join("model.onnx"), self.graph().build()).unwrap();
         std::fs::write(folder.join("contract.json"), serde_json::to_vec_pretty(&self.contract()).unwrap()).unwrap();
-        ModelFolder { folder, own: Some(own) }
+        ModelFolder { folder, own: Some(own), added: Vec::new() }
     }
 
     fn graph(&self) -> ModelBuilder {
@@ -104,7 +105,7 @@ impl Straight {
 impl ModelFolder {
     /// A trained model of `examples/models`.
     pub fn example(name: &str) -> Self {
-        Self { folder: workspace().join("examples/models").join(name), own: None }
+        Self { folder: workspace().join("examples/models").join(name), own: None, added: Vec::new() }
     }
 
     /// The folder.
@@ -129,7 +130,14 @@ impl ModelFolder {
 
     /// External data.
     pub fn data(&self) -> Vec<PathBuf> {
-        Some(self.folder.join("model.onnx.data")).filter(|path| path.exists()).into_iter().collect()
+        let added = self.added.iter().map(|name| self.folder.join(name));
+        Some(self.folder.join("model.onnx.data")).filter(|path| path.exists()).into_iter().chain(added).collect()
+    }
+
+    /// External data that the graph does not read.
+    pub fn add_data(&mut self, name: &str, content: &[u8]) {
+        std::fs::write(self.folder.join(name), content).unwrap();
+        self.added.push(name.to_owned());
     }
 }
 

@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -24,6 +24,8 @@ pub struct Request {
     pub query: String,
     /// First byte of a `Range: bytes=N-` header.
     pub range_from: Option<u64>,
+    /// Last byte of a `Range: bytes=N-M` header.
+    pub range_last: Option<u64>,
     /// Number of earlier requests with the same method and path.
     pub repeat: usize,
     /// What was sent along: a vehicle's report, an enrollment.
@@ -46,6 +48,8 @@ pub enum Fate {
     Refuse,
     /// The body ends after so many bytes, although its announced length is longer.
     CutBody(usize),
+    /// After so many bytes of the body nothing comes any more, and the connection stays until the client gives it up.
+    Hang(usize),
     /// One bit of the body byte at this offset is flipped.
     FlipBit(usize),
     /// Another answer is given: status line code and body.
@@ -68,6 +72,7 @@ pub struct Proxy {
     small_bodies: Bodies,
     body_bytes: Arc<AtomicUsize>,
     overheard: Overheard,
+    hangs: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     listener: Option<JoinHandle<()>>,
 }
@@ -84,10 +89,11 @@ impl Proxy {
             small_bodies: Arc::default(),
             body_bytes: Arc::default(),
             overheard: Arc::default(),
+            hangs: Arc::default(),
         };
         let stop = Arc::new(AtomicBool::new(false));
         let (rule, log, body_bytes) = (shared.rule.clone(), shared.log.clone(), shared.body_bytes.clone());
-        let (small_bodies, overheard) = (shared.small_bodies.clone(), shared.overheard.clone());
+        let (small_bodies, overheard, hangs) = (shared.small_bodies.clone(), shared.overheard.clone(), shared.hangs.clone());
         let stopped = stop.clone();
         let listener = std::thread::spawn(move || {
             for connection in socket.incoming() {
@@ -99,7 +105,7 @@ impl Proxy {
                 std::thread::spawn(move || connection.map(|stream| shared.serve(stream)));
             }
         });
-        Ok(Self { url, rule, log, small_bodies, body_bytes, overheard, stop, listener: Some(listener) })
+        Ok(Self { url, rule, log, small_bodies, body_bytes, overheard, hangs, stop, listener: Some(listener) })
     }
 
     /// Where vehicles find the server.
@@ -132,6 +138,11 @@ impl Proxy {
         self.overheard.lock().unwrap().clone().unwrap_or_default()
     }
 
+    /// Connections so far on which nothing comes any more, and everything that came was read.
+    pub fn hangs(&self) -> usize {
+        self.hangs.load(Ordering::SeqCst)
+    }
+
     /// Bytes of answer bodies that were passed on so far.
     pub fn body_bytes(&self) -> usize {
         self.body_bytes.load(Ordering::SeqCst)
@@ -157,6 +168,7 @@ struct Shared {
     small_bodies: Bodies,
     body_bytes: Arc<AtomicUsize>,
     overheard: Overheard,
+    hangs: Arc<AtomicUsize>,
 }
 
 impl Shared {
@@ -174,7 +186,7 @@ impl Shared {
                 write!(client, "HTTP/1.1 {code} Ordered\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
                 client.write_all(&body)
             }
-            Fate::Pass | Fate::CutBody(_) | Fate::FlipBit(_) => {
+            Fate::Pass | Fate::CutBody(_) | Fate::Hang(_) | Fate::FlipBit(_) => {
                 let mut heard = Vec::new();
                 let passed = self.forward(&request.path, &[head.as_bytes(), &request.body], &fate, &mut client, &mut heard);
                 if let Some(overheard) = &mut *self.overheard.lock().unwrap() {
@@ -185,15 +197,28 @@ impl Shared {
         }
     }
 
+    /// Says so as soon as the client has read everything, and waits until it is gone.
+    fn hang(&self, client: &mut TcpStream) {
+        while let Ok(peer) = client.peer_addr()
+            && has_unread(peer)
+        {
+            std::thread::yield_now();
+        }
+        self.hangs.fetch_add(1, Ordering::SeqCst);
+        // Ends when the client closes or is killed.
+        let _ = client.read(&mut [0]);
+    }
+
     fn note(&self, head: &str, body: Vec<u8>) -> Option<Request> {
         let mut words = head.lines().next()?.split(' ');
         let (method, target) = (words.next()?.to_owned(), words.next()?);
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let (path, query) = (path.to_owned(), query.to_owned());
-        let range_from = header(head, "range").and_then(|value| value.strip_prefix("bytes=")?.split('-').next()?.parse().ok());
+        let range = header(head, "range").and_then(|value| value.strip_prefix("bytes=")?.split_once('-'));
+        let (range_from, range_last) = range.map_or((None, None), |(from, last)| (from.parse().ok(), last.parse().ok()));
         let mut log = self.log.lock().unwrap();
         let repeat = log.iter().filter(|earlier| earlier.method == method && earlier.path == path).count();
-        let request = Request { method, path, query, range_from, repeat, body };
+        let request = Request { method, path, query, range_from, range_last, repeat, body };
         log.push(request.clone());
         Some(request)
     }
@@ -218,7 +243,7 @@ impl Shared {
             }
             let mut cut = false;
             match *fate {
-                Fate::CutBody(end) if sent + count >= end => (count, cut) = (end - sent, true),
+                Fate::CutBody(end) | Fate::Hang(end) if sent + count >= end => (count, cut) = (end - sent, true),
                 Fate::FlipBit(at) if (sent..sent + count).contains(&at) => buffer[at - sent] ^= 1,
                 _ => {}
             }
@@ -232,10 +257,22 @@ impl Shared {
             }
             sent += count;
             if cut {
+                if matches!(fate, Fate::Hang(_)) {
+                    self.hang(client);
+                }
                 return client.shutdown(Shutdown::Both);
             }
         }
     }
+}
+
+/// Whether bytes wait in the kernel for the program that owns this end of a connection (`proc_pid_net(5)`).
+fn has_unread(owner: SocketAddr) -> bool {
+    let SocketAddr::V4(owner) = owner else { return false };
+    let place = format!("{:08X}:{:04X}", u32::from_ne_bytes(owner.ip().octets()), owner.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let row = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|row| row.get(1) == Some(&place.as_str()));
+    row.and_then(|row| row.get(4)?.split_once(':').map(|(_, unread)| unread.chars().any(|digit| digit != '0'))).unwrap_or(false)
 }
 
 fn read_head(reader: &mut impl BufRead) -> std::io::Result<String> {

@@ -86,6 +86,9 @@ fn open_vehicle(options: &Options) -> Result<(Vehicle, Driver)> {
     let mut config = VehicleConfig::new(&options.store, &options.server, anchors, identity);
     config.enrollment_token = options.token.clone();
     config.poll_interval = Duration::from_millis(options.poll_ms);
+    if let Some(bytes) = options.checkpoint_bytes {
+        config.checkpoint_bytes = bytes;
+    }
     config.engine.runtime_path = Some(options.runtime.clone());
     config.activation = match options.activate {
         Activate::Now => ActivationPolicy::Now,

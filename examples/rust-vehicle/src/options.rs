@@ -55,6 +55,9 @@ pub(crate) struct Options {
     /// Time between two questions to the server until it answers, milliseconds: its own number (`--poll-after-s` there) counts from then on
     #[arg(long, default_value_t = 1000)]
     pub(crate) poll_ms: u64,
+    /// Most bytes between two checkpoints of a download; 64 MiB if not stated
+    #[arg(long)]
+    pub(crate) checkpoint_bytes: Option<u64>,
     /// When a new model may take over
     #[arg(long, value_enum, default_value_t = Activate::Disengaged)]
     pub(crate) activate: Activate,
