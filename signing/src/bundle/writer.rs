@@ -241,7 +241,7 @@ impl ChunkWriter {
     }
 
     /// The stored bytes of the next chunk; `piece` has 1 to [`CHUNK_RAW_MAX`] bytes.
-    fn add_piece(&mut self, piece: FilePiece<'_>, raw_offset: u64) -> Result<&[u8], BundleError> {
+    pub(super) fn add_piece(&mut self, piece: FilePiece<'_>, raw_offset: u64) -> Result<&[u8], BundleError> {
         let (raw, number) = (piece.raw, self.rows.len());
         if number == CHUNKS_MAX {
             let expected = format!("at most {CHUNKS_MAX}");

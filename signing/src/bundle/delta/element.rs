@@ -238,6 +238,15 @@ macro_rules! for_number {
 }
 pub(super) use for_number;
 
+/// How alike two tensors are: the bits of all differences of their elements, before any coding. For bytes, eight for each that differs.
+pub fn difference_bits(element: Element, old: &[u8], new: &[u8]) -> u64 {
+    let differ = || old.iter().zip(new).filter(|(old, new)| old != new).count() as u64 * 8;
+    for_number!(element, N => {
+        let elements = old.chunks_exact(N::WIDTH).zip(new.chunks_exact(N::WIDTH));
+        elements.map(|(old, new)| u64::from(32 - N::difference(N::load(old), N::load(new)).leading_zeros())).sum()
+    }, differ())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,6 +285,16 @@ mod tests {
         assert_eq!(Bf16::difference(0x3f80, 0x3f81), 2);
         assert_eq!(I8::difference(0xff, 0x00), 2);
         assert_eq!((F16::exponent(0x3c00), Bf16::exponent(0x3f80), F32::exponent(1.0_f32.to_bits()), I8::exponent(77)), (15, 127, 127, 0));
+    }
+
+    #[test]
+    fn what_is_equal_differs_in_no_bit() {
+        for element in Element::ALL {
+            assert_eq!(difference_bits(element, &[1, 2, 3, 4, 5, 6, 7, 8], &[1, 2, 3, 4, 5, 6, 7, 8]), 0);
+        }
+        assert_eq!(difference_bits(Element::Bytes, &[1, 2, 3], &[1, 3, 4]), 16);
+        assert_eq!(difference_bits(Element::Bf16, &0x3f80_u16.to_le_bytes(), &0x3f82_u16.to_le_bytes()), 3);
+        assert_eq!(difference_bits(Element::I8, &[10, 10], &[11, 9]), 3);
     }
 
     #[test]

@@ -57,6 +57,8 @@ mod delta;
 mod element;
 #[cfg(feature = "std")]
 mod encoder;
+#[cfg(feature = "std")]
+mod folder;
 mod index;
 #[cfg(feature = "std")]
 mod planes;
@@ -79,11 +81,13 @@ pub use decoder::DeltaDecoder;
 pub(super) use decoder::{NoBase, SegmentDecoder};
 pub use delta::{Delta, VerifiedDeltaChunk};
 #[cfg(feature = "std")]
-pub use element::Element;
+pub use element::{Element, difference_bits};
 #[cfg(feature = "std")]
 pub use encoder::{BasePlace, Span, Tally};
 #[cfg(feature = "std")]
 pub(super) use encoder::{FilePiece, SegmentEncoder};
+#[cfg(feature = "std")]
+pub use folder::FolderWriter;
 pub use index::{DELTA_FORMAT, DELTA_INDEX_LENGTH_MAX, DeltaIndex, Source};
 #[cfg(feature = "std")]
 pub use segment::Kind;

@@ -128,9 +128,22 @@ impl Rans {
         let (mut outs, mut bases) = (out.chunks_exact_mut(group), base.chunks_exact(group));
         let mut local = *reader;
         for (out, base) in outs.by_ref().zip(bases.by_ref()) {
-            source.decode_group::<N>(&mut local, base, out);
+            // As many as there are states, so that the compiler keeps each in a register of its own.
+            let mut raw = 0;
+            for number in 0..STATES {
+                if number % N::WEIGHTS_PER_REFILL == 0 {
+                    raw = source.raw_bits(local.bits_read);
+                }
+                let at = number * N::WIDTH;
+                let value = source.decode_weight::<N>(&mut local, number, &mut raw, N::load(&base[at..]));
+                N::store(value, &mut out[at..]);
+            }
         }
-        source.decode_group::<N>(&mut local, bases.remainder(), outs.into_remainder());
+        let rest = outs.into_remainder().chunks_exact_mut(N::WIDTH).zip(bases.remainder().chunks_exact(N::WIDTH));
+        for (number, (out, base)) in rest.enumerate() {
+            let mut raw = source.raw_bits(local.bits_read);
+            N::store(source.decode_weight::<N>(&mut local, number, &mut raw, N::load(base)), out);
+        }
         *reader = local;
         Some(())
     }
@@ -158,31 +171,24 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Decodes up to [`STATES`] weights, one from each state.
+    /// The next weight of state `number`, which differs from `old`; its raw bits are the lowest of `raw`.
     #[inline(always)]
-    fn decode_group<N: Number>(&self, reader: &mut Reader, base: &[u8], out: &mut [u8]) {
-        let mut raw = self.raw_bits(reader.bits_read);
-        let weights = out.chunks_exact_mut(N::WIDTH).zip(base.chunks_exact(N::WIDTH));
-        for (number, (state, (out, base))) in reader.states.iter_mut().zip(weights).enumerate() {
-            if number > 0 && number.is_multiple_of(N::WEIGHTS_PER_REFILL) {
-                raw = self.raw_bits(reader.bits_read);
-            }
-            let old = N::load(base);
-            let context = if N::CONTEXTS == 1 { 0 } else { usize::from(self.contexts[usize::from(N::exponent(old))]) };
-            let slot = self.slots[(context | (*state & (PROBABILITY_ONE - 1)) as usize) & (SLOTS - 1)];
-            let frequency = (slot >> 12 & 0x1fff) + 1;
-            let next = frequency.wrapping_mul(*state >> PROBABILITY_BITS).wrapping_add(slot & 0xfff);
-            let at = (2 * reader.words_read) & (WORD_BYTES - 2);
-            let word = u32::from(u16::from_le_bytes([self.words[at], self.words[at + 1]]));
-            let short = next < STATE_MIN;
-            *state = if short { next << 16 | word } else { next };
-            reader.words_read += usize::from(short);
-            let (difference, raw_bits) = DIFFERENCES[(slot >> 25) as usize & (TOKENS - 1)];
-            let low = raw as u32 & ((1 << raw_bits) - 1);
-            raw >>= raw_bits;
-            reader.bits_read += raw_bits as usize;
-            N::store(N::restore(old, difference.wrapping_add(low) & N::MASK), out);
-        }
+    fn decode_weight<N: Number>(&self, reader: &mut Reader, number: usize, raw: &mut u64, old: u32) -> u32 {
+        let state = &mut reader.states[number % STATES];
+        let context = if N::CONTEXTS == 1 { 0 } else { usize::from(self.contexts[usize::from(N::exponent(old))]) };
+        let slot = self.slots[(context | (*state & (PROBABILITY_ONE - 1)) as usize) & (SLOTS - 1)];
+        let frequency = ((slot >> 12) & 0x1fff) + 1;
+        let next = frequency.wrapping_mul(*state >> PROBABILITY_BITS).wrapping_add(slot & 0xfff);
+        let at = (2 * reader.words_read) & (WORD_BYTES - 2);
+        let word = u32::from(u16::from_le_bytes([self.words[at], self.words[at + 1]]));
+        let short = next < STATE_MIN;
+        *state = if short { (next << 16) | word } else { next };
+        reader.words_read += usize::from(short);
+        let (difference, raw_bits) = DIFFERENCES[(slot >> 25) as usize & (TOKENS - 1)];
+        let low = *raw as u32 & ((1 << raw_bits) - 1);
+        *raw >>= raw_bits;
+        reader.bits_read += raw_bits as usize;
+        N::restore(old, difference.wrapping_add(low) & N::MASK)
     }
 
     /// At least 57 raw bits from position `at` on.

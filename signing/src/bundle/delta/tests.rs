@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod codec;
+mod golden;
 mod hostile;
 mod whole;
 

@@ -15,12 +15,12 @@ use crate::{
 };
 
 /// A release, the one before it, and what is alike in them.
-struct Pair {
-    old: Sample,
-    new: Sample,
-    key: Option<ContentKey>,
+pub(super) struct Pair {
+    pub(super) old: Sample,
+    pub(super) new: Sample,
+    pub(super) key: Option<ContentKey>,
     /// Of the new release's files.
-    spans: Vec<Vec<Span>>,
+    pub(super) spans: Vec<Vec<Span>>,
 }
 
 fn pair(key: Option<ContentKey>) -> Pair {
@@ -46,7 +46,7 @@ fn pair(key: Option<ContentKey>) -> Pair {
 }
 
 impl Pair {
-    fn base(&self) -> Memory {
+    pub(super) fn base(&self) -> Memory {
         Memory(self.old.contents.clone())
     }
 
@@ -71,6 +71,12 @@ impl Pair {
     }
 
     fn delta_with(&self, full_bundle: FullBundle, salt: [u8; 32]) -> (DeltaIndex, Vec<u8>) {
+        let (index, _, data) = self.written(full_bundle, salt);
+        (index, data)
+    }
+
+    /// Index, what each kind makes, and data file.
+    pub(super) fn written(&self, full_bundle: FullBundle, salt: [u8; 32]) -> (DeltaIndex, [Tally; 5], Vec<u8>) {
         let base = BaseRelease::of(&self.old.index, &self.old.manifest);
         let plan = DeltaPlan { full: &self.new.index, full_bundle, base, content_key: self.key.as_ref(), salt };
         let mut writer = DeltaWriter::new(Vec::new(), plan).unwrap();
@@ -83,8 +89,9 @@ impl Pair {
             };
             writer.chunk(raw, offset, spans, &mut self.base()).unwrap();
         }
+        let tallies = writer.tallies();
         let (data, index) = writer.finish().unwrap();
-        (index, data)
+        (index, tallies, data)
     }
 
     fn delta(&self) -> (DeltaIndex, Vec<u8>) {
@@ -92,7 +99,7 @@ impl Pair {
     }
 
     /// What a vehicle does with the data file, the full bundle where the delta points there, and its base.
-    fn restore(&self, index: DeltaIndex, data: &[u8], base: &mut Memory) -> Result<Vec<Vec<u8>>, BundleError> {
+    pub(super) fn restore(&self, index: DeltaIndex, data: &[u8], base: &mut Memory) -> Result<Vec<Vec<u8>>, BundleError> {
         let (full, key) = (&self.new.index, self.key.as_ref());
         let delta = Delta::new(index, full)?;
         let (mut restorer, mut decoder) = (DeltaDecoder::new(&delta, key)?, ChunkDecoder::new(full, key)?);
