@@ -134,8 +134,13 @@ impl BundleFile {
         Ok(manifest)
     }
 
+    /// A decoder of its chunks.
+    pub(crate) fn decoder(&self) -> anyhow::Result<ChunkDecoder> {
+        ChunkDecoder::new(&self.index, self.content_key.as_ref()).map_err(|error| self.refused(error))
+    }
+
     /// What is wrong with the bundle, and what to do about it.
-    fn refused(&self, error: BundleError) -> anyhow::Error {
+    pub(crate) fn refused(&self, error: BundleError) -> anyhow::Error {
         let hint = match error {
             BundleError::ContentKeyMissing { .. } => {
                 format!("the key lies beside the bundle as NAME{CONTENT_KEY_EXTENSION}; name it with --content-key where it does not")
@@ -186,7 +191,7 @@ impl<'a> Chunks<'a> {
             bundle,
             file: files::open(&bundle.path)?,
             stored: vec![0; CHUNK_STORED_MAX],
-            decoder: ChunkDecoder::new(&bundle.index, bundle.content_key.as_ref()).map_err(|error| bundle.refused(error))?,
+            decoder: bundle.decoder()?,
             hasher: Sha256Hasher::new(),
         })
     }

@@ -13,6 +13,7 @@ mod client;
 mod clock;
 mod commands;
 mod companions;
+mod delta;
 mod drafts;
 mod failure;
 mod files;
@@ -77,6 +78,7 @@ enum Command {
     #[command(subcommand)]
     Key(key::Command),
     Pack(pack::Arguments),
+    Delta(delta::Arguments),
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
     Sign(sign::Arguments),
@@ -105,6 +107,7 @@ fn main() -> ExitCode {
         Command::Init(arguments) => init::run(arguments, &output),
         Command::Key(command) => key::run(command, &output),
         Command::Pack(arguments) => pack::run(arguments, &output),
+        Command::Delta(arguments) => delta::run(arguments, &output),
         Command::Inspect(arguments) => inspect::run(arguments, &output),
         Command::Verify(arguments) => verify::run(arguments, &output),
         Command::Sign(arguments) => sign::run(arguments, &output),
