@@ -4,6 +4,7 @@ mod golden;
 mod members;
 mod ml_bom;
 mod model;
+mod updates;
 
 use std::{
     collections::BTreeMap,
@@ -29,6 +30,7 @@ use self::{
     golden::Golden,
     members::{Member, Members},
     model::Candidate,
+    updates::{Update, Updates},
 };
 use crate::{
     bundle::{Beside, BundleFile, CONTENT_KEY_EXTENSION},
@@ -104,6 +106,13 @@ pub(crate) struct Arguments {
     /// Encrypt the bundle under a new content key, which becomes OUT/TIER/NAME-VERSION.content-key.jwk
     #[arg(long)]
     encrypt: bool,
+    /// Bundle of a release that vehicles have, to show what the update from it will cost; once for each. Without, up to three older ones beside
+    /// the new bundle are taken
+    #[arg(long, value_name = "BUNDLE")]
+    base_bundle: Vec<PathBuf>,
+    /// Fail, and pack nothing, when an update from one of these takes more than this share of the full download
+    #[arg(long, value_name = "PERCENT")]
+    delta_max_percent: Option<f64>,
     /// Folder for the bundle, which becomes OUT/TIER/NAME-VERSION.tar.zst
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
@@ -150,6 +159,9 @@ struct Packed {
     slowest_run_ms: f64,
     onnxruntime: String,
     release: Release,
+    /// What vehicles with older releases will download.
+    updates: Vec<Update>,
+    warnings: Vec<String>,
 }
 
 pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
@@ -202,6 +214,9 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     })?;
     // What a vehicle will do, once here: a disk or a memory that changed a bit is found before anybody signs.
     bundle.verify(output).context("the bundle that was just written does not read back")?;
+    let updates = Updates::to(&bundle.path, &manifest, &arguments.base_bundle, output);
+    let updates = updates.and_then(|updates| arguments.delta_max_percent.map_or(Ok(()), |max| updates.check(max)).map(|()| updates));
+    let Updates { updates, warnings } = updates.inspect_err(|_| paths.remove())?;
     let packed = Packed {
         bundle_bytes: bundle.index.bundle_length(),
         bundle_sha256: bundle.index.bundle_sha256(),
@@ -216,6 +231,8 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
         slowest_run_ms: golden.slowest_run.as_secs_f64() * 1000.0,
         onnxruntime: candidate.runtime_version,
         release: manifest.release,
+        updates,
+        warnings,
         bundle: bundle.path,
         index: bundle.index_path,
     };
@@ -243,6 +260,8 @@ fn describe(packed: &Packed) -> String {
         facts.push(("content key", format!("{}  secret: who has it reads the bundle, without it nobody does", path.display())));
         facts.push(("", "keyholders and the server need it, each vehicle gets it sealed; keep it where the signing keys are".into()));
     }
+    facts.extend(packed.updates.iter().map(|update| ("update", update.describe())));
+    facts.extend(packed.warnings.iter().map(|warning| ("warning", warning.clone())));
     facts.push(("next", format!("switchback sign --base DIR --key NAME {}", packed.bundle.display())));
     pairs(&facts)
 }
@@ -300,6 +319,14 @@ impl Paths {
         }
         files::make_folder(paths.bundle.parent().unwrap_or(out))?;
         Ok(paths)
+    }
+
+    /// Takes back what was written. Nobody has seen it, and the key is for no other bundle.
+    fn remove(&self) {
+        for path in [&self.index, &self.bundle, &self.content_key] {
+            // One that stays is refused by name when the release is packed again.
+            let _ = fs::remove_file(path);
+        }
     }
 }
 

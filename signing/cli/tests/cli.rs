@@ -7,6 +7,8 @@ mod ceremony;
 mod companions;
 #[path = "cli/control.rs"]
 mod control;
+#[path = "cli/delta.rs"]
+mod delta;
 #[path = "cli/desk.rs"]
 mod desk;
 #[path = "cli/encryption.rs"]

@@ -182,7 +182,21 @@ pub(crate) const PACK: &str =
 
 /// A model of two weights: control is the motion plus the state, the state is the control before. `poisoned` has no finite control.
 pub(crate) fn model(poisoned: bool) -> Vec<u8> {
-    let builder = ModelBuilder::new()
+    let builder = graph();
+    let builder = match poisoned {
+        true => builder.node("Log", &["minus_one"], &["nowhere"]).node("Add", &["nowhere", "ego"], &["control"]),
+        false => builder.node("Add", &["ego", "state_in"], &["control"]),
+    };
+    builder.build()
+}
+
+/// The sound model with weights that change nothing, so that there is something to download.
+pub(crate) fn heavy_model(weights: &[f32]) -> Vec<u8> {
+    graph().node("Add", &["ego", "state_in"], &["control"]).f32s("ballast", &[weights.len()], weights).build()
+}
+
+fn graph() -> ModelBuilder {
+    ModelBuilder::new()
         .input("ego", F32, &[1, 2])
         .input("state_in", F32, &[1, 2])
         .output("trajectory", F32, &[1, 2, 2])
@@ -191,12 +205,7 @@ pub(crate) fn model(poisoned: bool) -> Vec<u8> {
         .f32s("gain", &[1, 2, 2], &[1.0, 0.0, 2.0, 0.0])
         .f32s("minus_one", &[1, 2], &[-1.0, -1.0])
         .node("Mul", &["gain", "ego"], &["trajectory"])
-        .node("Add", &["ego", "state_in"], &["state_out"]);
-    let builder = match poisoned {
-        true => builder.node("Log", &["minus_one"], &["nowhere"]).node("Add", &["nowhere", "ego"], &["control"]),
-        false => builder.node("Add", &["ego", "state_in"], &["control"]),
-    };
-    builder.build()
+        .node("Add", &["ego", "state_in"], &["state_out"])
 }
 
 pub(crate) fn contract() -> Value {
