@@ -11,6 +11,7 @@
 
 mod bundle;
 mod crafted;
+mod delta;
 mod documents;
 mod index;
 mod keys;
@@ -43,7 +44,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     // Each role's parser, what adds and merges signatures, and what writes the file again.
     Target { name: "metadata", run: documents::run, seeds: seeds::metadata },
     // A whole check of both repositories, and one of a repository without a Director.
@@ -54,6 +55,10 @@ pub const TARGETS: [Target; 6] = [
     Target { name: "index", run: index::run, seeds: seeds::index },
     // Decoder, archive reader, manifest and contract.
     Target { name: "bundle", run: bundle::run, seeds: seeds::bundle },
+    // Delta chunks over any base, and what our encoder makes of any bytes.
+    Target { name: "delta", run: delta::run, seeds: delta::seeds },
+    // The index of a delta.
+    Target { name: "delta_index", run: delta::run_index, seeds: delta::index_seeds },
     // Key files, signed requests, names and times.
     Target { name: "keys", run: keys::run, seeds: seeds::keys },
 ];

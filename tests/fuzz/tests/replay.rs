@@ -48,6 +48,16 @@ fn a_bundle_of_any_bytes_is_read_or_refused() {
 }
 
 #[test]
+fn a_delta_of_any_bytes_restores_the_bundles_own_or_nothing() {
+    check("delta", 2_000);
+}
+
+#[test]
+fn an_index_of_a_delta_of_any_bytes_is_read_or_refused() {
+    check("delta_index", 20_000);
+}
+
+#[test]
 fn keys_requests_and_names_of_any_bytes_are_read_or_refused() {
     check("keys", 10_000);
 }
