@@ -87,6 +87,22 @@ impl KeyReference {
         Ok(Box::new(Checked(signer)))
     }
 
+    /// The public half. Of a key in a token without its PIN, where the token shows it.
+    pub(crate) fn public_key(&self, passphrase: &PassphraseArguments) -> anyhow::Result<PublicKey> {
+        let shown = match self {
+            Self::Token(uri) => token::shown_public_key(uri)?,
+            Self::File(path) => match leads_to(Path::new(path))? {
+                Some(reference) => return reference.public_key(passphrase),
+                None => None,
+            },
+            Self::Program(_) => None,
+        };
+        match shown {
+            Some(key) => Ok(key),
+            None => Ok(self.open(passphrase)?.public_key()),
+        }
+    }
+
     /// Writes down where a key is that is in no file, for those who call it by its name.
     pub(crate) fn remember(&self, folder: &Path, name: &str) -> anyhow::Result<()> {
         match self {
@@ -120,6 +136,11 @@ impl SigningKey {
     /// What the key is called in messages.
     pub(crate) fn name(&self) -> String {
         self.reference.parse().map_or_else(|_| "the key".to_owned(), |reference: KeyReference| reference.to_string())
+    }
+
+    /// The public half of the key that is meant outside of any base.
+    pub(crate) fn public_key(&self) -> anyhow::Result<PublicKey> {
+        self.reference.parse::<KeyReference>()?.public_key(&self.passphrase)
     }
 
     /// Opens the key that is meant outside of any base.

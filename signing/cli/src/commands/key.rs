@@ -64,6 +64,8 @@ pub(crate) enum Command {
     },
     /// Write the public half of a key, wherever the key is
     ///
+    /// A token is asked for a PIN only when it does not show public keys without one.
+    ///
     /// Example: switchback key export-public --key /media/stick/release-dora.pem --out release-dora.pub.json
     ExportPublic {
         #[command(flatten)]
@@ -173,7 +175,7 @@ struct Exported {
 }
 
 fn export_public(key: &SigningKey, out: &Path, format: Format, output: &Output) -> anyhow::Result<()> {
-    let public = key.open()?.public_key();
+    let public = key.public_key()?;
     let bytes = match format {
         Format::Tuf => public_to_bytes(&public),
         Format::Pem => public_to_pem(&public).context("the key cannot be written as PEM")?.into_bytes(),

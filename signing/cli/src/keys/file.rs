@@ -101,7 +101,14 @@ pub(crate) fn read_secret(path: &Path, passphrase: &PassphraseArguments) -> anyh
         }
         read => read,
     };
-    let key = key.with_context(place).hint("--key takes a secret key of Ed25519 or P-256 (`switchback key new`, `openssl genpkey`)")?;
+    let hint = match &key {
+        Err(PemError::WrongPassphrase) => {
+            "try again: tries are not counted. Each key has a passphrase of its own; SWITCHBACK_PASSPHRASE_FILE and SWITCHBACK_PASSPHRASE \
+             are taken before anybody is asked. Who has lost it is replaced by the others (`switchback root remove-key`, `targets remove-key`)"
+        }
+        _ => "--key takes a secret key of Ed25519 or P-256 (`switchback key new`, `openssl genpkey`)",
+    };
+    let key = key.with_context(place).hint(hint)?;
     check_neighbor(path, &key.public_key())?;
     Ok(key)
 }

@@ -58,13 +58,23 @@ impl TokenSigner {
     pub(crate) fn open(uri: &TokenUri, passphrase: &PassphraseArguments) -> anyhow::Result<Self> {
         let module = Module::open(uri.module_path.as_deref())?;
         let (slot, info) = module.token(uri)?;
-        let session = module.context.open_ro_session(slot).with_context(|| format!("cannot open a session with {}", title(&info)))?;
+        let session = module.session(slot, &info)?;
         log_in(&session, &info, uri, passphrase)?;
-        let private = find_one(&session, uri, &info)?;
+        let private = find_one(&session, ObjectClass::PRIVATE_KEY, uri, &info)?;
+        let private = private.ok_or_else(|| failure(format!("{} has no private key {uri}", title(&info)), LIST_HINT))?;
         check_login(&session, private).with_context(|| format!("the key {uri}"))?;
         let key = public_of(&session, private).with_context(|| format!("the key {uri}"))?;
         Ok(Self { session, private, key })
     }
+}
+
+/// The public half of a key, when the token shows it without a PIN; most do.
+pub(crate) fn shown_public_key(uri: &TokenUri) -> anyhow::Result<Option<PublicKey>> {
+    let module = Module::open(uri.module_path.as_deref())?;
+    let (slot, info) = module.token(uri)?;
+    let session = module.session(slot, &info)?;
+    let found = find_one(&session, ObjectClass::PUBLIC_KEY, uri, &info)?;
+    found.map(|object| public_key(&session, object).with_context(|| format!("the key {uri}"))).transpose()
 }
 
 impl Signer for TokenSigner {
@@ -112,7 +122,7 @@ impl Module {
         let context = match loaded.get(&path) {
             Some(context) => context.clone(),
             None => {
-                let context = load(&path).hint(MODULE_HINT)?;
+                let context = load(&path)?;
                 loaded.insert(path.clone(), context.clone());
                 context
             }
@@ -148,11 +158,15 @@ impl Module {
         }
     }
 
+    fn session(&self, slot: Slot, info: &TokenInfo) -> anyhow::Result<Session> {
+        self.context.open_ro_session(slot).with_context(|| format!("cannot open a session with {}", title(info)))
+    }
+
     /// The keys that the tokens show without a PIN.
     pub(crate) fn keys(&self) -> anyhow::Result<Vec<(String, Vec<TokenKey>)>> {
         let mut found = Vec::new();
         for (slot, info) in self.tokens()? {
-            let session = self.context.open_ro_session(slot).with_context(|| format!("cannot open a session with {}", title(&info)))?;
+            let session = self.session(slot, &info)?;
             let objects = session.find_objects(&[Attribute::Class(ObjectClass::PUBLIC_KEY)])?;
             let key = |object: ObjectHandle| -> anyhow::Result<TokenKey> {
                 let named = Named::of(&session, object)?;
@@ -173,10 +187,13 @@ impl Module {
 
 fn load(path: &Path) -> anyhow::Result<Pkcs11> {
     let cannot = || format!("cannot load the PKCS#11 module {}", path.display());
-    let context = Pkcs11::new(path).map_err(|error| anyhow::anyhow!(describe(&error))).with_context(cannot)?;
+    let context = Pkcs11::new(path).map_err(|error| anyhow::anyhow!(describe(&error))).with_context(cannot).hint(MODULE_HINT)?;
     match context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
         Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(context),
-        Err(error) => Err(anyhow::anyhow!(describe(&error))).with_context(cannot),
+        Err(error) => Err(anyhow::anyhow!(describe(&error))).with_context(|| format!("the PKCS#11 module {} does not start", path.display())).hint(
+            "it is the right file, and something that it needs is missing: its configuration, its service (pcscd), or, for SoftHSM, the \
+             folder of the tokens that SOFTHSM2_CONF names",
+        ),
     }
 }
 
@@ -219,17 +236,18 @@ fn log_in(session: &Session, info: &TokenInfo, uri: &TokenUri, passphrase: &Pass
     }
 }
 
-/// The one private key that a URI means.
-fn find_one(session: &Session, uri: &TokenUri, info: &TokenInfo) -> anyhow::Result<ObjectHandle> {
-    let mut template = vec![Attribute::Class(ObjectClass::PRIVATE_KEY)];
+/// The one key of a class that a URI means.
+fn find_one(session: &Session, class: ObjectClass, uri: &TokenUri, info: &TokenInfo) -> anyhow::Result<Option<ObjectHandle>> {
+    let mut template = vec![Attribute::Class(class)];
     template.extend(uri.object.as_ref().map(|label| Attribute::Label(label.clone().into_bytes())));
     template.extend(uri.id.as_ref().map(|id| Attribute::Id(id.clone())));
     let found = session.find_objects(&template).context("cannot search the token")?;
     match found[..] {
-        [one] => Ok(one),
-        [] => Err(failure(format!("{} has no private key {uri}", title(info)), LIST_HINT)),
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
         _ => {
-            let what = format!("{} has {} private keys that are {uri}", title(info), found.len());
+            let half = if class == ObjectClass::PRIVATE_KEY { "private" } else { "public" };
+            let what = format!("{} has {} {half} keys that are {uri}", title(info), found.len());
             Err(failure(what, format!("say which with object= or id= in the URI; {LIST_HINT}")))
         }
     }

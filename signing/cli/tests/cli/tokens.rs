@@ -116,8 +116,9 @@ fn a_token_that_is_missing_locked_or_ambiguous_is_named() {
     let Some((mut desk, tokens)) = desk_of_tokens() else { return };
     let module = tokens.module.display().to_string();
     desk.write("wrong", "4321\n");
+    desk.succeed("targets expire --base base --days 9");
     let check = |desk: &Desk, key: &str, expected: &[&str]| {
-        let error = desk.refuse(&format!("key export-public --out public.json --key {key}"));
+        let error = desk.refuse(&format!("targets sign --base base --key {key}"));
         assert!(expected.iter().all(|expected| error.contains(expected)), "{error}");
         assert!(!error.contains("4321"), "no PIN is shown: {error}");
     };
@@ -150,11 +151,20 @@ fn a_token_that_is_missing_locked_or_ambiguous_is_named() {
     let each = format!("pkcs11:token=alice;object=each?module-path={module}&pin-source={pin}");
     check(&desk, &each, &["asks for its PIN before every signature", "9a instead of 9c"]);
 
-    // The module and the PIN may come from the environment; the list has what --key takes.
+    // Public halves need no PIN, and what is named as one is not asked for.
     desk.set("SWITCHBACK_PKCS11_MODULE", &module);
+    for key in ["pkcs11:token=alice;object=release-alice", &wrong, "base/keys/release-alice.uri"] {
+        desk.succeed(&format!("key export-public --out public.json --key {key}"));
+        assert_eq!(desk.read("public.json"), desk.read("base/keys/release-alice.pub.json"));
+    }
+    let export = |key: &str| desk.refuse(&format!("key export-public --out public.json --key {key}"));
+    assert!(export(&several).contains("public keys that are pkcs11:token=alice"));
+    assert!(export("pkcs11:token=alice;object=dora").contains("the PIN of the token"), "it may be hidden");
+    assert!(export(&rsa).contains("no key that is used here: ed25519 and P-256 are"));
+
+    // The module and the PIN may come from the environment; the list has what --key takes.
     desk.set("SWITCHBACK_PASSPHRASE", "1234");
-    desk.succeed("key export-public --out public.json --key pkcs11:token=alice;object=release-alice");
-    assert_eq!(desk.read("public.json"), desk.read("base/keys/release-alice.pub.json"));
+    desk.succeed("targets sign --base base --key pkcs11:token=alice;object=targets-alice");
     let listed = desk.ask(&format!("key list --pkcs11 {module}"));
     let listed = listed.as_array().unwrap();
     assert_eq!(listed.len(), 14);
@@ -162,6 +172,10 @@ fn a_token_that_is_missing_locked_or_ambiguous_is_named() {
     assert_eq!(bobs["scheme"], "ecdsa-sha2-nistp256");
     desk.succeed(&format!("key export-public --out public.json --key {}", bobs["uri"].as_str().unwrap()));
     assert_eq!(desk.read("public.json"), desk.read("base/keys/release-bob.pub.json"));
+    // The module's own configuration is gone.
+    desk.set("SOFTHSM2_CONF", "/nowhere/softhsm2.conf");
+    let error = desk.refuse("key export-public --out public.json --key pkcs11:token=alice;object=release-alice");
+    assert!(error.contains("does not start") && error.contains("SOFTHSM2_CONF"), "{error}");
     // The module is taken away, and what leads to it stays.
     fs::write(desk.path("base/keys/targets-bob.uri"), "pkcs11:token=bob;object=targets-bob?module-path=/nowhere/x.so\n").unwrap();
     desk.succeed("targets expire --base base --days 10");
