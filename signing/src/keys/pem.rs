@@ -49,11 +49,23 @@ const SCRYPT_LOG2_N: u8 = 14;
 const SCRYPT_R: u32 = 8;
 const SCRYPT_P: u32 = 5;
 
-/// What a file may make us spend, bytes of memory: 1 GiB.
-const SCRYPT_MEMORY_MAX: u64 = 1 << 30;
-/// The same in passes over it, and in rounds of PBKDF2, of which Python's `cryptography` takes up to some hundred thousand.
-const SCRYPT_P_MAX: u16 = 64;
-const PBKDF2_ROUNDS_MAX: u32 = 10_000_000;
+/// What opening an encrypted file may cost. The file itself says how much it is, so that one that was put in the place of another could
+/// occupy the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpeningCosts {
+    /// Memory of scrypt, bytes.
+    pub memory_bytes: u64,
+    /// What scrypt goes through in all its passes over that memory, bytes.
+    pub passes_bytes: u64,
+    /// Rounds of PBKDF2.
+    pub rounds: u32,
+}
+
+impl OpeningCosts {
+    /// As much as an honest file asks for, on a desk: 1 GiB of memory and 4 GiB in all passes, some ten seconds; and in rounds as long, of
+    /// which Python's `cryptography` takes up to some hundred thousand.
+    pub const MAX: Self = Self { memory_bytes: 1 << 30, passes_bytes: 4 << 30, rounds: 10_000_000 };
+}
 
 /// What a key signs with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +148,14 @@ impl SecretKey {
     /// # Errors
     /// [`PemError`] when the file holds no key of ours, or the passphrase does not open it.
     pub fn from_pem(pem: &str, passphrase: Option<&[u8]>) -> Result<Self, PemError> {
+        Self::from_pem_within(pem, passphrase, &OpeningCosts::MAX)
+    }
+
+    /// The same with another limit. What asks for more is refused before any of it is spent.
+    ///
+    /// # Errors
+    /// As [`Self::from_pem`].
+    pub fn from_pem_within(pem: &str, passphrase: Option<&[u8]>, costs: &OpeningCosts) -> Result<Self, PemError> {
         if pem.len() > KEY_FILE_BYTES_MAX {
             return Err(PemError::NotAKey);
         }
@@ -148,7 +168,7 @@ impl SecretKey {
         }
         let encrypted = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes());
         let encrypted = encrypted.map_err(|error| PemError::Encryption { reason: alloc::format!("{error}") })?;
-        check_costs(encrypted.encryption_algorithm.pbes2())?;
+        check_costs(encrypted.encryption_algorithm.pbes2(), costs)?;
         let decrypted = encrypted.decrypt(passphrase.ok_or(PemError::PassphraseMissing)?).map_err(|error| match error {
             pkcs8::Error::EncryptedPrivateKey(pkcs8::pkcs5::Error::UnsupportedAlgorithm { oid }) => {
                 PemError::Encryption { reason: alloc::format!("{oid}") }
@@ -263,20 +283,32 @@ fn parse(document: &SecretDocument) -> Result<SecretKey, PemError> {
     }
 }
 
-/// A file says itself how much work it is to open. One that was put in the place of another must not occupy the machine.
-fn check_costs(parameters: Option<&Parameters>) -> Result<(), PemError> {
+/// That opening costs no more than allowed, by what the file says of it.
+fn check_costs(parameters: Option<&Parameters>, limit: &OpeningCosts) -> Result<(), PemError> {
     let Some(parameters) = parameters else { return Err(PemError::Encryption { reason: String::from("PBES1") }) };
     let asks = |asked: String, limit: String| Err(PemError::Costs { asked, limit });
     match &parameters.kdf {
+        // RFC 7914, section 6; pkcs5 0.8 computes the logarithm of what is none.
+        Kdf::Scrypt(scrypt) if scrypt.cost_parameter < 2 || scrypt.block_size == 0 || scrypt.parallelization == 0 => {
+            let (n, r, p) = (scrypt.cost_parameter, scrypt.block_size, scrypt.parallelization);
+            return Err(PemError::Encryption { reason: alloc::format!("scrypt with N {n}, r {r}, p {p}") });
+        }
         Kdf::Scrypt(scrypt) => {
-            let memory = 128_u64.saturating_mul(scrypt.cost_parameter).saturating_mul(scrypt.block_size.into());
-            if memory > SCRYPT_MEMORY_MAX || scrypt.parallelization > SCRYPT_P_MAX {
-                let asked = alloc::format!("{} passes over {memory} bytes", scrypt.parallelization);
-                return asks(asked, alloc::format!("{SCRYPT_P_MAX} passes over {SCRYPT_MEMORY_MAX} bytes"));
+            // RFC 7914, section 2: N blocks of 128 r bytes that each of the p passes goes through, beside p such blocks to begin with.
+            let (block, passes) = (128 * u64::from(scrypt.block_size), u64::from(scrypt.parallelization));
+            let memory = scrypt.cost_parameter.saturating_add(passes).saturating_mul(block);
+            let work = scrypt.cost_parameter.saturating_mul(block).saturating_mul(passes);
+            let OpeningCosts { memory_bytes, passes_bytes, .. } = limit;
+            if memory > *memory_bytes || work > *passes_bytes {
+                let asked = alloc::format!("{passes} passes over {} bytes", scrypt.cost_parameter.saturating_mul(block));
+                return asks(asked, alloc::format!("{memory_bytes} bytes, or {passes_bytes} in all passes,"));
             }
         }
-        Kdf::Pbkdf2(pbkdf2) if pbkdf2.iteration_count > PBKDF2_ROUNDS_MAX => {
-            return asks(alloc::format!("{} rounds", pbkdf2.iteration_count), alloc::format!("{PBKDF2_ROUNDS_MAX} rounds"));
+        Kdf::Pbkdf2(pbkdf2) if pbkdf2.iteration_count == 0 => {
+            return Err(PemError::Encryption { reason: String::from("PBKDF2 of no rounds") });
+        }
+        Kdf::Pbkdf2(pbkdf2) if pbkdf2.iteration_count > limit.rounds => {
+            return asks(alloc::format!("{} rounds", pbkdf2.iteration_count), alloc::format!("{} rounds", limit.rounds));
         }
         Kdf::Pbkdf2(_) => {}
         other => return Err(PemError::Encryption { reason: alloc::format!("{}", other.oid()) }),

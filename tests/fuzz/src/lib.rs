@@ -13,6 +13,7 @@ mod bundle;
 mod crafted;
 mod delta;
 mod documents;
+mod encrypted_keys;
 mod index;
 mod keys;
 mod mutate;
@@ -44,7 +45,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     // Each role's parser, what adds and merges signatures, and what writes the file again.
     Target { name: "metadata", run: documents::run, seeds: seeds::metadata },
     // A whole check of both repositories, and one of a repository without a Director.
@@ -61,6 +62,8 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "delta_index", run: delta::run_index, seeds: delta::index_seeds },
     // Key files, signed requests, names and times.
     Target { name: "keys", run: keys::run, seeds: seeds::keys },
+    // Secret keys under a passphrase.
+    Target { name: "encrypted-keys", run: encrypted_keys::run, seeds: seeds::encrypted_keys },
 ];
 
 impl Target {

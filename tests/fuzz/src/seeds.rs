@@ -352,3 +352,14 @@ pub(crate) fn keys() -> Vec<Vec<u8>> {
     let content_key = ContentKey::from_bytes([9; 32]).to_jwk().as_bytes().to_vec();
     files.into_iter().chain(texts).chain([pem, content_key]).chain(pem_public).collect()
 }
+
+/// Keys that OpenSSL encrypted at next to no cost; our own code has one cost, which is too high to pay a thousand times.
+pub(crate) fn encrypted_keys() -> Vec<Vec<u8>> {
+    let files: [&[u8]; 4] = [
+        include_bytes!("../corpus/encrypted-keys/ed25519-scrypt"),
+        include_bytes!("../corpus/encrypted-keys/p256-scrypt"),
+        include_bytes!("../corpus/encrypted-keys/ed25519-pbkdf2"),
+        include_bytes!("../corpus/encrypted-keys/p256-pbkdf2"),
+    ];
+    files.map(<[u8]>::to_vec).into()
+}

@@ -61,3 +61,8 @@ fn an_index_of_a_delta_of_any_bytes_is_read_or_refused() {
 fn keys_requests_and_names_of_any_bytes_are_read_or_refused() {
     check("keys", 10_000);
 }
+
+#[test]
+fn an_encrypted_key_of_any_bytes_costs_no_more_than_allowed() {
+    check("encrypted-keys", 5_000);
+}

@@ -76,12 +76,61 @@ fn a_file_that_would_take_for_ever_to_open_is_refused_before_it_is_tried() {
     // INTEGERs: N of 2 bytes, r and p of one.
     let parameters = [0x02, 0x02, 0x40, 0x00, 0x02, 0x01, 8, 0x02, 0x01, 5];
     let at = costly.windows(parameters.len()).position(|window| window == parameters).unwrap();
+    // The highest number of passes that one byte holds, over four times the memory of ours.
     costly[at + 9] = 127;
+    costly[at + 6] = 32;
     let costly = SecretDocument::try_from(costly).unwrap().to_pem("ENCRYPTED PRIVATE KEY", LineEnding::LF).unwrap();
     assert_eq!(
         refused(&costly, Some(b"correct horse")).to_string(),
-        "the key's encryption asks for 127 passes over 16777216 bytes, more than the 64 passes over 1073741824 bytes that is allowed"
+        "the key's encryption asks for 127 passes over 67108864 bytes, more than the 1073741824 bytes, or 4294967296 in all passes, that is allowed"
     );
+}
+
+#[test]
+fn a_file_whose_costs_are_none_is_refused() {
+    let check = |change: fn(&mut Parameters), expected: &str| {
+        let mut parameters = Parameters::generate_scrypt_aes256cbc(Params::new(14, 8, 5).unwrap(), &[1; 16], [2; 16]).unwrap();
+        change(&mut parameters);
+        let refused = check_costs(Some(&parameters), &OpeningCosts::MAX);
+        assert_eq!(refused, Err(PemError::Encryption { reason: expected.into() }));
+    };
+    check(|parameters| set_scrypt(parameters, 0, 8, 5), "scrypt with N 0, r 8, p 5");
+    check(|parameters| set_scrypt(parameters, 1, 8, 5), "scrypt with N 1, r 8, p 5");
+    check(|parameters| set_scrypt(parameters, 2, 0, 5), "scrypt with N 2, r 0, p 5");
+    check(|parameters| set_scrypt(parameters, 2, 8, 0), "scrypt with N 2, r 8, p 0");
+    check(
+        |parameters| {
+            *parameters = Parameters::generate_pbkdf2_sha256_aes256cbc(0, &[1; 16], [2; 16]).unwrap();
+        },
+        "PBKDF2 of no rounds",
+    );
+}
+
+/// What a file may say, and [`Params`] may not.
+fn set_scrypt(parameters: &mut Parameters, n: u64, r: u16, p: u16) {
+    let Kdf::Scrypt(scrypt) = &mut parameters.kdf else { panic!("{parameters:?}") };
+    (scrypt.cost_parameter, scrypt.block_size, scrypt.parallelization) = (n, r, p);
+}
+
+#[test]
+fn what_opening_may_cost_counts_all_that_it_would_take() {
+    let asks = |log_n, r, p| Parameters::generate_scrypt_aes256cbc(Params::new(log_n, r, p).unwrap(), &[1; 16], [2; 16]).unwrap();
+    let refused = |parameters: &Parameters, limit: &OpeningCosts| check_costs(Some(parameters), limit).is_err();
+    let check = |parameters: Parameters, memory_bytes: u64, passes_bytes: u64| {
+        let limit = OpeningCosts { memory_bytes, passes_bytes, rounds: 0 };
+        assert!(!refused(&parameters, &limit), "{parameters:?}");
+        assert!(refused(&parameters, &OpeningCosts { memory_bytes: memory_bytes - 1, ..limit }), "memory of {parameters:?}");
+        assert!(refused(&parameters, &OpeningCosts { passes_bytes: passes_bytes - 1, ..limit }), "passes of {parameters:?}");
+    };
+    check(asks(14, 8, 5), 128 * 8 * (16384 + 5), 5 * 128 * 8 * 16384);
+    // Little to go through, and much to begin with.
+    check(asks(1, 60_000, 1000), 128 * 60_000 * (2 + 1000), 1000 * 128 * 60_000 * 2);
+    for beyond in [asks(20, 8, 1), asks(1, 60_000, 1000), asks(14, 8, 257), asks(40, 65_535, 16_384)] {
+        assert!(refused(&beyond, &OpeningCosts::MAX), "{beyond:?}");
+    }
+    for honest in [asks(14, 8, 1), asks(17, 8, 1), asks(19, 8, 1), asks(14, 8, 5)] {
+        assert!(!refused(&honest, &OpeningCosts::MAX), "{honest:?}");
+    }
 }
 
 #[test]
