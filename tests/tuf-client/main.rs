@@ -18,8 +18,17 @@ use std::{env, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+/// Reads and verifies a TUF repository; `tuf-client uptane` is an Uptane Primary with anybody's repositories
 #[derive(Parser)]
-#[command(about, version)]
+#[command(
+    version,
+    after_help = "Examples:
+  tuf-client --metadata-dir D init 1.root.json
+  tuf-client --metadata-dir D --metadata-url U refresh
+  tuf-client --metadata-dir D --metadata-url U --target-base-url B \\
+      --target-dir T --target-name PATH download
+  tuf-client uptane --help"
+)]
 struct Arguments {
     /// Folder of the trusted metadata.
     #[arg(long, global = true)]

@@ -15,7 +15,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, error::ErrorKind as Misuse};
 use serde_json::json;
 use switchback_signing::{
     metadata::{EcuSerial, HardwareId, VehicleId},
@@ -33,8 +33,17 @@ use self::{
 };
 use crate::{disk as folder, targets};
 
+/// An Uptane Primary with full verification, with anybody's repositories; prints one line of JSON
 #[derive(Parser)]
-#[command(name = "tuf-client uptane", about, version)]
+#[command(
+    name = "tuf-client uptane",
+    version,
+    after_help = "Examples:
+  tuf-client uptane init --director-url U --image-url V --metadata-dir D \\
+      --director-root director/1.root.json --image-root image/1.root.json
+  tuf-client uptane update --director-url U --image-url V --metadata-dir D \\
+      --ecu SERIAL --hardware-id ID --target-dir T"
+)]
 struct Arguments {
     /// Address of the Director repository.
     #[arg(long, global = true)]
@@ -84,6 +93,9 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Err(help) if !help.use_stderr() => {
             let _ = help.print();
             return ExitCode::SUCCESS;
+        }
+        Err(error) if matches!(error.kind(), Misuse::DisplayHelpOnMissingArgumentOrSubcommand | Misuse::MissingSubcommand) => {
+            Err(Failure::Usage("a command is missing: init or update; --help shows both".into()))
         }
         Err(error) => Err(Failure::Usage(error.to_string())),
     };
