@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context, bail};
 
+use crate::failure::Failure;
+
 /// Who may read a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -44,26 +46,48 @@ pub(crate) fn read(path: &Path, length_max: usize) -> anyhow::Result<Vec<u8>> {
 
 /// Makes a folder with its parents; no harm if it is there.
 pub(crate) fn make_folder(path: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))
+    fs::create_dir_all(path).map_err(|error| cannot(format!("cannot make the folder {}", path.display()), path, error))
 }
 
 /// Writes a file so that after a crash either the old or the new content is there, and returns only when it is on the disk.
 pub(crate) fn write(path: &Path, bytes: &[u8], access: Access) -> anyhow::Result<()> {
     let mut draft = Draft::create(path, access)?;
-    draft.file().write_all(bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    draft.file().write_all(bytes).map_err(|error| cannot_write(path, error))?;
     draft.commit()
+}
+
+fn cannot_write(path: &Path, error: io::Error) -> anyhow::Error {
+    cannot(format!("cannot write {}", path.display()), path, error)
+}
+
+/// What could not be done to `path`, why, and what to do about what people run into.
+fn cannot(what: String, path: &Path, error: io::Error) -> anyhow::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            format!("the folder {} is not there: make it, or look whether its medium is mounted", folder.display())
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "the disk is full: make room and run the same again; what was written before is whole and still there".into()
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "the disk is mounted for reading only: mount it for writing, or work on a copy on another disk".into()
+        }
+        io::ErrorKind::PermissionDenied => "whoever runs this may not write there: ask the folder's owner, or work on a copy".into(),
+        _ => return anyhow::Error::new(error).context(what),
+    };
+    Failure::new(anyhow::Error::new(error).context(what), hint).into()
 }
 
 /// Writes a file that is not there yet, and returns only when it is on the disk.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], access: Access) -> anyhow::Result<()> {
-    let cannot = || format!("cannot write {}", path.display());
-    let mut file = options(access).open(path).with_context(cannot)?;
+    let mut file = options(access).open(path).map_err(|error| cannot_write(path, error))?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| sync_folder(path.parent()));
     if written.is_err() {
         // Half a file is nobody's; it was made here.
         let _ = fs::remove_file(path);
     }
-    written.with_context(cannot)
+    written.map_err(|error| cannot_write(path, error))
 }
 
 /// A file that appears under its name when it is complete, and not at all otherwise.
@@ -80,7 +104,7 @@ impl Draft {
         let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?.to_string_lossy();
         // Two processes must not write into one draft.
         let part = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-        let file = create(&part, access).with_context(|| format!("cannot write {}", part.display()))?;
+        let file = create(&part, access).map_err(|error| cannot_write(path, error))?;
         Ok(Self { path: path.to_owned(), part, file, committed: false })
     }
 
@@ -90,10 +114,9 @@ impl Draft {
 
     /// Flushes the file and gives it its name.
     pub(crate) fn commit(mut self) -> anyhow::Result<()> {
-        let cannot = || format!("cannot write {}", self.path.display());
-        self.file.sync_all().with_context(cannot)?;
-        fs::rename(&self.part, &self.path).with_context(cannot)?;
-        sync_folder(self.path.parent()).with_context(cannot)?;
+        let Self { file, part, path, .. } = &self;
+        let written = file.sync_all().and_then(|()| fs::rename(part, path)).and_then(|()| sync_folder(path.parent()));
+        written.map_err(|error| cannot_write(path, error))?;
         self.committed = true;
         Ok(())
     }
@@ -110,10 +133,8 @@ impl Drop for Draft {
 
 /// Moves a file to another name on the same file system, durably.
 pub(crate) fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let cannot = || format!("cannot rename {} to {}", from.display(), to.display());
-    fs::rename(from, to).with_context(cannot)?;
-    sync_folder(to.parent()).with_context(cannot)?;
-    sync_folder(from.parent()).with_context(cannot)
+    let renamed = fs::rename(from, to).and_then(|()| sync_folder(to.parent())).and_then(|()| sync_folder(from.parent()));
+    renamed.map_err(|error| cannot(format!("cannot rename {} to {}", from.display(), to.display()), to, error))
 }
 
 /// A name survives a power cut only when its folder was flushed.
@@ -149,3 +170,25 @@ fn owner_only(options: &mut OpenOptions) {
 
 #[cfg(not(unix))]
 fn owner_only(_options: &mut OpenOptions) {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn what_people_run_into_is_answered_with_what_to_do() {
+        let check = |kind: io::ErrorKind, expected: &str| {
+            let error = cannot_write(Path::new("stick/request.json"), kind.into());
+            assert!(error.to_string().starts_with("cannot write stick/request.json"), "{error}");
+            let hint = error.downcast_ref::<Failure>().map(Failure::hint);
+            assert!(hint.is_some_and(|hint| hint.contains(expected)), "{kind}: {hint:?}");
+        };
+        check(io::ErrorKind::NotFound, "the folder stick is not there");
+        check(io::ErrorKind::StorageFull, "make room and run the same again");
+        check(io::ErrorKind::ReadOnlyFilesystem, "for reading only");
+        check(io::ErrorKind::PermissionDenied, "may not write there");
+        let other = cannot_write(Path::new("x"), io::ErrorKind::Interrupted.into());
+        assert!(other.downcast_ref::<Failure>().is_none(), "{other}");
+    }
+}

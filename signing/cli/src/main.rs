@@ -39,7 +39,8 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   A repository with three keyholders, of whom two must sign:
-      export SWITCHBACK_SERVER=https://ota.example SWITCHBACK_TOKEN_FILE=admin.token
+      export SWITCHBACK_SERVER=https://ota.example
+      export SWITCHBACK_TOKEN_FILE=admin.token
       switchback init --base release --tiers ultra,ultra-se
       switchback publish --base release
   A model on its way to the vehicles:
@@ -56,9 +57,11 @@ Examples:
           --wave name=all,percent=100,starts-at=2027-03-01T06:00:00Z
       switchback rollout start 1
       switchback rollout status 1
-  A keyholder hands over to another (more in `switchback root --help`, `switchback targets --help`):
-      switchback root add-key --base release --repository image --role root dora.pub.json
-      switchback root remove-key --base release --repository image --role root image-root-carol
+  A keyholder hands over to another (more: `switchback root --help`):
+      switchback root add-key --base release --repository image --role root \\
+          dora.pub.json
+      switchback root remove-key --base release --repository image --role root \\
+          image-root-carol
       switchback root show --base release";
 
 /// Carry driving models to vehicles: make keys, pack, sign, publish and roll out releases.
@@ -127,5 +130,35 @@ fn main() -> ExitCode {
             output.error(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Columns of a terminal that nobody has made wider.
+    const COLUMNS: usize = 80;
+
+    /// A line that the terminal's width breaks is two commands when it is pasted.
+    #[test]
+    fn every_example_can_be_copied_from_a_narrow_terminal() {
+        let mut open = vec![Cli::command()];
+        let (mut examples, mut long) = (0, Vec::new());
+        while let Some(command) = open.pop() {
+            let texts = [command.get_about(), command.get_long_about(), command.get_after_help(), command.get_after_long_help()];
+            for line in texts.into_iter().flatten().flat_map(|text| text.to_string().lines().map(str::to_owned).collect::<Vec<_>>()) {
+                let example = line.trim_start().starts_with("switchback ") || line.contains("Example: switchback ");
+                examples += usize::from(example);
+                if (example || line.starts_with("      ")) && line.len() > COLUMNS {
+                    long.push(format!("{}: {line}", command.get_name()));
+                }
+            }
+            open.extend(command.get_subcommands().cloned());
+        }
+        assert!(long.is_empty(), "{long:#?}");
+        assert!(examples > 30, "{examples}");
     }
 }

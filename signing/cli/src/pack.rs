@@ -57,8 +57,10 @@ const ML_BOM_PATH: &str = "ml-bom.cdx.json";
 /// each bundle and lies beside it, for its owner alone; the bundle and its index may lie anywhere, the key may not.
 #[derive(Args)]
 #[command(after_help = "Example:
-  switchback pack --model model.onnx --data weights.bin --contract contract.json \\
-      --name vla-2 --version 2.0.0 --tier ultra --release-counter 7 --hardware drive-a \\
+  switchback pack --model model.onnx --data weights.bin \\
+      --contract contract.json \\
+      --name vla-2 --version 2.0.0 --tier ultra --release-counter 7 \\
+      --hardware drive-a \\
       --self-test-inputs recorded.safetensors --notes en=NOTES.md --out dist")]
 pub(crate) struct Arguments {
     /// The ONNX graph

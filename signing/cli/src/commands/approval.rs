@@ -17,8 +17,9 @@ use crate::{
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Record an approval, of the content that is published now under the name
-    ///
-    /// Example: switchback approval add --model vla-2 --version 2.0.0 --region eu --authority KBA --number E1-2027-4711
+    #[command(after_help = "Example:
+  switchback approval add --model vla-2 --version 2.0.0 --region eu \\
+      --authority KBA --number E1-2027-4711")]
     Add(Add),
     /// List the approvals in force
     List {

@@ -28,6 +28,7 @@ use crate::{
         file::{generate, write, write_public},
         passphrase::Protection,
     },
+    next_step::quoted,
     output::{Output, pairs},
 };
 
@@ -144,7 +145,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
             ("roles", made.roles.join(", ")),
         ]);
         let move_keys = if made.new_keys { "move each signer's secret keys out of BASE/keys, then " } else { "" };
-        text.push_str(&format!("\nNext: {move_keys}pack, sign and publish a release.\n"));
+        text.push_str(&format!("\nNext: {move_keys}switchback publish --base {}\n", quoted(&made.base)));
         text
     })
 }

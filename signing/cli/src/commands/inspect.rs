@@ -18,7 +18,7 @@ use crate::{
 /// Show what is in a bundle: release, members, contract and chunks
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  switchback inspect dist/ultra/vla-2-2.0.0.tar.zst\n  switchback inspect --base release dist/ultra/vla-2-2.0.0.tar.zst   # and what other ECUs must run beside it"
+    after_help = "Examples:\n  switchback inspect dist/ultra/vla-2-2.0.0.tar.zst\n  switchback inspect --base release dist/ultra/vla-2-2.0.0.tar.zst\n      # and what other ECUs must run beside it"
 )]
 pub(crate) struct Arguments {
     /// The bundle

@@ -50,7 +50,7 @@ pub(crate) enum Command {
     /// Takes PKCS#8 in PEM form, encrypted or not, as OpenSSL and Python's cryptography write it, and the JSON in which servers and vehicles keep theirs.
     /// The file that was read stays where it is: destroy it when the new one is safe.
     ///
-    /// Example: switchback key import --out /media/stick openssl.pem release-dora
+    /// Example: switchback key import --out /media/stick openssl.pem dora
     Import {
         /// File of the secret key
         file: PathBuf,
@@ -65,8 +65,10 @@ pub(crate) enum Command {
     /// Write the public half of a key, wherever the key is
     ///
     /// A token is asked for a PIN only when it does not show public keys without one.
-    ///
-    /// Example: switchback key export-public --key /media/stick/release-dora.pem --out release-dora.pub.json
+    #[command(after_help = "Examples:
+  switchback key export-public --key dora.pem --out dora.pub.json
+  switchback key export-public --key 'pkcs11:token=dora;object=release' \\
+      --out dora.pub.json")]
     ExportPublic {
         #[command(flatten)]
         key: SigningKey,

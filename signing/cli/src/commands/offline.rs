@@ -30,11 +30,11 @@ use crate::{
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Make the file; the server signs its metadata and writes down for whom
-    ///
-    /// Examples:
-    ///   switchback offline create --model vla-2 --version 2.0.0 --vehicle P7-000017 --days 7 --out P7-000017.tar
-    ///   switchback offline create --model vla-2 --version 2.0.0 --tier ultra --region eu --days 30 --out ultra-eu.tar
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = "Examples:
+  switchback offline create --model vla-2 --version 2.0.0 \\
+      --vehicle P7-000017 --days 7 --out P7-000017.tar
+  switchback offline create --model vla-2 --version 2.0.0 \\
+      --tier ultra --region eu --days 30 --out ultra-eu.tar")]
     Create(Create),
 }
 

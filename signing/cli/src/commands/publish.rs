@@ -45,7 +45,7 @@ const FILES_BYTES_MAX: usize = 1 << 20;
 /// Checks everything as a vehicle would before the first byte is sent, and sends only what the server does not have: after an
 /// interruption run it again.
 #[derive(Args)]
-#[command(after_help = "Example:\n  switchback publish --base release --server https://ota.example --token-file admin.token")]
+#[command(after_help = "Example:\n  switchback publish --base release --server https://ota.example \\\n      --token-file admin.token")]
 pub(crate) struct Arguments {
     /// Base directory
     #[arg(long, value_name = "DIR")]

@@ -31,8 +31,10 @@ use crate::{
 /// a key, no base. Every keyholder may sign a copy of their own: `import` brings the signatures together.
 #[derive(Subcommand)]
 #[command(after_help = "Example:
-  switchback request export --base release --targets --out /media/stick/request.json
-  switchback request sign --key targets-bob.pem /media/stick/request.json      # on bob's machine
+  switchback request export --base release --targets \\
+      --out /media/stick/request.json
+  switchback request sign --key targets-bob.pem /media/stick/request.json
+      # on bob's machine
   switchback request import --base release /media/stick/request.json")]
 pub(crate) enum Command {
     /// Write a draft as a request
@@ -86,14 +88,18 @@ pub(crate) struct What {
     /// The releases of a tier
     #[arg(long)]
     tier: Option<Tier>,
+    /// The releases that a role co-signs, such as `oem-brand-ultra`
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
 }
 
 impl What {
     fn subject(&self) -> Subject {
-        match (self.root, &self.tier) {
-            (Some(repository), _) => Subject::Root(repository.into()),
-            (None, Some(tier)) => Subject::Release(release_role(tier.as_str())),
-            (None, None) => Subject::Targets,
+        match (self.root, &self.tier, &self.role) {
+            (Some(repository), ..) => Subject::Root(repository.into()),
+            (None, Some(tier), _) => Subject::Release(release_role(tier.as_str())),
+            (None, None, Some(role)) => Subject::Release(role.clone()),
+            (None, None, None) => Subject::Targets,
         }
     }
 }
@@ -202,15 +208,16 @@ fn shown<T: Deliberate>(request: &SigningRequest, path: &Path) -> anyhow::Result
 
 fn sign<T: Deliberate>(request: SigningRequest, path: &Path, key: &SigningKey, yes: bool, output: &Output) -> anyhow::Result<()> {
     let opened = request.open::<T>()?;
+    if !yes {
+        // Before the key is opened: nobody gives a passphrase for what they have not seen.
+        confirm(&shown::<T>(&request, path)?)?;
+    }
     let signer = key.open()?;
     let public = signer.public_key();
     let title = key::title(&key.name(), &public);
     if !opened.quorums.iter().any(|quorum| quorum.holders.holds(&public)) {
         let may: Vec<&str> = opened.quorums.iter().flat_map(|quorum| quorum.holders.names()).collect();
         return Err(failure(format!("the key {title} may not sign {}", request.document), format!("these may: {}", may.join(", "))));
-    }
-    if !yes {
-        confirm(&shown::<T>(&request, path)?)?;
     }
     let signed = request.signed(add_signature(&opened.draft.bytes, opened.draft.bytes.len(), &*signer)?)?;
     signed.write(path)?;
@@ -220,7 +227,7 @@ fn sign<T: Deliberate>(request: SigningRequest, path: &Path, key: &SigningKey, y
 /// Shows on stderr what is to be signed, so that results stay alone on stdout, and asks.
 fn confirm(shown: &Shown) -> anyhow::Result<()> {
     let mut stderr = io::stderr().lock();
-    write!(stderr, "{}\nSign this? Answer yes: ", shown.describe())?;
+    write!(stderr, "{}\nSign this? Type the whole word yes to do so: ", shown.describe())?;
     stderr.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
@@ -245,7 +252,10 @@ fn import<T: Deliberate>(base: &Base, subject: Subject, requests: &[(&Path, Sign
         added += ceremony.merge(request.draft())?;
     }
     let report = ceremony.report()?.context("the draft was just there")?;
-    let note = format!("{added} new signatures from {} requests", requests.len());
+    let note = match added {
+        0 => "nobody new: the copies bring no signature that the draft lacks (`request sign` signs the copy that it is given)".into(),
+        added => format!("{added} new, from copies: {}", requests.len()),
+    };
     output.show(&Report { signed_now_by: Some(note), ..report }, Report::describe)
 }
 

@@ -29,11 +29,14 @@ use crate::{
 /// root, so no version is ever left out.
 #[derive(Subcommand)]
 #[command(after_help = "Example: carol hands over to dora
-  switchback root add-key --base release --repository image --role root dora/image-root-dora.pub.json
-  switchback root remove-key --base release --repository image --role root image-root-carol
+  switchback root add-key --base release --repository image --role root \\
+      dora/image-root-dora.pub.json
+  switchback root remove-key --base release --repository image --role root \\
+      image-root-carol
   switchback root show --base release
   switchback root sign --base release --repository image --key alice
-  switchback root sign --base release --repository image --key /media/stick/image-root-dora.pem
+  switchback root sign --base release --repository image \\
+      --key /media/stick/image-root-dora.pem
   switchback root cross-sign --base release --repository image --key carol
   switchback publish --base release")]
 pub(crate) enum Command {

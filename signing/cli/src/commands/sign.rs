@@ -42,10 +42,17 @@ const SDK_MIN: &str = "0.1.0";
 #[derive(Args)]
 #[command(after_help = "Examples:
   switchback sign --base release --key alice dist/ultra/vla-2-2.0.0.tar.zst
-  switchback sign --base release --key /media/stick/release-bob.pem dist/ultra/vla-2-2.0.0.tar.zst
-  switchback sign --base release --key alice --companion cam-a=dist/cam-a-2.0.0.cal dist/ultra/vla-2-2.0.0.tar.zst
-  switchback sign --base release --key alice --renew ultra     # before the tier's metadata expires
-  switchback sign --oms model.sig --key release-p256.pem models/vla-2      # for tools that know OpenSSF Model Signing")]
+  switchback sign --base release --key /media/stick/release-bob.pem \\
+      dist/ultra/vla-2-2.0.0.tar.zst
+  switchback sign --base release --key alice \\
+      --companion cam-a=dist/cam-a-2.0.0.cal dist/ultra/vla-2-2.0.0.tar.zst
+  switchback sign --base release --key alice --renew ultra
+      # before the tier's metadata expires
+  switchback sign --base release --key dora --renew ultra \\
+      --role oem-brand-ultra
+      # as a role that co-signs the tier's releases
+  switchback sign --oms model.sig --key release-p256.pem models/vla-2
+      # for tools that know OpenSSF Model Signing")]
 pub(crate) struct Arguments {
     /// Base directory
     #[arg(long, value_name = "DIR", required_unless_present = "oms")]

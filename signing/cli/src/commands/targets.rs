@@ -28,12 +28,14 @@ use crate::{
 /// signed by keys that a tier no longer has must be signed again: `switchback sign --renew TIER`, before `switchback publish` sends both.
 #[derive(Subcommand)]
 #[command(after_help = "Example: dora takes carol's place for the tier ultra
-  switchback targets add-key --base release --tier ultra dora/release-dora.pub.json
+  switchback targets add-key --base release --tier ultra \\
+      dora/release-dora.pub.json
   switchback targets remove-key --base release --tier ultra release-carol
   switchback targets sign --base release --key alice
   switchback targets sign --base release --key bob
   switchback sign --base release --key alice --renew ultra
-  switchback sign --base release --key /media/stick/release-dora.pem --renew ultra
+  switchback sign --base release --key /media/stick/release-dora.pem \\
+      --renew ultra
   switchback publish --base release")]
 pub(crate) enum Command {
     /// Show tiers, keys and expiry, and of a draft what it changes, who has signed and who must still sign
@@ -43,8 +45,9 @@ pub(crate) enum Command {
         base: PathBuf,
     },
     /// Delegate a new tier to its release engineers
-    ///
-    /// Example: switchback targets add-tier --base release --tier lite --threshold 2 release-alice release-bob dora/release-dora.pub.json
+    #[command(after_help = "Example:
+  switchback targets add-tier --base release --tier lite --threshold 2 \\
+      release-alice release-bob dora/release-dora.pub.json")]
     AddTier {
         #[command(flatten)]
         place: Place,
@@ -87,6 +90,12 @@ pub(crate) enum Command {
     ///
     /// The automaker signs every release with `switchback sign --role`. Vehicles and public TUF clients of before that do not know
     /// multi-role delegations refuse the metadata; they do not go on without the automaker.
+    #[command(after_help = "Example, for the whole fleet of a brand:
+  switchback targets require-cosigner --base release --tier ultra \\
+      --role oem-brand-ultra oem/release-brand.pub.json
+  switchback targets sign --base release --key alice     # and bob, then publish
+  switchback sign --base release --role oem-brand-ultra \\
+      --key oem/release-brand.pem dist/ultra/vla-2-2.0.0.tar.zst")]
     RequireCosigner {
         #[command(flatten)]
         place: Place,

@@ -19,8 +19,9 @@ const PAGE: usize = 1000;
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Make the one-time token with which a vehicle binds its key
-    ///
-    /// Example: switchback vehicle enroll P7-0001 --tenant acme --tier ultra --hardware drive-a --model-line P7 --region eu
+    #[command(after_help = "Example:
+  switchback vehicle enroll P7-0001 --tenant acme --tier ultra \\
+      --hardware drive-a --model-line P7 --region eu")]
     Enroll(Enroll),
     /// List all vehicles
     List {

@@ -31,7 +31,7 @@ use crate::{
 /// this index and this bundle.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  switchback verify dist/ultra/vla-2-2.0.0.tar.zst\n  switchback verify --base release dist/ultra/vla-2-2.0.0.tar.zst\n  switchback verify --oms model.sig --public-key release-p256.pub.json models/vla-2"
+    after_help = "Examples:\n  switchback verify dist/ultra/vla-2-2.0.0.tar.zst\n  switchback verify --base release dist/ultra/vla-2-2.0.0.tar.zst\n  switchback verify --oms model.sig --public-key release-p256.pub.json \\\n      models/vla-2"
 )]
 pub(crate) struct Arguments {
     /// The bundle; with --oms it may be a model's folder

@@ -140,3 +140,37 @@ fn a_request_that_the_base_does_not_wait_for_brings_nothing_home() {
     let error = desk.refuse("request import --base base signed.json");
     assert!(error.contains("the base has moved on"), "{error}");
 }
+
+#[test]
+fn what_is_to_be_signed_is_shown_before_anybody_gives_a_passphrase() {
+    let (desk, [machine, ..]) = three_machines();
+    let error = desk.refuse("request export --base base --targets --out stick/request.json");
+    assert!(error.contains("cannot write stick/request.json: No such file") && error.contains("the folder stick is not there"), "{error}");
+    carry(&desk, "request.json", &machine, "request.json");
+    // Nobody is there to answer, and the key is not even looked for.
+    let run = machine.run("request sign --key nowhere.pem request.json");
+    assert!(run.stderr.contains("threshold 2 -> 3") && run.stderr.contains("nothing was signed"), "{}", run.stderr);
+    // A copy that nobody has signed is taken home.
+    let state = desk.ask("request import --base base request.json");
+    assert!(state["signed_now_by"].as_str().unwrap().starts_with("nobody new: the copies bring no signature"), "{state}");
+}
+
+#[test]
+fn the_draft_of_a_role_that_co_signs_travels_too() {
+    let desk = Desk::ready();
+    for name in ["brand-emil", "brand-frida"] {
+        desk.succeed(&format!("key new --unencrypted --out oem {name}"));
+    }
+    desk.succeed(
+        "targets require-cosigner --base base --tier ultra --role oem-brand-ultra --threshold 2 oem/brand-emil.pub.json oem/brand-frida.pub.json",
+    );
+    for key in ["alice", "bob"] {
+        desk.succeed(&format!("targets sign --base base --key {key}"));
+    }
+    let first = desk.ask(&format!("sign --base base --role oem-brand-ultra --key oem/brand-emil.pem {BUNDLE}"));
+    assert_eq!(first["next"], format!("switchback sign --base base --key NAME --role oem-brand-ultra {BUNDLE}"));
+    desk.succeed("request export --base base --role oem-brand-ultra --out request.json");
+    desk.succeed("request sign --yes --key oem/brand-frida.pem request.json");
+    let state = desk.ask("request import --base base request.json");
+    assert_eq!((&state["complete"], &state["signed_now_by"]), (&json!(true), &json!("1 new, from copies: 1")));
+}
