@@ -1,6 +1,7 @@
 //! Whoever sits on the network: drops, drips, floods, redirects and alters what passes, and sets clocks.
 
 use std::{
+    fs,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -261,9 +262,23 @@ fn a21_a_clock_that_was_never_set_makes_nothing_fresh() {
     // No earlier time is one that a clock was set to.
     scene.server.lock().now = UnixTime::from_seconds(1_735_689_600);
     scene.set_clock(0);
-    let mut scene = scene.restart_after(|store| drop(std::fs::remove_file(store.join("keys/time"))));
+    let mut scene = scene.restart_after(|store| drop(fs::remove_file(store.join("keys/time"))));
     scene.meets(112, "expired");
     scene.days_pass(0);
+    scene.recovers();
+}
+
+/// A clock that shows a time before the vehicle was made, and metadata that had expired when it was.
+#[test]
+fn a21_no_clock_shows_a_time_before_the_vehicle_left_the_factory() {
+    let mut scene = two_days_later();
+    scene.set_clock(NOW.seconds());
+    let mut scene = scene.restart_with(|store, config| {
+        fs::remove_file(store.join("keys/time")).unwrap();
+        config.provisioned.time = Some(NOW.plus_days(2));
+    });
+    scene.meets(112, "expired").is_reported(112, "expired", Freeze);
+    scene.days_pass(2);
     scene.recovers();
 }
 

@@ -1,14 +1,15 @@
 //! What was true once is shown as news, or never brought up to date: freeze, rollback, mix-and-match, fast-forward.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
+use switchback_sdk::vehicle::ProvisionedFile;
 use switchback_signing::{
     metadata::{RootRole, TargetMeta},
     testing::{NOW, TestRepositories, TestRepository, TestVehicle},
     time::UnixTime,
     trust::{
         Attack::{ArbitrarySoftware, Freeze, MixAndMatch, Rollback},
-        Outcome,
+        Outcome, Repository,
     },
 };
 
@@ -115,6 +116,27 @@ fn refuses_old_timestamps(scene: &mut Scene) {
             repository(all).files.insert("timestamp.json".into(), old);
         });
         scene.refuses(105, "older_version", Rollback);
+    }
+}
+
+/// The very first check of a vehicle is answered with what was signed before it left the factory.
+#[test]
+fn a07_a_first_check_does_not_fall_behind_what_the_vehicle_was_provisioned_with() {
+    for (at, repository) in [(Repository::Director, BOTH[0]), (Repository::Image, BOTH[1])] {
+        let timestamp = |all: &mut TestRepositories| repository(all).files["timestamp.json"].clone();
+        let scene = attack(|all| {
+            let old = timestamp(&mut earlier());
+            repository(all).files.insert("timestamp.json".into(), old);
+        });
+        let mut scene = scene.restart_with(|store, config| {
+            for folder in ["metadata-director", "metadata-image"] {
+                fs::remove_dir_all(store.join(folder)).unwrap();
+            }
+            let bytes = timestamp(&mut seen());
+            config.provisioned.metadata = vec![ProvisionedFile { repository: at, name: "timestamp.json".into(), bytes }];
+        });
+        scene.meets(105, "older_version").is_reported(105, "older_version", Rollback);
+        scene.recovers();
     }
 }
 

@@ -233,11 +233,16 @@ impl Scene {
 
     /// Switched off, and on again after somebody has been at its disk.
     pub(super) fn restart_after(self, change: impl FnOnce(&Path)) -> Self {
+        self.restart_with(|store, _| change(store))
+    }
+
+    /// Likewise with a configuration that is not the usual one.
+    pub(super) fn restart_with(self, change: impl FnOnce(&Path, &mut VehicleConfig)) -> Self {
         let Self { server, car, store, network, clock, slots, honest } = self;
         drop(car);
-        change(store.path());
         let mut config = car::config(&server, store.path());
         config.transport = Some(Arc::new(network.clone()));
+        change(store.path(), &mut config);
         let car = open(config, &clock);
         Self { server, car, store, network, clock, slots, honest }
     }

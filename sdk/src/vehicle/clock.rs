@@ -38,8 +38,8 @@ impl Ratchet {
             }
         };
         let written_s = written.unwrap_or(0);
-        let provisioned_s = provisioned.map_or(EARLIEST_S, UnixTime::seconds);
-        Self { latest_s: written_s.max(EARLIEST_S).max(provisioned_s), written_s }
+        let provisioned_s = provisioned.map_or(0, UnixTime::seconds);
+        Self { latest_s: written_s.max(provisioned_s).max(EARLIEST_S), written_s }
     }
 
     /// The time, given what the clock shows.
