@@ -9,16 +9,27 @@ mod tensors;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use switchback_signing::bundle::delta::Span;
 
+use self::tensors::{Layout, Tensor};
 pub(crate) use self::{
     create::{Cost, cost},
     release::Release,
 };
 use crate::output::Output;
 
+/// The tensors of each file of a release, for a bundle that holds them in byte planes.
+pub(crate) fn tensors(release: &mut Release) -> Vec<Vec<Span>> {
+    let mut spans = vec![Vec::new(); release.files().len()];
+    for Tensor { file, offset, length, element, .. } in Layout::of(release).tensors {
+        spans[file].push(Span { offset, length, element, base: None });
+    }
+    spans
+}
+
 /// What stands in the way of a small update to this release.
 pub(crate) fn warnings(release: &mut Release) -> Vec<String> {
-    tensors::Layout::of(release).warnings
+    Layout::of(release).warnings
 }
 
 /// The files that `create` leaves and `apply` takes.

@@ -20,6 +20,7 @@ use switchback_signing::{
     bundle::{
         BundleWriter, ContentKey, Contract, Manifest,
         contract::limits::CONTRACT_LENGTH_MAX,
+        delta::Span,
         manifest::{MANIFEST_FORMAT, Release, SelfTest},
     },
     digest::Sha256Digest,
@@ -115,6 +116,9 @@ pub(crate) struct Arguments {
     /// Fail, and pack nothing, when an update from one of these takes more than this share of the full download
     #[arg(long, value_name = "PERCENT")]
     delta_max_percent: Option<f64>,
+    /// Store tensors in byte planes: a bf16 bundle becomes a tenth smaller, f16 and f32 ones less, and `zstd -d | tar` no longer reads it
+    #[arg(long)]
+    planes: bool,
     /// Folder for the bundle, which becomes OUT/TIER/NAME-VERSION.tar.zst
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
@@ -208,7 +212,8 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     };
     let paths = Paths::new(&arguments.out, &manifest)?;
     let content_key = arguments.encrypt.then(|| new_content_key(&paths.content_key)).transpose()?;
-    let bundle = write(&paths, &manifest, &hashed, content_key.as_ref(), output).inspect_err(|_| {
+    let tensors = if arguments.planes { hashed.tensors() } else { Vec::new() };
+    let bundle = write(&paths, &manifest, (&hashed, &tensors), content_key.as_ref(), output).inspect_err(|_| {
         if content_key.is_some() {
             // The key of a bundle that is not there; its random bytes are for no other.
             let _ = fs::remove_file(&paths.content_key);
@@ -345,7 +350,7 @@ fn new_content_key(path: &Path) -> anyhow::Result<ContentKey> {
 fn write(
     paths: &Paths,
     manifest: &Manifest,
-    members: &members::Hashed,
+    (members, tensors): (&members::Hashed, &[Vec<Span>]),
     content_key: Option<&ContentKey>,
     output: &Output,
 ) -> anyhow::Result<BundleFile> {
@@ -356,8 +361,9 @@ fn write(
         Some(key) => BundleWriter::encrypted(draft.file(), manifest.clone(), key),
     };
     let mut writer = writer.hint("names of models, versions, tiers, hardware and files are [a-z0-9._-]; rename what is named above")?;
-    for member in members.iter() {
-        writer.file(Counted::new(member.open()?, &bar)).with_context(|| format!("while packing {}", member.path()))?;
+    for (number, member) in members.iter().enumerate() {
+        let tensors = tensors.get(number).map_or(&[][..], Vec::as_slice);
+        writer.file_of_tensors(Counted::new(member.open()?, &bar), tensors).with_context(|| format!("while packing {}", member.path()))?;
     }
     let (_, index) = writer.finish()?;
     bar.finish_and_clear();

@@ -30,6 +30,7 @@ use core::ops::RangeInclusive;
 use super::{
     chunk::{RawChunk, VerifiedChunk},
     error::BundleError,
+    fields::Fields,
     manifest::MANIFEST_LENGTH_MAX,
 };
 use crate::{digest::Sha256Digest, metadata::EncryptionMethod};
@@ -173,7 +174,7 @@ impl ChunkIndex {
     /// `IndexLength`, `IndexMagic`, `IndexFormat`, `IndexHeader` or `IndexRow`: bytes missing or left over, a value outside its
     /// limit, an unknown filter, or sums of the rows that do not agree with the header.
     pub fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
-        let mut fields = Fields { bytes, expected: HEADER_LENGTH, found: bytes.len() };
+        let mut fields = Fields::new(bytes, HEADER_LENGTH, |expected, found| BundleError::IndexLength { expected, found });
         let magic = fields.take()?;
         if magic != MAGIC {
             return Err(BundleError::IndexMagic { found: magic });
@@ -338,40 +339,7 @@ fn header(field: &'static str, expected: impl Into<String>, found: u64) -> Bundl
     BundleError::IndexHeader { field, expected: expected.into(), found }
 }
 
-/// Takes fields from the front of the index's bytes.
-struct Fields<'a> {
-    bytes: &'a [u8],
-    expected: usize,
-    found: usize,
-}
-
 impl Fields<'_> {
-    fn length(&self) -> BundleError {
-        BundleError::IndexLength { expected: self.expected as u64, found: self.found as u64 }
-    }
-
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], BundleError> {
-        let (field, rest) = self.bytes.split_first_chunk::<N>().ok_or_else(|| self.length())?;
-        self.bytes = rest;
-        Ok(*field)
-    }
-
-    fn u16(&mut self) -> Result<u16, BundleError> {
-        self.take().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, BundleError> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, BundleError> {
-        self.take().map(u64::from_le_bytes)
-    }
-
-    fn digest(&mut self) -> Result<Sha256Digest, BundleError> {
-        self.take().map(Sha256Digest::from_bytes)
-    }
-
     fn encryption(&mut self) -> Result<Option<EncryptionMethod>, BundleError> {
         let number = self.u16()?;
         let unknown = || header("the method of encryption", "0 or 1", number.into());

@@ -42,6 +42,7 @@ pub mod delta;
 #[cfg(feature = "std")]
 mod encryption;
 pub mod error;
+mod fields;
 #[cfg(feature = "std")]
 mod frame;
 pub mod index;

@@ -94,6 +94,11 @@ impl Release {
         Ok(Self { files, source: Source::Folder(Folder { paths, listing, open: None }) })
     }
 
+    /// Files of a model that lie anywhere, under the paths that they have in it. Only where their tensors are can be asked.
+    pub(crate) fn of_files(files: Vec<FileEntry>, paths: Vec<PathBuf>) -> Self {
+        Self { files, source: Source::Folder(Folder { paths, listing: Vec::new(), open: None }) }
+    }
+
     fn of_bundle(bundle: BundleFile) -> anyhow::Result<Self> {
         let manifest = bundle.manifest()?;
         let files = manifest.files.clone();

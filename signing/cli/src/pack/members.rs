@@ -8,9 +8,18 @@ use std::{
 
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
-use switchback_signing::{bundle::manifest::FileEntry, digest::Sha256Hasher};
+use switchback_signing::{
+    bundle::{delta::Span, manifest::FileEntry},
+    digest::Sha256Hasher,
+};
 
-use crate::{failure::failure, files, output::Output, progress::byte_bar};
+use crate::{
+    delta::{Release, tensors},
+    failure::failure,
+    files,
+    output::Output,
+    progress::byte_bar,
+};
 
 /// One file of the bundle.
 pub(super) struct Member {
@@ -127,6 +136,17 @@ impl Hashed {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().map(|(member, _)| member)
+    }
+
+    /// The tensors of each member, in their order; none of those that stand beside the model.
+    pub(super) fn tensors(&self) -> Vec<Vec<Span>> {
+        let model = |(member, entry): &(Member, FileEntry)| match &member.content {
+            Content::File(path) if member.is_model => Some((entry.clone(), path.clone())),
+            _ => None,
+        };
+        let (files, paths): (Vec<FileEntry>, _) = self.members.iter().filter_map(model).unzip();
+        let mut found = tensors(&mut Release::of_files(files, paths)).into_iter();
+        self.members.iter().map(|member| model(member).and_then(|_| found.next()).unwrap_or_default()).collect()
     }
 
     /// Bytes of the graph and its external data.

@@ -148,6 +148,18 @@ fn packing_shows_what_vehicles_will_download_and_keeps_to_a_budget() {
 }
 
 #[test]
+fn a_bundle_with_tensors_in_planes_is_smaller_and_the_same() {
+    let desk = heavy();
+    desk.write("model.onnx", heavy_model(&weights(1, 50_000, false)));
+    let packed = desk.ask(&format!("{PACK} --version 1.0.1 --release-counter 2 --planes"));
+    assert!(packed["bundle_bytes"].as_u64().unwrap() * 100 < 97 * desk.read(BUNDLE).len() as u64, "{packed}");
+    desk.succeed(&format!("verify {NEXT}"));
+    desk.succeed(&format!("delta create --base {BUNDLE} --new {NEXT} --out delta"));
+    desk.succeed(&format!("delta apply --base {BUNDLE} --delta delta --full {NEXT} --out restored"));
+    assert_eq!(desk.read("restored/model.onnx"), desk.read("model.onnx"));
+}
+
+#[test]
 fn a_bundle_is_restored_from_its_delta_and_the_bundle_before() {
     let desk = heavy();
     let next = NEXT;

@@ -33,6 +33,7 @@ use super::base::BaseRelease;
 use crate::{
     bundle::{
         error::BundleError,
+        fields::Fields,
         index::{CHUNK_STORED_MAX, CHUNKS_MAX, ENCRYPTED_GROWTH, encryption_number, encryption_of},
         manifest::{FILES_MAX, FileEntry},
     },
@@ -103,16 +104,17 @@ impl DeltaIndex {
     /// `DeltaIndex`: bytes missing or left over, a value outside its limit, an unknown format, source or filter, or sums of the rows that do
     /// not agree with the header.
     pub fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
-        let mut fields = Fields { bytes, found: bytes.len() };
+        let cut_off = |expected, found| refuse("its length", format!("at least {expected}"), found);
+        let mut fields = Fields::new(bytes, HEADER_LENGTH, cut_off);
         let magic = fields.take()?;
         if magic != MAGIC {
             return Err(refuse("its magic", "`SWBD`", format!("{magic:02x?}")));
         }
-        let format = u16::from_le_bytes(fields.take()?);
+        let format = fields.u16()?;
         if format != DELTA_FORMAT {
             return Err(refuse("its format", DELTA_FORMAT, format));
         }
-        let method = u16::from_le_bytes(fields.take()?);
+        let method = fields.u16()?;
         let encryption = encryption_of(method).ok_or_else(|| refuse("the method of encryption", "0 or 1", method))?;
         let (row_count, file_count) = (fields.u32()?, fields.u32()?);
         if file_count as usize > FILES_MAX {
@@ -260,32 +262,7 @@ pub(super) fn refuse_row(row: usize, field: &str, expected: impl ToString, found
     refuse(&format!("row {row}: {field}"), expected, found)
 }
 
-/// Takes fields from the front of the index's bytes.
-struct Fields<'a> {
-    bytes: &'a [u8],
-    found: usize,
-}
-
 impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], BundleError> {
-        let cut_off = || refuse("its length", format!("at least {}", self.found - self.bytes.len() + N), self.found);
-        let (field, rest) = self.bytes.split_first_chunk::<N>().ok_or_else(cut_off)?;
-        self.bytes = rest;
-        Ok(*field)
-    }
-
-    fn u32(&mut self) -> Result<u32, BundleError> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, BundleError> {
-        self.take().map(u64::from_le_bytes)
-    }
-
-    fn digest(&mut self) -> Result<Sha256Digest, BundleError> {
-        self.take().map(Sha256Digest::from_bytes)
-    }
-
     fn file(&mut self) -> Result<FileEntry, BundleError> {
         let [length] = self.take()?;
         let mut path = Vec::with_capacity(length.into());

@@ -241,7 +241,7 @@ fn an_index_outside_its_limits_is_refused() {
     assert_eq!(with(12, &[255; 4]), "delta index: the number of base files is 4294967295, expected at most 4096");
     assert_eq!(with(8, &[9, 0]), format!("delta index: its length is {}, expected {}", bytes.len(), rows + 9 * 38));
     assert!(with(152, &[1]).starts_with("delta index: the data file's length is "));
-    assert_eq!(DeltaIndex::parse(b"SW").unwrap_err().to_string(), "delta index: its length is 2, expected at least 4");
+    assert_eq!(DeltaIndex::parse(b"SW").unwrap_err().to_string(), "delta index: its length is 2, expected at least 192");
     let path = "expected a relative path of at most 100 bytes that no other base file has";
     for (bytes, found) in [(&b"/"[..], "/odel.onnx"), (b"../", "../el.onnx"), (b"m//", "m//el.onnx"), (b"\\", "\\\\odel.onnx")] {
         assert_eq!(with(193, bytes), format!("delta index: the path of base file 0 is \"{found}\", {path}"));
