@@ -74,8 +74,6 @@ pub(super) trait Number {
     const CONTEXTS: usize;
     /// The bits of one element.
     const MASK: u32 = u32::MAX >> (32 - 8 * Self::WIDTH);
-    /// The sign bit.
-    const TOP_BIT: u32 = 1 << (8 * Self::WIDTH - 1);
     /// One past the highest token that a difference of this width can have.
     const TOKENS: usize = token(Self::MASK).0 as usize + 1;
     /// How many weights can take their raw bits from one 64-bit word, of which 57 bits are sure to be there.
@@ -89,7 +87,7 @@ pub(super) trait Number {
     fn exponent(value: u32) -> u8;
     /// An integer that orders as the numbers do.
     fn mono(value: u32) -> u32;
-    /// The inverse of [`Number::mono`].
+    /// The inverse of [`Number::mono`], of the low bits of `value`.
     fn unmono(value: u32) -> u32;
 
     /// The zigzag difference of two elements, modulo the width.
@@ -102,7 +100,7 @@ pub(super) trait Number {
     /// The element that differs from `old` by the zigzag difference.
     fn restore(old: u32, zigzag: u32) -> u32 {
         let signed = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
-        Self::unmono(Self::mono(old).wrapping_add(signed) & Self::MASK)
+        Self::unmono(Self::mono(old).wrapping_add(signed))
     }
 }
 
@@ -134,14 +132,16 @@ macro_rules! float {
 
             #[inline(always)]
             fn mono(value: u32) -> u32 {
-                let negative = (value >> (8 * $width - 1)).wrapping_neg() & Self::MASK;
-                value ^ (negative | Self::TOP_BIT)
+                let bits = value as $bits;
+                let all_if_negative = (bits.cast_signed() >> (<$bits>::BITS - 1)).cast_unsigned();
+                u32::from(bits ^ (all_if_negative | (1 << (<$bits>::BITS - 1))))
             }
 
             #[inline(always)]
             fn unmono(value: u32) -> u32 {
-                let positive = (value >> (8 * $width - 1)).wrapping_neg();
-                value ^ ((!positive & Self::MASK) | Self::TOP_BIT)
+                let bits = value as $bits;
+                let all_if_positive = (bits.cast_signed() >> (<$bits>::BITS - 1)).cast_unsigned();
+                u32::from(bits ^ (!all_if_positive | (1 << (<$bits>::BITS - 1))))
             }
         }
     };
@@ -182,7 +182,7 @@ impl Number for I8 {
 
     #[inline(always)]
     fn unmono(value: u32) -> u32 {
-        value
+        value & Self::MASK
     }
 }
 
@@ -196,16 +196,26 @@ pub(super) const fn token(zigzag: u32) -> (u32, u32) {
     (PLAIN_TOKENS + (raw_bits - 2) * 4 + ((zigzag >> raw_bits) & 3), raw_bits)
 }
 
-/// By token: the difference without its raw bits, and how many there are.
-pub(super) const DIFFERENCES: [(u32, u32); TOKENS] = {
-    let mut table = [(0, 0); TOKENS];
+/// What a token stands for.
+#[derive(Clone, Copy)]
+pub(super) struct Difference {
+    /// The difference without its raw bits.
+    pub(super) base: u32,
+    /// How many raw bits there are, and as many ones.
+    pub(super) raw_bits: u32,
+    pub(super) raw_mask: u32,
+}
+
+/// By token.
+pub(super) const DIFFERENCES: [Difference; TOKENS] = {
+    let mut table = [Difference { base: 0, raw_bits: 0, raw_mask: 0 }; TOKENS];
     let mut token = 0;
     while token < TOKENS as u32 {
         table[token as usize] = if token < PLAIN_TOKENS {
-            (token, 0)
+            Difference { base: token, raw_bits: 0, raw_mask: 0 }
         } else {
             let raw_bits = 2 + (token - PLAIN_TOKENS) / 4;
-            ((4 | (token & 3)) << raw_bits, raw_bits)
+            Difference { base: (4 | (token & 3)) << raw_bits, raw_bits, raw_mask: (1 << raw_bits) - 1 }
         };
         token += 1;
     }
@@ -255,15 +265,15 @@ mod tests {
         for value in values.clone() {
             assert_eq!(N::unmono(N::mono(value)), value);
         }
-        let others = values.clone().step_by(997).chain([0, N::MASK, N::TOP_BIT, N::TOP_BIT - 1]);
+        let others = values.clone().step_by(997).chain([0, N::MASK, N::MASK >> 1, (N::MASK >> 1) + 1]);
         for (old, new) in others.clone().flat_map(|old| values.clone().step_by(331).map(move |new| (old, new))) {
             let zigzag = N::difference(old, new);
             assert!(zigzag <= N::MASK);
             assert_eq!(N::restore(old, zigzag), new, "{old:#x} {new:#x}");
             let (token, raw_bits) = token(zigzag);
             assert!((token as usize) < N::TOKENS);
-            let (base, bits) = DIFFERENCES[token as usize];
-            assert_eq!((base + (zigzag & ((1 << raw_bits) - 1)), bits), (zigzag, raw_bits));
+            let meant = DIFFERENCES[token as usize];
+            assert_eq!((meant.base + (zigzag & meant.raw_mask), meant.raw_bits), (zigzag, raw_bits));
         }
     }
 

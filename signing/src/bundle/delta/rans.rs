@@ -17,7 +17,7 @@
 
 use alloc::{boxed::Box, vec};
 
-use super::element::{CONTEXTS_MAX, DIFFERENCES, Number, TOKENS};
+use super::element::{CONTEXTS_MAX, DIFFERENCES, Difference, Number, TOKENS};
 
 /// Bits of a probability.
 pub(super) const PROBABILITY_BITS: u32 = 11;
@@ -184,11 +184,11 @@ impl Source<'_> {
         let short = next < STATE_MIN;
         *state = if short { (next << 16) | word } else { next };
         reader.words_read += usize::from(short);
-        let (difference, raw_bits) = DIFFERENCES[(slot >> 25) as usize & (TOKENS - 1)];
-        let low = *raw as u32 & ((1 << raw_bits) - 1);
+        let Difference { base, raw_bits, raw_mask } = DIFFERENCES[(slot >> 25) as usize & (TOKENS - 1)];
+        let zigzag = base + (*raw as u32 & raw_mask);
         *raw >>= raw_bits;
         reader.bits_read += raw_bits as usize;
-        N::restore(old, difference.wrapping_add(low) & N::MASK)
+        N::restore(old, zigzag)
     }
 
     /// At least 57 raw bits from position `at` on.
