@@ -303,6 +303,10 @@ fn finding_text(finding: &Finding) -> String {
         Finding::DownloadInterrupted { next_chunk, .. } => format!("an interrupted download goes on at chunk {next_chunk}"),
         Finding::TrialInterrupted { tries_left, .. } => format!("an interrupted trial is repeated, {tries_left} more may begin"),
         Finding::TrialGivenUp { .. } => "every trial of the release was interrupted; it is given up".to_owned(),
+        Finding::LoadInterrupted { times, .. } => format!("a load of the release ended with the process, {times} so far; it is repeated"),
+        Finding::ShadowInterrupted { times, .. } => {
+            format!("a shadow run of the release ended with the process, {times} so far; it is repeated")
+        }
         Finding::LoadGivenUp { .. } => "every load of the release ended with the process; it is given up".to_owned(),
         Finding::ShadowGivenUp { .. } => "every shadow run of the release ended with the process; it is given up".to_owned(),
         Finding::LeftoversRemoved { files } => format!("{files} files that belonged to nothing were removed"),

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     error::{Operation, StoreError, failed, sync_failed},
-    fs::{Access, EntryKind, Fs, read_full},
+    fs::{Access, EntryKind, Fs, Site, read_full},
 };
 
 /// Suffix of a document that is not complete yet; a crash leaves it behind, the next start removes it.
@@ -76,8 +76,8 @@ pub(super) fn write(fs: &dyn Fs, folder: Folder, name: &str, bytes: &[u8]) -> Re
     let unfinished = place(folder, &format!("{name}{UNFINISHED}"))?;
     remove_file(fs, &unfinished)?;
     let mut file = fs.create(&unfinished).map_err(failed(Operation::Create, &unfinished))?;
-    file.write_at(0, bytes).map_err(failed(Operation::Write, &unfinished))?;
-    file.sync().map_err(sync_failed(&unfinished))?;
+    file.write_at(0, bytes, Site::here()).map_err(failed(Operation::Write, &unfinished))?;
+    file.sync(Site::here()).map_err(sync_failed(&unfinished))?;
     fs.rename(&unfinished, &path).map_err(failed(Operation::Rename, &path))?;
     sync(fs, folder)
 }
@@ -101,9 +101,11 @@ pub(super) fn collect_unfinished(fs: &dyn Fs, folder: Folder) -> Result<usize, S
     Ok(removed)
 }
 
-fn sync(fs: &dyn Fs, folder: Folder) -> Result<(), StoreError> {
+/// Makes the names in a folder durable.
+#[track_caller]
+pub(super) fn sync(fs: &dyn Fs, folder: Folder) -> Result<(), StoreError> {
     let place = Path::new(folder.name());
-    fs.sync_dir(place).map_err(sync_failed(place))
+    fs.sync_dir(place, Site::here()).map_err(sync_failed(place))
 }
 
 fn remove_file(fs: &dyn Fs, path: &Path) -> Result<(), StoreError> {

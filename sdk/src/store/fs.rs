@@ -5,6 +5,7 @@
 
 use std::{
     fmt, io,
+    panic::Location,
     path::{Path, PathBuf},
 };
 
@@ -25,7 +26,7 @@ pub trait Fs: Send + Sync + fmt::Debug {
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
 
     /// Makes the names in a directory durable.
-    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    fn sync_dir(&self, path: &Path, site: Site) -> io::Result<()>;
 
     /// Makes a file that only its owner may read and write. Fails when the name exists, also as a symbolic link.
     fn create(&self, path: &Path) -> io::Result<Box<dyn File>>;
@@ -61,17 +62,39 @@ pub trait File: Send + fmt::Debug {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
 
     /// Writes all of `bytes` at `offset`.
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    fn write_at(&mut self, offset: u64, bytes: &[u8], site: Site) -> io::Result<()>;
 
     /// Reserves the space of a file of `length` bytes, so that a full disk shows now and not in the middle.
     fn allocate(&mut self, length: u64) -> io::Result<()>;
 
     /// Makes what was written durable. After an error the content is unknown and must not be used: a second call would report
     /// success for pages that the kernel has already given up.
-    fn sync(&mut self) -> io::Result<()>;
+    fn sync(&mut self, site: Site) -> io::Result<()>;
 
     /// Forgets cached pages, so that the next read comes from the device. Advice: may do nothing.
     fn forget_cache(&self);
+}
+
+/// The line of the store that writes something or makes it durable.
+///
+/// A real disk has no use for it. The crash tests leave one such line out at a time, in all of its calls, and demand that it is noticed;
+/// a function that writes or syncs for others is `#[track_caller]`, so that each of those counts by itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Site(&'static Location<'static>);
+
+impl Site {
+    /// The line that calls this, or that calls the `#[track_caller]` function that does.
+    #[track_caller]
+    pub fn here() -> Self {
+        Self(Location::caller())
+    }
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.0.file();
+        write!(f, "{}:{}", file.rsplit_once('/').map_or(file, |(_, name)| name), self.0.line())
+    }
 }
 
 /// What a file is opened for.

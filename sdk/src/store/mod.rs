@@ -37,7 +37,7 @@ use switchback_signing::digest::Sha256Digest;
 pub use documents::{DOCUMENT_BYTES_MAX, Folder};
 pub(crate) use error::{DISK_FULL, READ_ONLY, SPACE_MISSING};
 pub use error::{Operation, StoreError};
-pub use fs::{Access, DirEntry, EntryKind, File, Fs};
+pub use fs::{Access, DirEntry, EntryKind, File, Fs, Site};
 pub use installed::{InstalledFiles, InstalledRelease};
 pub use real::RealFs;
 pub use seal::{Seal, Stamp};
@@ -125,6 +125,20 @@ pub enum Finding {
     TrialGivenUp {
         /// The release.
         occupant: Occupant,
+    },
+    /// Loads of the release ended with the process, this many; it will be loaded again.
+    LoadInterrupted {
+        /// The release.
+        occupant: Occupant,
+        /// Loads that began and did not end.
+        times: u8,
+    },
+    /// Shadow runs of the release ended with the process, this many; it will be tried again.
+    ShadowInterrupted {
+        /// The release.
+        occupant: Occupant,
+        /// Shadow runs that began and did not end.
+        times: u8,
     },
     /// So many loads of the release ended with the process that it is in quarantine.
     LoadGivenUp {
@@ -440,28 +454,36 @@ impl Store {
         let mut records = RecordPair::create(Arc::clone(&fs), STATE)?;
         let checkpoints = RecordPair::create(Arc::clone(&fs), CHECKPOINT)?;
         // The names first: once a state can be read, all four files exist.
-        fs.sync_dir(base).map_err(sync_failed(base))?;
+        fs.sync_dir(base, Site::here()).map_err(sync_failed(base))?;
         let state = State::new();
         records.write(&state)?;
         Ok(Self { fs, state, records, checkpoints, checkpoint: None })
     }
 
-    /// Makes the folders that do not exist yet.
+    /// Makes the folders that do not exist yet, and durable what another process may have named without living to sync it: everything that
+    /// is confirmed from now on hangs on those names.
     fn make_folders(&self) -> Result<(), StoreError> {
         let base = Path::new("");
         let slots = Path::new(slot::SLOTS);
-        let documents = Folder::ALL.map(|folder| Path::new(folder.name()));
         let mut new_in_base = self.make_folder(slots)?;
-        for folder in documents {
-            new_in_base |= self.make_folder(folder)?;
+        for folder in Folder::ALL {
+            new_in_base |= self.make_folder(Path::new(folder.name()))?;
         }
         let mut new_in_slots = false;
         for slot in SlotId::ALL {
             new_in_slots |= self.make_folder(&slot::directory(slot))?;
         }
-        for (parent, changed) in [(slots, new_in_slots), (base, new_in_base)] {
-            if changed {
-                self.fs.sync_dir(parent).map_err(sync_failed(parent))?;
+        let own = [
+            (new_in_slots, self.fs.sync_dir(slots, Site::here()).map_err(sync_failed(slots))),
+            (new_in_base, self.fs.sync_dir(base, Site::here()).map_err(sync_failed(base))),
+        ];
+        let documents = Folder::ALL.map(|folder| (false, documents::sync(self.fs.as_ref(), folder)));
+        for (is_new, synced) in own.into_iter().chain(documents) {
+            match synced {
+                // What was found was durable before but for a process that was killed at the wrong instant, and a disk that has begun to
+                // fail can still be read: the vehicle drives.
+                Err(error) if !is_new => tracing::warn!(%error, "names that were found cannot be made durable"),
+                result => result?,
             }
         }
         Ok(())
@@ -486,7 +508,15 @@ impl Store {
                 self.give_up(slot, SHADOW_GIVEN_UP, "shadow_interrupted")?;
                 findings.push(Finding::ShadowGivenUp { occupant });
             }
-            SlotState::Invalid | SlotState::Pending { .. } | SlotState::Confirmed { .. } | SlotState::Previous { .. } => {}
+            SlotState::Pending { occupant, loads_begun, shadows_begun, .. } => {
+                if loads_begun > 0 {
+                    findings.push(Finding::LoadInterrupted { occupant: occupant.clone(), times: loads_begun });
+                }
+                if shadows_begun > 0 {
+                    findings.push(Finding::ShadowInterrupted { occupant, times: shadows_begun });
+                }
+            }
+            SlotState::Invalid | SlotState::Confirmed { .. } | SlotState::Previous { .. } => {}
             SlotState::Writing { occupant, begun } => {
                 if let Some(checkpoint) = self.checkpoint_of(begun) {
                     findings.push(Finding::DownloadInterrupted { occupant, next_chunk: checkpoint.next_chunk });
@@ -549,6 +579,7 @@ impl Store {
     }
 
     /// Every decision is on the disk before it is acted on.
+    #[track_caller]
     fn commit(&mut self, state: State) -> Result<(), StoreError> {
         self.records.write(&state)?;
         self.state = state;

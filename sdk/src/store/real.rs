@@ -10,7 +10,7 @@ use std::{
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags};
 
 use super::{
-    fs::{Access, DirEntry, EntryKind, File, Fs},
+    fs::{Access, DirEntry, EntryKind, File, Fs, Site},
     seal::Stamp,
 };
 
@@ -35,7 +35,7 @@ impl RealFs {
     /// # Errors
     /// `ResourceBusy` when another process or another [`RealFs`] holds the lock; else what the system says.
     pub fn open(base: &Path) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(base)?;
+        make_durable(base)?;
         let base = base.canonicalize()?;
         let lock = options().read(true).write(true).create(true).truncate(false).open(base.join(LOCK))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
@@ -44,6 +44,21 @@ impl RealFs {
         })?;
         Ok(Self { base, _lock: lock })
     }
+}
+
+/// Makes `folder` and those above it, as far as they are missing, each durable in the one above it: with its name a power cut would take
+/// everything that was ever confirmed below it.
+fn make_durable(folder: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(DIRECTORY_MODE).create(folder) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            make_durable(folder.parent().ok_or(error)?)?;
+            fs::DirBuilder::new().mode(DIRECTORY_MODE).create(folder)?;
+        }
+        result => result?,
+    }
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(parent)?.sync_all()
 }
 
 fn options() -> fs::OpenOptions {
@@ -79,7 +94,7 @@ impl Fs for RealFs {
         Ok(entries)
     }
 
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+    fn sync_dir(&self, path: &Path, _: Site) -> io::Result<()> {
         fs::File::open(self.location(path))?.sync_all()
     }
 
@@ -153,7 +168,7 @@ impl File for RealFile {
         }
     }
 
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn write_at(&mut self, offset: u64, bytes: &[u8], _: Site) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
     }
 
@@ -168,7 +183,7 @@ impl File for RealFile {
         }
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync(&mut self, _: Site) -> io::Result<()> {
         self.0.sync_all()
     }
 

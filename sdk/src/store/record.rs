@@ -4,14 +4,14 @@
 //! not hold the newest valid record, so a torn write costs the new value and never the old one. Writing in place needs no rename
 //! and no directory sync, and reads no more than two blocks at start.
 
-use std::{path::Path, sync::Arc};
+use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use switchback_signing::digest::Sha256Digest;
 
 use super::{
     error::{Operation, StoreError, failed, sync_failed},
-    fs::{Access, Fs, read_full},
+    fs::{Access, File, Fs, Site, read_full},
 };
 
 /// One block of every file system in use: written by one request, and no larger than what a torn write can be checked by.
@@ -63,32 +63,48 @@ impl RecordPair {
     /// valid: it costs one step, where refusing would cost the model. Without a valid one it might hold all there is to know.
     pub(super) fn open<T: DeserializeOwned>(fs: Arc<dyn Fs>, names: [&'static str; 2]) -> Result<(Self, Found<T>), StoreError> {
         let mut pair = Self { fs, names, newest: 1, generation: 0, other_is_unreadable: false };
-        let mut found = Found { value: None, torn: false };
-        let mut unreadable = None;
+        let (mut torn, mut unreadable) = (false, None);
+        let mut records = Vec::new();
         for (number, name) in names.into_iter().enumerate() {
-            let read = match pair.read(name) {
+            match pair.read(name) {
                 Err(error @ StoreError::Io { .. }) => {
                     tracing::warn!(%error, "a record cannot be read");
-                    unreadable = Some(error);
-                    Read::Torn
+                    (torn, unreadable) = (true, Some(error));
                 }
-                read => read?,
-            };
-            match read {
-                Read::Nothing => {}
-                Read::Torn => found.torn = true,
-                Read::Record { generation, .. } if generation <= pair.generation => {}
-                Read::Record { generation, value } => {
-                    (pair.newest, pair.generation, found.value) = (number, generation, Some(value));
+                Ok(Read::Nothing) => {}
+                Ok(Read::Torn) => torn = true,
+                Ok(Read::Record { generation, value }) => records.push((generation, number, value)),
+                Err(error) => return Err(error),
+            }
+        }
+        records.sort_by_key(|(generation, ..)| *generation);
+        while let Some((generation, number, value)) = records.pop() {
+            match pair.settle(names[number]) {
+                Err(error) => {
+                    tracing::warn!(%error, "a record cannot be made durable");
+                    (torn, unreadable) = (true, Some(error));
+                }
+                Ok(()) => {
+                    (pair.newest, pair.generation, pair.other_is_unreadable) = (number, generation, unreadable.is_some());
+                    return Ok((pair, Found { value: Some(value), torn }));
                 }
             }
         }
         match unreadable {
-            Some(error) if found.value.is_none() => Err(error),
-            unreadable => {
-                pair.other_is_unreadable = unreadable.is_some();
-                Ok((pair, found))
-            }
+            Some(error) => Err(error),
+            None => Ok((pair, Found { value: None, torn })),
+        }
+    }
+
+    /// Makes a record durable that another process may have written without living to sync it. What is acted on must not be lost
+    /// afterwards, and the next write goes over the only other record that there is.
+    fn settle(&self, name: &'static str) -> Result<(), StoreError> {
+        let path = Path::new(name);
+        let mut file = self.fs.open(path, Access::Read).map_err(failed(Operation::Open, path))?;
+        match file.sync(Site::here()) {
+            // Nothing waits to be written to a file system that is not written to.
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => Ok(()),
+            result => result.map_err(sync_failed(path)),
         }
     }
 
@@ -99,29 +115,46 @@ impl RecordPair {
 
     /// Writes `value` and returns when it is durable. After an error the old value stands as far as this process is concerned; the
     /// next start may find either.
+    #[track_caller]
     pub(super) fn write<T: Serialize>(&mut self, value: &T) -> Result<(), StoreError> {
         let target = 1 - self.newest;
         let name = self.names[target];
         let record = encode(name, self.generation + 1, value)?;
         let path = Path::new(name);
-        if self.other_is_unreadable {
-            // Elsewhere on the disk, then. The valid record is not touched, so that a crash here leaves what there was.
-            make_anew(self.fs.as_ref(), path)?;
-            let base = Path::new("");
-            self.fs.sync_dir(base).map_err(sync_failed(base))?;
-            self.other_is_unreadable = false;
-        }
-        let mut file = self.fs.open(path, Access::ReadWrite).map_err(failed(Operation::Open, path))?;
-        file.write_at(0, &record).map_err(failed(Operation::Write, path))?;
-        file.sync().map_err(sync_failed(path))?;
+        let mut file = match self.fs.open(path, Access::ReadWrite) {
+            Ok(file) if !self.other_is_unreadable => file,
+            Err(error) if !self.other_is_unreadable && error.kind() != ErrorKind::NotFound => {
+                return Err(failed(Operation::Open, path)(error));
+            }
+            // Not there: a power cut in the middle of the move.
+            _ => self.move_other()?,
+        };
+        file.write_at(0, &record, Site::here()).map_err(failed(Operation::Write, path))?;
+        file.sync(Site::here()).map_err(sync_failed(path))?;
         (self.newest, self.generation) = (target, self.generation + 1);
         Ok(())
+    }
+
+    /// Puts the file that the disk does not give back elsewhere on the disk. The valid record is not touched, so that a crash here leaves
+    /// what there was.
+    fn move_other(&mut self) -> Result<Box<dyn File>, StoreError> {
+        let file = make_anew(self.fs.as_ref(), Path::new(self.names[1 - self.newest]))?;
+        let base = Path::new("");
+        self.fs.sync_dir(base, Site::here()).map_err(sync_failed(base))?;
+        self.other_is_unreadable = false;
+        Ok(file)
+    }
+
+    /// What a mistake would do: the next write goes over the newest record.
+    #[cfg(test)]
+    pub(super) fn swap_files(&mut self) {
+        self.newest = 1 - self.newest;
     }
 
     fn read<T: DeserializeOwned>(&self, name: &'static str) -> Result<Read<T>, StoreError> {
         let path = Path::new(name);
         let file = match self.fs.open(path, Access::Read) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Read::Nothing),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Read::Nothing),
             result => result.map_err(failed(Operation::Open, path))?,
         };
         let mut record = [0; RECORD_BYTES];
@@ -134,13 +167,14 @@ impl RecordPair {
 }
 
 /// An empty record, its space reserved. The name is durable only after the directory is synced.
-fn make_anew(fs: &dyn Fs, name: &Path) -> Result<(), StoreError> {
+fn make_anew(fs: &dyn Fs, name: &Path) -> Result<Box<dyn File>, StoreError> {
     match fs.remove_file(name) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(Operation::Remove, name)(error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(Operation::Remove, name)(error)),
         _ => {}
     }
     let mut file = fs.create(name).map_err(failed(Operation::Create, name))?;
-    file.allocate(RECORD_BYTES as u64).map_err(failed(Operation::Allocate, name))
+    file.allocate(RECORD_BYTES as u64).map_err(failed(Operation::Allocate, name))?;
+    Ok(file)
 }
 
 enum Read<T> {

@@ -17,7 +17,7 @@ use switchback_signing::{
 
 use super::{
     error::{Operation, StoreError, failed, sync_failed},
-    fs::{Access, EntryKind, File, Fs, read_full},
+    fs::{Access, EntryKind, File, Fs, Site, read_full},
     seal::{Seal, Stamp},
     state::{Occupant, SlotId},
 };
@@ -204,6 +204,10 @@ impl Installation {
                 Ok(()) => {
                     self.unsynced.insert(parent);
                 }
+                // Perhaps since the last checkpoint, which is what the attempt before this one went on after.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && self.resumption.is_some() => {
+                    self.unsynced.insert(parent);
+                }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(failed(Operation::Create, &place)(error)),
             }
@@ -218,7 +222,7 @@ impl Installation {
             return Err(StoreError::IllegalMove { slot: self.slot, state: "between two files", wanted: "written" });
         };
         let path = directory(self.slot).join(&open.path);
-        open.file.write_at(open.written, bytes).map_err(failed(Operation::Write, &path))?;
+        open.file.write_at(open.written, bytes, Site::here()).map_err(failed(Operation::Write, &path))?;
         open.written += bytes.len() as u64;
         Ok(())
     }
@@ -232,12 +236,13 @@ impl Installation {
     }
 
     /// Makes durable what was written so far; files that ended already are.
+    #[track_caller]
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         if let Some(open) = &mut self.open {
             open.sync(self.slot)?;
         }
         while let Some(path) = self.unsynced.pop_first() {
-            self.fs.sync_dir(&path).map_err(sync_failed(&path))?;
+            self.fs.sync_dir(&path, Site::here()).map_err(sync_failed(&path))?;
         }
         Ok(())
     }
@@ -248,10 +253,11 @@ impl Installation {
 }
 
 impl OpenFile {
+    #[track_caller]
     fn sync(&mut self, slot: SlotId) -> Result<(), StoreError> {
         if self.synced < self.written {
             let path = directory(slot).join(&self.path);
-            self.file.sync().map_err(sync_failed(&path))?;
+            self.file.sync(Site::here()).map_err(sync_failed(&path))?;
             self.synced = self.written;
         }
         Ok(())

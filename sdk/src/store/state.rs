@@ -378,6 +378,11 @@ impl State {
         Self { report_counter, ..self.clone() }
     }
 
+    #[cfg(test)]
+    pub(super) fn raise_floor(&mut self, floor: u64) {
+        self.floor = floor;
+    }
+
     fn last_failure(&self, index_sha256: &Sha256Digest) -> Option<&FailureCount> {
         self.failures.iter().find(|failure| failure.index_sha256 == *index_sha256)
     }

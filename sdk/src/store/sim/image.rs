@@ -1,20 +1,26 @@
 //! What a disk may hold after power was lost.
 
-use std::{collections::BTreeSet, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    io,
+};
 
 use super::{
     Change, SimFs,
-    tree::{NodeId, Tree},
+    tree::{Beyond, Torn, Tree, blocks},
 };
 
-/// The smallest piece that a disk writes whole. Larger ones (4 KiB) are unions of these.
-const SECTOR: usize = 512;
+/// Disks write one of these as a whole: the sector of old, the page of today.
+const BLOCKS: [usize; 2] = [512, 4096];
 
 /// How many images to take of one crash point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sampling {
     /// With up to this many changes that are not durable, every combination of kept and lost is an image.
     pub exhaustive_changes_max: u32,
+    /// Of a write of up to so many blocks, every combination that can arrive is an image. A record of the store has 8.
+    pub exhaustive_blocks_max: usize,
     /// Combinations drawn at random beyond that, torn writes included.
     pub random_images: usize,
     /// Where the random combinations come from; print it when a test fails.
@@ -35,72 +41,128 @@ pub struct CrashImage {
 enum Fate {
     Kept,
     Lost,
-    /// Only the sectors before this one arrived.
-    Head(usize),
-    /// Only the sectors from this one on arrived.
-    Tail(usize),
+    /// Of a write, not all blocks arrived, or not the length of the file.
+    Torn(Torn),
+    /// Of a renaming, the new name arrived, and the old one is still there.
+    BothNames,
+    /// Of a renaming, the old name is gone, and the new one is what it was.
+    OldNameGone,
 }
 
+/// What the disk may hold when power is lost after the last change of `log`.
 pub(super) fn images(start: &Tree, log: &[Change], sampling: Sampling) -> Vec<CrashImage> {
     let pending = pending(log);
-    let mut fates = BTreeSet::new();
+    let fates = fates(log, &pending, sampling);
+    // All images have the changes before the first one that is not durable.
+    let (common, rest) = log.split_at(pending.first().copied().unwrap_or(log.len()));
+    let mut tree = start.clone();
+    tree.reserve(log);
+    for change in common {
+        apply(&mut tree, change, Fate::Kept);
+    }
+    fates.into_iter().map(|fates| image(&tree, common.len(), rest, &pending, &fates)).collect()
+}
+
+fn fates(log: &[Change], pending: &[usize], sampling: Sampling) -> BTreeSet<Vec<Fate>> {
+    let mut found = BTreeSet::new();
     let all = |fate| vec![fate; pending.len()];
-    fates.insert(all(Fate::Kept));
-    fates.insert(all(Fate::Lost));
+    found.insert(all(Fate::Kept));
+    found.insert(all(Fate::Lost));
     if pending.len() <= sampling.exhaustive_changes_max as usize {
         for mask in 0..1_u32 << pending.len() {
-            fates.insert((0..pending.len()).map(|bit| if mask >> bit & 1 == 1 { Fate::Kept } else { Fate::Lost }).collect());
+            found.insert((0..pending.len()).map(|bit| if mask >> bit & 1 == 1 { Fate::Kept } else { Fate::Lost }).collect());
         }
     }
+    // Each change in each way by itself: among changes that all arrived, and among changes that all did not.
     for number in 0..pending.len() {
-        for (rest, one) in [(Fate::Kept, Fate::Lost), (Fate::Lost, Fate::Kept)] {
-            let mut combination = all(rest);
-            combination[number] = one;
-            fates.insert(combination);
-        }
-        // A torn write among changes that all arrived, and among changes that all did not.
-        let sectors = sectors(&log[pending[number]]);
-        for cut in [1, sectors / 2, sectors.saturating_sub(1)] {
-            for (rest, one) in [(Fate::Kept, Fate::Head(cut)), (Fate::Kept, Fate::Tail(cut)), (Fate::Lost, Fate::Head(cut))] {
-                if cut > 0 && cut < sectors {
-                    let mut combination = all(rest);
-                    combination[number] = one;
-                    fates.insert(combination);
-                }
+        for fate in parts(&log[pending[number]], sampling.exhaustive_blocks_max) {
+            for rest in [Fate::Kept, Fate::Lost] {
+                let mut combination = all(rest);
+                combination[number] = fate;
+                found.insert(combination);
             }
         }
     }
     let mut random = Random(sampling.seed ^ log.len() as u64);
     for _ in 0..sampling.random_images {
-        fates.insert(pending.iter().map(|&change| random.fate(sectors(&log[change]))).collect());
+        found.insert(pending.iter().map(|&change| random.fate(&log[change])).collect());
     }
-    fates.into_iter().map(|fates| image(start, log, &pending, &fates)).collect()
+    found
 }
 
-/// Numbers of the changes that no later sync made durable.
+/// Numbers of the changes that no later sync made durable, and that can show: what happened to a file or folder whose removal is durable
+/// cannot.
 fn pending(log: &[Change]) -> Vec<usize> {
-    let synced_by = |change: &Change, sync: &Change| match (change, sync) {
-        (Change::Write { node, .. } | Change::Grow { node, .. }, Change::SyncFile { node: synced }) => node == synced,
-        (Change::Link { dir, .. } | Change::Unlink { dir, .. } | Change::Rename { dir, .. }, Change::SyncDir { node }) => dir == node,
-        _ => false,
-    };
-    let is_sync = |change: &Change| matches!(change, Change::SyncFile { .. } | Change::SyncDir { .. });
-    (0..log.len()).filter(|&number| !is_sync(&log[number]) && !log[number..].iter().any(|later| synced_by(&log[number], later))).collect()
-}
-
-fn sectors(change: &Change) -> usize {
-    match change {
-        Change::Write { bytes, .. } => bytes.len().div_ceil(SECTOR),
-        _ => 1,
+    let (mut synced_files, mut synced_dirs) = (BTreeMap::new(), BTreeMap::new());
+    for (number, change) in log.iter().enumerate() {
+        match change {
+            Change::SyncFile { node } => synced_files.insert(*node, number),
+            Change::SyncDir { node } => synced_dirs.insert(*node, number),
+            _ => None,
+        };
     }
+    let is_durable = |number: usize| match &log[number] {
+        Change::Write { node, .. } | Change::Grow { node, .. } => synced_files.get(node).is_some_and(|&sync| sync > number),
+        Change::Link { dir, .. } | Change::Unlink { dir, .. } | Change::Rename { dir, .. } => {
+            synced_dirs.get(dir).is_some_and(|&sync| sync > number)
+        }
+        Change::SyncFile { .. } | Change::SyncDir { .. } => true,
+    };
+    let mut gone = BTreeSet::new();
+    for number in (0..log.len()).filter(|&number| is_durable(number)) {
+        match &log[number] {
+            Change::Unlink { node, .. } | Change::Rename { replaced: Some(node), .. } => gone.insert(*node),
+            _ => false,
+        };
+    }
+    // A folder is made before what is in it, so one pass finds everything below those that are gone.
+    for change in log {
+        if let Change::Link { dir, node, .. } = change
+            && gone.contains(dir)
+        {
+            gone.insert(*node);
+        }
+    }
+    let shows = |change: &Change| match change {
+        Change::Write { node, .. } | Change::Grow { node, .. } => !gone.contains(node),
+        Change::Link { dir, .. } | Change::Unlink { dir, .. } | Change::Rename { dir, .. } => !gone.contains(dir),
+        Change::SyncFile { .. } | Change::SyncDir { .. } => false,
+    };
+    (0..log.len()).filter(|&number| !is_durable(number) && shows(&log[number])).collect()
 }
 
-fn image(start: &Tree, log: &[Change], pending: &[usize], fates: &[Fate]) -> CrashImage {
-    let mut tree = start.clone();
-    tree.reserve(log);
+/// The ways in which a change can have happened for itself.
+fn parts(change: &Change, blocks_max: usize) -> Vec<Fate> {
+    let mut found = vec![Fate::Kept, Fate::Lost];
+    match change {
+        Change::Write { offset, bytes, .. } => {
+            for block in BLOCKS {
+                let blocks = blocks(*offset as usize, bytes.len(), block);
+                for beyond in [Beyond::OldLength, Beyond::Zeros, Beyond::Garbage] {
+                    let torn = |arrived| Fate::Torn(Torn { block, arrived, beyond });
+                    if blocks <= blocks_max {
+                        found.extend((0..1 << blocks).map(torn));
+                        continue;
+                    }
+                    found.extend([0, u64::MAX].map(torn));
+                    for cut in (1..blocks.min(64)).filter(|&cut| cut == 1 || cut == blocks / 2 || cut + 1 == blocks) {
+                        // The blocks before, and those behind.
+                        found.extend([(1 << cut) - 1, u64::MAX << cut].map(torn));
+                    }
+                }
+            }
+        }
+        Change::Rename { .. } => found.extend([Fate::BothNames, Fate::OldNameGone]),
+        _ => {}
+    }
+    found
+}
+
+fn image(tree: &Tree, first: usize, rest: &[Change], pending: &[usize], fates: &[Fate]) -> CrashImage {
+    let mut tree = tree.clone();
     let mut story = String::new();
     let mut undecided = pending.iter().zip(fates).peekable();
-    for (number, change) in log.iter().enumerate() {
+    for (number, change) in (first..).zip(rest) {
         let fate = undecided.next_if(|(pending, _)| **pending == number).map_or(Fate::Kept, |(_, fate)| *fate);
         if fate != Fate::Kept {
             // Writing to a string cannot fail.
@@ -115,16 +177,14 @@ fn apply(tree: &mut Tree, change: &Change, fate: Fate) {
     // `reserve` made every node that a change mentions, so nothing here can miss one.
     let result = match (fate, change) {
         (Fate::Kept, _) => tree.apply(change),
-        (Fate::Lost, _) => Ok(()),
-        (Fate::Head(cut), Change::Write { node, offset, bytes }) => part(tree, *node, *offset, bytes, 0..cut * SECTOR),
-        (Fate::Tail(cut), Change::Write { node, offset, bytes }) => part(tree, *node, *offset, bytes, cut * SECTOR..bytes.len()),
-        (Fate::Head(_) | Fate::Tail(_), _) => Ok(()),
+        (Fate::Torn(torn), Change::Write { node, offset, bytes }) => tree.write_torn(*node, *offset as usize, bytes, torn),
+        (Fate::BothNames, Change::Rename { dir, to, node, .. }) => tree.link(*dir, to.clone(), *node),
+        (Fate::OldNameGone, Change::Rename { dir, from, node, .. }) => {
+            tree.apply(&Change::Unlink { dir: *dir, name: from.clone(), node: *node })
+        }
+        (Fate::Lost | Fate::Torn(_) | Fate::BothNames | Fate::OldNameGone, _) => io::Result::Ok(()),
     };
     debug_assert!(result.is_ok(), "{change:?}: {result:?}");
-}
-
-fn part(tree: &mut Tree, node: NodeId, offset: u64, bytes: &[u8], range: std::ops::Range<usize>) -> std::io::Result<()> {
-    tree.write(node, offset as usize + range.start, &bytes[range.start..range.end.min(bytes.len())])
 }
 
 fn short(change: &Change) -> String {
@@ -146,13 +206,21 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn fate(&mut self, sectors: usize) -> Fate {
-        let cut = 1 + (self.next() % sectors.max(2) as u64) as usize;
-        match self.next() % 5 {
-            0 if cut < sectors => Fate::Head(cut),
-            1 if cut < sectors => Fate::Tail(cut),
-            0..3 => Fate::Lost,
-            _ => Fate::Kept,
+    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[(self.next() % choices.len() as u64) as usize]
+    }
+
+    /// Half of the changes as a whole or not at all, the others in parts, if they have any.
+    fn fate(&mut self, change: &Change) -> Fate {
+        let whole = self.one_of(&[Fate::Kept, Fate::Lost]);
+        match change {
+            _ if self.next().is_multiple_of(2) => whole,
+            Change::Write { .. } => {
+                let (block, arrived) = (self.one_of(&BLOCKS), self.next());
+                Fate::Torn(Torn { block, arrived, beyond: self.one_of(&[Beyond::OldLength, Beyond::Zeros, Beyond::Garbage]) })
+            }
+            Change::Rename { .. } => self.one_of(&[Fate::BothNames, Fate::OldNameGone]),
+            _ => whole,
         }
     }
 }

@@ -1,22 +1,28 @@
 //! A file system in memory that can lose power.
 //!
 //! It keeps every operation since it was made. [`SimFs::crash_images`] gives what a disk may hold when power was lost after any of
-//! them, after the model of ALICE (Pillai et al., OSDI 2014): data that was not synced is there, lost, or torn at a sector; names
-//! that were not synced are there or not, each for itself, in any combination. It can also refuse an operation, run full, and
-//! pretend that a sync happened which did not.
+//! them, after the model of ALICE (Pillai et al., OSDI 2014). Of what was not synced, each change for itself and in any combination:
+//!
+//! - a write is there, lost, or there in some of its blocks, of 512 or of 4096 bytes; so writes overtake each other, and parts of one do;
+//! - the length of a file arrives before its bytes, which are zeros or garbage then, or after them;
+//! - a name is there or not, whatever became of the file: a name without its bytes, bytes without a name, a folder that is gone with
+//!   all that was synced inside it;
+//! - of a renaming one half is there: both names, or neither, though what had the new name goes only when another file gets it.
+//!
+//! It can also refuse an operation, run full, and pretend that a write or a sync happened which did not.
 
 mod image;
 mod tree;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{
-    fs::{Access, DirEntry, EntryKind, File, Fs},
+    fs::{Access, DirEntry, EntryKind, File, Fs, Site},
     seal::Stamp,
 };
 
@@ -28,10 +34,10 @@ use tree::{Node, NodeId, Tree};
 pub(super) enum Change {
     /// `name` in `dir` now means `node`.
     Link { dir: NodeId, name: String, node: NodeId, kind: EntryKind },
-    /// `name` in `dir` is gone.
-    Unlink { dir: NodeId, name: String },
-    /// `node` moved from one name to the other in one step.
-    Rename { dir: NodeId, from: String, to: String, node: NodeId },
+    /// `name` in `dir`, which meant `node`, is gone.
+    Unlink { dir: NodeId, name: String, node: NodeId },
+    /// `node` moved from one name to the other in one step, in the place of what had the other.
+    Rename { dir: NodeId, from: String, to: String, node: NodeId, replaced: Option<NodeId> },
     /// The file has this length at least.
     Grow { node: NodeId, length: u64 },
     /// The file holds these bytes.
@@ -54,13 +60,26 @@ impl Change {
     }
 }
 
-/// An operation to interfere with, by its number among the operations of its kind.
+/// What a line of the program asks the disk for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Request {
+    /// To write bytes.
+    Write,
+    /// To make a file durable.
+    SyncFile,
+    /// To make the names in a directory durable.
+    SyncDir,
+}
+
+/// An operation to interfere with, by its number among the operations of its kind, or all those that one line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The sync with this number, of a file or directory, reports success and does nothing.
     SyncIgnored(usize),
     /// The write with this number reports success and does nothing.
     WriteIgnored(usize),
+    /// Whatever this line asks for of this kind reports success and does nothing.
+    SiteIgnored(Request, Site),
     /// The operation with this number, of any kind that changes the disk, fails with this error.
     Fails(usize, ErrorKind),
     /// From the operation with this number on, everything that changes the disk fails with this error.
@@ -82,11 +101,14 @@ struct Disk {
     log: Vec<Change>,
     /// How often each file or folder was changed.
     changes: BTreeMap<NodeId, i64>,
+    /// Files and folders with something that is not durable.
+    dirty: BTreeSet<NodeId>,
     fault: Option<Fault>,
     capacity: Option<u64>,
     operations: usize,
     syncs: usize,
     writes: usize,
+    sites: BTreeSet<(Request, Site)>,
 }
 
 impl SimFs {
@@ -115,7 +137,7 @@ impl SimFs {
         self.lock().operations
     }
 
-    /// Syncs of files and directories so far.
+    /// Syncs so far of files and directories that had something to make durable.
     pub fn syncs(&self) -> usize {
         self.lock().syncs
     }
@@ -123,6 +145,11 @@ impl SimFs {
     /// Writes of data so far.
     pub fn writes(&self) -> usize {
         self.lock().writes
+    }
+
+    /// Lines of the program that wrote something or made it durable so far.
+    pub fn sites(&self) -> BTreeSet<(Request, Site)> {
+        self.lock().sites.clone()
     }
 
     /// Number of points at which power can be lost: one before the first change, one after each.
@@ -134,6 +161,26 @@ impl SimFs {
     pub fn crash_images(&self, point: usize, sampling: Sampling) -> Vec<CrashImage> {
         let disk = self.lock();
         image::images(&disk.start, &disk.log[..point], sampling)
+    }
+
+    /// The disk as the next process finds it when this one ended after `point` changes and power stayed: everything is there, and what was
+    /// not synced can still be lost.
+    pub fn ended_after(&self, point: usize) -> Self {
+        let disk = self.lock();
+        let log = disk.log[..point].to_vec();
+        let mut ended = Disk { start: disk.start.clone(), live: disk.start.clone(), ..Disk::default() };
+        ended.live.reserve(&log);
+        for change in log {
+            // The same changes succeeded on the same tree before.
+            let result = ended.record(change);
+            debug_assert!(result.is_ok(), "{result:?}");
+        }
+        Self { disk: Arc::new(Mutex::new(ended)) }
+    }
+
+    /// The same for two disks exactly when a program finds the same on them.
+    pub fn fingerprint(&self) -> u64 {
+        self.lock().live.fingerprint()
     }
 
     /// A disk with the same content, all of it durable, and no history.
@@ -181,14 +228,20 @@ impl Disk {
         }
     }
 
-    fn ignores_sync(&mut self) -> bool {
-        self.syncs += 1;
-        self.fault == Some(Fault::SyncIgnored(self.syncs - 1))
-    }
-
-    fn ignores_write(&mut self) -> bool {
-        self.writes += 1;
-        self.fault == Some(Fault::WriteIgnored(self.writes - 1))
+    fn ignores(&mut self, request: Request, node: NodeId, site: Site) -> bool {
+        self.sites.insert((request, site));
+        let by_number = match request {
+            Request::Write => {
+                self.writes += 1;
+                Fault::WriteIgnored(self.writes - 1)
+            }
+            Request::SyncFile | Request::SyncDir if !self.dirty.contains(&node) => return false,
+            Request::SyncFile | Request::SyncDir => {
+                self.syncs += 1;
+                Fault::SyncIgnored(self.syncs - 1)
+            }
+        };
+        self.fault == Some(by_number) || self.fault == Some(Fault::SiteIgnored(request, site))
     }
 
     fn record(&mut self, change: Change) -> io::Result<()> {
@@ -196,6 +249,14 @@ impl Disk {
         for node in change.noted_on().into_iter().flatten() {
             *self.changes.entry(node).or_default() += 1;
         }
+        match &change {
+            Change::Link { dir: node, .. }
+            | Change::Unlink { dir: node, .. }
+            | Change::Rename { dir: node, .. }
+            | Change::Grow { node, .. }
+            | Change::Write { node, .. } => self.dirty.insert(*node),
+            Change::SyncFile { node } | Change::SyncDir { node } => self.dirty.remove(node),
+        };
         self.log.push(change);
         Ok(())
     }
@@ -210,11 +271,14 @@ impl Disk {
         Stamp { device: 0, node: node as u64, length, modified: (changes, 0), changed: (changes, 0) }
     }
 
-    fn grow(&mut self, node: NodeId, length: u64) -> io::Result<()> {
+    /// How long the file is, if it may become as long as this.
+    fn room_for(&self, node: NodeId, length: u64) -> io::Result<u64> {
         let now = self.live.file(node)?.len() as u64;
-        if length.saturating_sub(now) > self.free() {
-            return Err(ErrorKind::StorageFull.into());
-        }
+        if length.saturating_sub(now) > self.free() { Err(ErrorKind::StorageFull.into()) } else { Ok(now) }
+    }
+
+    fn grow(&mut self, node: NodeId, length: u64) -> io::Result<()> {
+        let now = self.room_for(node, length)?;
         if length > now { self.record(Change::Grow { node, length }) } else { Ok(()) }
     }
 }
@@ -236,7 +300,7 @@ impl Fs for SimFs {
             return Err(ErrorKind::DirectoryNotEmpty.into());
         }
         let (dir, name) = disk.live.parent(path)?;
-        disk.record(Change::Unlink { dir, name })
+        disk.record(Change::Unlink { dir, name, node })
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -246,19 +310,19 @@ impl Fs for SimFs {
         Ok(names.iter().map(|(name, node)| DirEntry { name: name.clone(), kind: disk.live.kind(*node) }).collect())
     }
 
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+    fn sync_dir(&self, path: &Path, site: Site) -> io::Result<()> {
         let mut disk = self.lock();
         disk.begin()?;
         let node = disk.live.find(path)?;
         disk.live.directory(node)?;
-        if disk.ignores_sync() { Ok(()) } else { disk.record(Change::SyncDir { node }) }
+        if disk.ignores(Request::SyncDir, node, site) { Ok(()) } else { disk.record(Change::SyncDir { node }) }
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
         let mut disk = self.lock();
         disk.begin()?;
         let (dir, name) = disk.live.free_name(path)?;
-        let node = disk.live.add(Node::File(Vec::new()));
+        let node = disk.live.add(Node::empty_file());
         disk.record(Change::Link { dir, name, node, kind: EntryKind::File })?;
         Ok(Box::new(SimFile { fs: self.clone(), node, access: Access::ReadWrite }))
     }
@@ -281,7 +345,8 @@ impl Fs for SimFs {
         if dir != to_dir {
             return Err(ErrorKind::CrossesDevices.into());
         }
-        disk.record(Change::Rename { dir, from, to, node })
+        let replaced = disk.live.directory(dir)?.get(&to).copied();
+        disk.record(Change::Rename { dir, from, to, node, replaced })
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -292,7 +357,7 @@ impl Fs for SimFs {
             return Err(ErrorKind::IsADirectory.into());
         }
         let (dir, name) = disk.live.parent(path)?;
-        disk.record(Change::Unlink { dir, name })
+        disk.record(Change::Unlink { dir, name, node })
     }
 
     fn stamp(&self, path: &Path) -> io::Result<Stamp> {
@@ -347,12 +412,12 @@ impl File for SimFile {
         Ok(count)
     }
 
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn write_at(&mut self, offset: u64, bytes: &[u8], site: Site) -> io::Result<()> {
         let mut disk = self.begin()?;
-        if disk.ignores_write() {
+        if disk.ignores(Request::Write, self.node, site) {
             return Ok(());
         }
-        disk.grow(self.node, offset + bytes.len() as u64)?;
+        disk.room_for(self.node, offset + bytes.len() as u64)?;
         disk.record(Change::Write { node: self.node, offset, bytes: bytes.into() })
     }
 
@@ -360,10 +425,12 @@ impl File for SimFile {
         self.begin()?.grow(self.node, length)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        let mut disk = self.begin()?;
+    fn sync(&mut self, site: Site) -> io::Result<()> {
+        // Allowed on a file that is open for reading, and it makes durable what others wrote to it.
+        let mut disk = self.fs.lock();
+        disk.begin()?;
         let node = self.node;
-        if disk.ignores_sync() { Ok(()) } else { disk.record(Change::SyncFile { node }) }
+        if disk.ignores(Request::SyncFile, node, site) { Ok(()) } else { disk.record(Change::SyncFile { node }) }
     }
 
     fn forget_cache(&self) {}

@@ -2,8 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
     io::{self, ErrorKind},
     path::Path,
+    sync::Arc,
 };
 
 use super::{Change, EntryKind};
@@ -13,17 +15,49 @@ pub(super) type NodeId = usize;
 
 const BASE: NodeId = 0;
 
+/// Images share what they have in common: a copy is made of what one of them changes.
 #[derive(Clone, Debug)]
 pub(super) enum Node {
-    File(Vec<u8>),
-    Directory(BTreeMap<String, NodeId>),
+    File(Arc<Vec<u8>>),
+    Directory(Arc<BTreeMap<String, NodeId>>),
     Other,
 }
 
 impl Node {
     pub(super) fn empty_directory() -> Self {
-        Self::Directory(BTreeMap::new())
+        Self::Directory(Arc::default())
     }
+
+    pub(super) fn empty_file() -> Self {
+        Self::File(Arc::default())
+    }
+}
+
+/// What became of the bytes of a write that power loss interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Torn {
+    /// Bytes that the disk writes as a whole, counted from the start of the file.
+    pub(super) block: usize,
+    /// Bit by bit the blocks that arrived; beyond 64 of them it begins again.
+    pub(super) arrived: u64,
+    /// What is behind the old end of the file where a block did not arrive.
+    pub(super) beyond: Beyond,
+}
+
+/// What a write that made a file longer leaves behind its old end when its bytes did not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Beyond {
+    /// Nothing: the new length did not arrive either, whatever bytes did.
+    OldLength,
+    /// The new length arrived before its bytes, and the blocks were empty.
+    Zeros,
+    /// The new length arrived before its bytes, and the blocks hold what another file left there.
+    Garbage,
+}
+
+/// Blocks of the file that `length` bytes at `offset` touch.
+pub(super) fn blocks(offset: usize, length: usize, block: usize) -> usize {
+    if length == 0 { 0 } else { (offset + length).div_ceil(block) - offset / block }
 }
 
 #[derive(Clone, Debug)]
@@ -51,7 +85,7 @@ impl Tree {
             {
                 self.nodes.resize(*node, Node::Other);
                 self.nodes.push(match kind {
-                    EntryKind::File => Node::File(Vec::new()),
+                    EntryKind::File => Node::empty_file(),
                     EntryKind::Directory => Node::empty_directory(),
                     EntryKind::Other => Node::Other,
                 });
@@ -100,7 +134,7 @@ impl Tree {
 
     pub(super) fn file_mut(&mut self, node: NodeId) -> io::Result<&mut Vec<u8>> {
         match &mut self.nodes[node] {
-            Node::File(bytes) => Ok(bytes),
+            Node::File(bytes) => Ok(Arc::make_mut(bytes)),
             Node::Directory(_) | Node::Other => Err(ErrorKind::InvalidInput.into()),
         }
     }
@@ -114,7 +148,7 @@ impl Tree {
 
     fn directory_mut(&mut self, node: NodeId) -> io::Result<&mut BTreeMap<String, NodeId>> {
         match &mut self.nodes[node] {
-            Node::Directory(names) => Ok(names),
+            Node::Directory(names) => Ok(Arc::make_mut(names)),
             Node::File(_) | Node::Other => Err(ErrorKind::NotADirectory.into()),
         }
     }
@@ -127,10 +161,10 @@ impl Tree {
     pub(super) fn apply(&mut self, change: &Change) -> io::Result<()> {
         match change {
             Change::Link { dir, name, node, .. } => self.link(*dir, name.clone(), *node)?,
-            Change::Unlink { dir, name } => {
+            Change::Unlink { dir, name, .. } => {
                 self.directory_mut(*dir)?.remove(name);
             }
-            Change::Rename { dir, from, to, node } => {
+            Change::Rename { dir, from, to, node, .. } => {
                 let names = self.directory_mut(*dir)?;
                 names.remove(from);
                 names.insert(to.clone(), *node);
@@ -153,6 +187,47 @@ impl Tree {
         Ok(())
     }
 
+    /// A write of which some blocks did not arrive.
+    pub(super) fn write_torn(&mut self, node: NodeId, offset: usize, bytes: &[u8], torn: Torn) -> io::Result<()> {
+        let content = self.file_mut(node)?;
+        let (old_end, new_end) = (content.len(), offset + bytes.len());
+        match torn.beyond {
+            Beyond::OldLength => {}
+            Beyond::Zeros => content.resize(old_end.max(new_end), 0),
+            Beyond::Garbage => content.resize(old_end.max(new_end), 0xa5),
+        }
+        let first = offset / torn.block;
+        for number in (0..blocks(offset, bytes.len(), torn.block)).filter(|number| torn.arrived >> (number % 64) & 1 == 1) {
+            let start = ((first + number) * torn.block).max(offset);
+            let end = ((first + number + 1) * torn.block).min(new_end).min(content.len());
+            if start < end {
+                content[start..end].copy_from_slice(&bytes[start - offset..end - offset]);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for two trees exactly when a program finds the same in them (but for a chance in 2^64).
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash_into(BASE, &mut hasher);
+        hasher.finish()
+    }
+
+    fn hash_into(&self, node: NodeId, hasher: &mut DefaultHasher) {
+        match &self.nodes[node] {
+            Node::File(bytes) => (0_u8, bytes.as_slice()).hash(hasher),
+            Node::Other => 1_u8.hash(hasher),
+            Node::Directory(names) => {
+                (2_u8, names.len()).hash(hasher);
+                for (name, node) in names.iter() {
+                    name.hash(hasher);
+                    self.hash_into(*node, hasher);
+                }
+            }
+        }
+    }
+
     /// Bytes of the files that have a name.
     pub(super) fn used(&self) -> u64 {
         let mut sum = 0;
@@ -160,7 +235,7 @@ impl Tree {
         while let Some(node) = open.pop() {
             match &self.nodes[node] {
                 Node::File(bytes) => sum += bytes.len() as u64,
-                Node::Directory(names) => open.extend(names.values()),
+                Node::Directory(names) => open.extend(names.values().copied()),
                 Node::Other => {}
             }
         }

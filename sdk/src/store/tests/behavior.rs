@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use super::{confirmed, download, failure, files, incoming, install, members, open};
 use crate::{
-    store::{Access, EntryKind, Finding, Folder, Fs, RealFs, SlotId, SlotState, Store, StoreError, TRIES_MAX, Verdict, sim::SimFs},
+    store::{Access, EntryKind, Finding, Folder, Fs, RealFs, Site, SlotId, SlotState, Store, StoreError, TRIES_MAX, Verdict, sim::SimFs},
     testing::release,
 };
 
@@ -21,9 +21,9 @@ fn files_behave_like_posix_files() {
         let path = Path::new("file");
         let mut file = fs.create(path).unwrap();
         assert_eq!(fs.create(path).unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
-        file.write_at(3, b"abc").unwrap();
+        file.write_at(3, b"abc", Site::here()).unwrap();
         file.allocate(8).unwrap();
-        file.sync().unwrap();
+        file.sync(Site::here()).unwrap();
         let file = fs.open(path, Access::Read).unwrap();
         let mut bytes = [9; 10];
         assert_eq!(file.read_at(0, &mut bytes).unwrap(), 8);
@@ -40,7 +40,7 @@ fn files_behave_like_posix_files() {
         assert_eq!(names, [("folder".to_owned(), EntryKind::Directory), ("other".to_owned(), EntryKind::File)]);
         fs.remove_file(Path::new("folder/inside")).unwrap();
         fs.remove_dir(Path::new("folder")).unwrap();
-        fs.sync_dir(Path::new("")).unwrap();
+        fs.sync_dir(Path::new(""), Site::here()).unwrap();
         assert!(fs.free_bytes().unwrap() > 0);
     });
 }
@@ -146,9 +146,12 @@ fn a_load_that_is_cut_off_counts_and_the_third_one_ends_it() {
         let mut store = open(&fs);
         let installation = download(&mut store, &release).unwrap();
         let slot = store.finish(installation).unwrap().slot();
-        for _ in 0..TRIES_MAX {
-            assert_eq!(open(&fs).state().pending(), Some(slot));
-            let mut store = open(&fs);
+        for times in 0..TRIES_MAX {
+            let (mut store, findings) = Store::open(Arc::clone(&fs)).unwrap();
+            assert_eq!(store.state().pending(), Some(slot));
+            let occupant = incoming(&release).occupant;
+            let told = (times > 0).then_some(Finding::LoadInterrupted { occupant, times });
+            assert_eq!(findings, told.into_iter().collect::<Vec<_>>());
             // Loads that end do not count.
             store.begin_load(slot).unwrap();
             store.end_load(slot).unwrap();
@@ -168,9 +171,12 @@ fn a_shadow_run_that_is_cut_off_counts_and_the_third_one_ends_it() {
         let mut store = open(&fs);
         let installation = download(&mut store, &release).unwrap();
         let slot = store.finish(installation).unwrap().slot();
-        for _ in 0..TRIES_MAX {
-            let mut store = open(&fs);
+        for times in 0..TRIES_MAX {
+            let (mut store, findings) = Store::open(Arc::clone(&fs)).unwrap();
             assert_eq!(store.state().pending(), Some(slot));
+            let occupant = incoming(&release).occupant;
+            let told = (times > 0).then_some(Finding::ShadowInterrupted { occupant, times });
+            assert_eq!(findings, told.into_iter().collect::<Vec<_>>());
             for _ in 0..2 * TRIES_MAX {
                 // Loads that end in a shadow run do not count, nor do shadow runs that end.
                 store.begin_load(slot).unwrap();

@@ -5,7 +5,7 @@ use std::{io::ErrorKind, path::Path, sync::Arc};
 use super::{confirmed, download, failure, files, incoming, install, members, open};
 use crate::{
     store::{
-        Access, Finding, Fs, SPACE_RESERVE, SlotId, Store, StoreError, Verdict,
+        Access, Finding, Fs, SPACE_RESERVE, Site, SlotId, Store, StoreError, Verdict,
         sim::{Fault, SimFs},
     },
     testing::release,
@@ -107,7 +107,7 @@ fn one_changed_byte_on_the_disk_is_noticed_before_the_model_is_loaded() {
     assert_eq!(store.load(SlotId::A).unwrap_err().to_string(), "slot a: libevil.so does not belong to the release");
     shared.remove_file(Path::new("slots/a/libevil.so")).unwrap();
     store.load(SlotId::A).unwrap();
-    shared.open(Path::new("slots/a/model.onnx.data"), Access::ReadWrite).unwrap().write_at(1500, b"x").unwrap();
+    shared.open(Path::new("slots/a/model.onnx.data"), Access::ReadWrite).unwrap().write_at(1500, b"x", Site::here()).unwrap();
     let refused = |number, name, text| {
         let error = store.load(SlotId::A).unwrap_err();
         assert_eq!((error.number(), error.name(), error.to_string().as_str()), (number, name, text));
@@ -209,7 +209,7 @@ fn a_record_of_a_later_release_is_not_overwritten() {
         record[8] = 2;
         let checksum = switchback_signing::digest::Sha256Digest::of(&record[..4064]);
         record[4064..].copy_from_slice(checksum.as_bytes());
-        file.write_at(0, &record).unwrap();
+        file.write_at(0, &record, Site::here()).unwrap();
     }
     let before = fs.operations();
     let error = Store::open(shared).unwrap_err();

@@ -67,7 +67,7 @@ fn power_loss_at_any_operation_leaves_the_right_index_or_none_and_of_what_is_con
     for release in &releases {
         install_with_index(&mut store, release).unwrap();
     }
-    let sampling = Sampling { exhaustive_changes_max: 4, random_images: 4, seed: 7 };
+    let sampling = Sampling { exhaustive_changes_max: 4, exhaustive_blocks_max: 0, random_images: 4, seed: 7 };
     let mut confirmed = 0;
     for point in 0..fs.crash_points() {
         for image in fs.crash_images(point, sampling) {

@@ -3,6 +3,7 @@
 mod behavior;
 mod crash;
 mod faults;
+mod images;
 mod indexes;
 mod seals;
 

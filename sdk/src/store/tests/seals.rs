@@ -9,7 +9,7 @@ use std::{
 
 use super::{install, open};
 use crate::{
-    store::{Access, Fs, InstalledModel, RealFs, sim::SimFs},
+    store::{Access, Fs, InstalledModel, RealFs, Site, sim::SimFs},
     testing::release,
 };
 
@@ -103,7 +103,7 @@ fn what_nobody_touched_is_sealed_on_every_file_system() {
         let begun = Instant::now();
         while model.seal().broken().is_none() {
             assert!(begun.elapsed() < TICK_MAX, "the change does not show");
-            disk.open(Path::new(&path), Access::ReadWrite).unwrap().write_at(0, b"x").unwrap();
+            disk.open(Path::new(&path), Access::ReadWrite).unwrap().write_at(0, b"x", Site::here()).unwrap();
         }
     }
 }
