@@ -28,7 +28,10 @@ use super::{
     },
     MetadataSource, SecondaryEcu, SecondaryError,
 };
-use crate::store::{Folder, Store, StoreError};
+use crate::store::{Finding, Folder, Store, StoreError};
+
+#[cfg(test)]
+mod tests;
 
 /// Document that holds what the ECU runs and has beside it.
 const RECORD_FILE: &str = "secondary.json";
@@ -104,13 +107,21 @@ impl ModelledSecondary {
     /// # Errors
     /// [`VehicleError`]: a name or a root that cannot be used, a directory that cannot be opened or is in use.
     pub fn open(directory: impl AsRef<Path>, identity: &SecondaryIdentity, anchors: &TrustAnchors) -> Result<Self, VehicleError> {
+        Self::on(|| Store::open_dir(directory.as_ref()), identity, anchors)
+    }
+
+    fn on(
+        store: impl FnOnce() -> Result<(Store, Vec<Finding>), StoreError>,
+        identity: &SecondaryIdentity,
+        anchors: &TrustAnchors,
+    ) -> Result<Self, VehicleError> {
         verify_anchors(anchors)?;
         let vehicle_id = parsed("identity.vehicle_id", VehicleId::new(identity.vehicle_id.as_str()))?;
         let ecu_serial = parsed("identity.ecu_serial", EcuSerial::new(identity.ecu_serial.as_str()))?;
         let hardware_id = parsed("identity.hardware_id", HardwareId::new(identity.hardware_id.as_str()))?;
         let tier = parsed("identity.tier", Tier::new(identity.tier.as_str()))?;
         let region = parsed("identity.region", Region::new(identity.region.as_str()))?;
-        let (mut store, findings) = Store::open_dir(directory.as_ref())?;
+        let (mut store, findings) = store()?;
         if !findings.is_empty() {
             tracing::info!(ecu = %ecu_serial, ?findings, "the start found what an orderly end would not have left");
         }
@@ -183,6 +194,12 @@ impl ModelledSecondary {
         };
         self.cache = check.into_cache();
         Ok(outcome)
+    }
+
+    /// The image first: what the record names is there.
+    fn put_beside(&mut self, next: Image, image: &[u8]) -> Result<(), SecondaryError> {
+        self.store.write_document(Folder::Keys, &next.file_name(), image).map_err(|error| silent(&error))?;
+        self.commit(Record { next: Some(next), trial_of: None, ..self.record.clone() })
     }
 
     /// Writes the next state down, and only then has it.
@@ -280,8 +297,7 @@ impl SecondaryEcu for ModelledSecondary {
         if self.record.next.as_ref() == Some(&next) {
             return Ok(());
         }
-        self.store.write_document(Folder::Keys, &next.file_name(), image).map_err(|error| silent(&error))?;
-        self.commit(Record { next: Some(next), trial_of: None, ..self.record.clone() })
+        self.put_beside(next, image)
     }
 
     fn activate(&mut self, image: Sha256Digest, release: Sha256Digest) -> Result<(), SecondaryError> {
