@@ -6,7 +6,8 @@ use super::*;
 use crate::{
     bundle::{
         BundleError, BundleWriter, ChunkDecoder, ChunkIndex, ChunkRow, ContentKey, TarReader,
-        delta::{BaseRelease, Delta, DeltaDecoder, DeltaIndex, DeltaPlan, DeltaWriter, FullBundle, Source},
+        chunk::VerifiedChunk,
+        delta::{BaseRelease, Delta, DeltaDecoder, DeltaIndex, DeltaPlan, DeltaWriter, FullBundle, Source, VerifiedDeltaChunk},
         index::{CHUNK_RAW_MAX, Filter},
         tests::{Sample, archive, manifest, noise, sample_of, written},
         writer::WriteError,
@@ -369,7 +370,9 @@ fn a_bundle_of_tensors_in_planes_is_read_like_any_other() {
 fn mutated_chunks_never_restore_other_bytes() {
     let mutants: u64 = std::env::var("SWITCHBACK_MUTANTS").map_or(12_000, |number| number.parse().unwrap());
     let random = &mut Random(2027);
-    let mut decoder = SegmentDecoder::with_base().unwrap();
+    let pair = pair(None);
+    let delta = Delta::new(pair.delta().0, &pair.new.index).unwrap();
+    let mut decoder = DeltaDecoder::new(&delta, None).unwrap();
     let mut seeds = Vec::new();
     for (element, count) in [(Element::Bf16, 8_200), (Element::F16, 500), (Element::F32, 8_192), (Element::I8, 9_001)] {
         let old = weights(random, element, count);
@@ -383,7 +386,8 @@ fn mutated_chunks_never_restore_other_bytes() {
     }
     let mut accepted = 0;
     for _ in 0..mutants {
-        let (chunk, raw, base) = &seeds[random.below(seeds.len() as u64) as usize];
+        let at = random.below(seeds.len() as u64) as usize;
+        let (chunk, raw, base) = &mut seeds[at];
         let mut mutant = chunk.clone();
         for _ in 0..=random.below(3) {
             // Half of them near the front, where the map and the tables are.
@@ -396,10 +400,19 @@ fn mutated_chunks_never_restore_other_bytes() {
                 _ => mutant.iter_mut().skip(at).take(64).for_each(|byte| *byte = random.next() as u8),
             }
         }
-        // Right or wrong: the length is the index's, and the hash of what is restored decides.
-        if let Ok(found) = decode_with(&mut decoder, &mutant, raw.len(), base) {
-            assert_eq!(found.len(), raw.len());
-            accepted += u64::from(&found == raw);
+        // Somebody signed these bytes, and the full index says what they restore.
+        let row = ChunkRow {
+            stored_length: mutant.len() as u32,
+            raw_length: raw.len() as u32,
+            stored_sha256: Sha256Digest::of(&mutant),
+            raw_sha256: Sha256Digest::of(raw),
+            ..pair.new.index.rows()[0].clone()
+        };
+        let chunk = VerifiedChunk::check(&row, &mutant).unwrap();
+        let chunk = VerifiedDeltaChunk { chunk, base_lengths: &base.lengths() };
+        if let Ok(found) = decoder.decode(chunk, base) {
+            assert!(found.bytes() == raw.as_slice(), "other bytes than the index says");
+            accepted += 1;
         }
     }
     assert!(accepted < mutants / 4, "{accepted} of {mutants} mutants are what they were");
