@@ -340,6 +340,8 @@
 #define SWB_EVENT_MODEL_RESTORED 10
 /** Event: the vehicle's clock is behind a time that the vehicle has seen, by `swb_status.clock_behind_s`. Told once until it is right again. */
 #define SWB_EVENT_CLOCK_BEHIND 11
+/** Event: the server named a delta and it is not used, or not any more; the release comes with more bytes instead. */
+#define SWB_EVENT_DELTA_NOT_USED 12
 /** Event: of a kind that this header does not know yet. */
 #define SWB_EVENT_OTHER 1000
 
@@ -789,9 +791,9 @@ typedef struct {
    * expiry is judged by that time.
    */
   uint64_t clock_behind_s;
-  /** Bytes of the last bundle that were downloaded since its download began in this run. */
+  /** Bytes that were downloaded for the last release since its download began in this run, those of a delta included. */
   uint64_t downloaded_bytes;
-  /** Bytes of it that did not have to be, because the installed release has them. */
+  /** Bytes of its bundle that did not have to be, because the installed release has them or a delta restored them. */
   uint64_t reused_bytes;
 } swb_status;
 

@@ -4,6 +4,8 @@
 //! when less than half of its life remains. Versions only rise. Nothing in here reads a clock or stores anything; the caller persists [`Held`] and the
 //! signed bytes before a vehicle sees them.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use switchback_signing::{
     keys::{
@@ -11,7 +13,7 @@ use switchback_signing::{
         sealing::{EncryptionKey, SealedContentKey},
     },
     metadata::{
-        EcuAssignment, EcuSerial, Freshness, HardwareId, Hashes, MetaFile, Nonce, Snapshot, Targets, Timestamp, VehicleId, sign,
+        DeltaRef, EcuAssignment, EcuSerial, Freshness, HardwareId, Hashes, MetaFile, Nonce, Snapshot, Targets, Timestamp, VehicleId, sign,
         vehicle::EnrolledSecondary,
     },
     time::UnixTime,
@@ -71,6 +73,53 @@ pub struct Held {
     /// The vehicle's key that the content key in Targets is sealed to. Absent where the release is not encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_to: Option<SealedTo>,
+    /// The delta that Targets name. Absent where they name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta: Option<DeltaId>,
+}
+
+/// Which delta: the beginning of its index's SHA-256, short because every vehicle in memory may have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeltaId(u64);
+
+impl From<&DeltaRef> for DeltaId {
+    fn from(delta: &DeltaRef) -> Self {
+        Self(beginning(delta.sha256.as_bytes()))
+    }
+}
+
+fn beginning(bytes: &[u8; 32]) -> u64 {
+    bytes.iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte))
+}
+
+/// By which way a vehicle may come to the release that it is assigned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shortcut {
+    /// There is only the whole bundle.
+    None,
+    /// From what it has.
+    Delta(Arc<DeltaRef>),
+    /// It has the release. What it was told on its way there does no harm, and to take it back would be a signature for nothing.
+    Arrived,
+}
+
+/// What a vehicle shall be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Due<'a> {
+    /// The release, if any.
+    pub assignment: Option<&'a Assignment>,
+    /// The way there.
+    pub shortcut: &'a Shortcut,
+}
+
+impl Due<'_> {
+    fn delta(&self) -> Option<&DeltaRef> {
+        match self.shortcut {
+            Shortcut::Delta(delta) => Some(delta),
+            Shortcut::None | Shortcut::Arrived => None,
+        }
+    }
 }
 
 /// To which key of a vehicle a content key was sealed: the beginning of the key, short because every vehicle in memory may have one.
@@ -80,7 +129,7 @@ pub struct SealedTo(u64);
 
 impl From<EncryptionKey> for SealedTo {
     fn from(key: EncryptionKey) -> Self {
-        Self(key.as_bytes().iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte)))
+        Self(beginning(key.as_bytes()))
     }
 }
 
@@ -187,8 +236,9 @@ pub struct TargetsAndSnapshot {
 
 /// What has to be done so that a vehicle which holds `held` learns of `assignment`.
 #[must_use]
-pub fn work(held: Option<&Held>, assignment: Option<&Assignment>, terms: &Terms<'_>) -> Work {
+pub fn work(held: Option<&Held>, due: Due<'_>, terms: &Terms<'_>) -> Work {
     let Some(held) = held else { return Work::All };
+    let assignment = due.assignment;
     let Terms { lifetimes, signers, now, nonce } = *terms;
     let assigned = assignment.map(|assignment| &assignment.release.assigned);
     // By the key that it is sealed to, and not by the seal: that is another one each time. A vehicle with another key could not open it.
@@ -196,6 +246,7 @@ pub fn work(held: Option<&Held>, assignment: Option<&Assignment>, terms: &Terms<
     // What the keys of an older root signed no vehicle believes any more.
     if held.assigned.as_ref() != assigned
         || held.sealed_to != sealed_to
+        || (*due.shortcut != Shortcut::Arrived && held.delta != due.delta().map(DeltaId::from))
         || held.signers != signers.id
         || ages(held.expires, lifetimes.targets_s, now)
     {
@@ -218,16 +269,23 @@ pub fn ages(expires: i64, life_s: i64, now: UnixTime) -> bool {
 /// names.
 pub fn sign_all(
     addressee: &Addressee,
-    assignment: Option<&Assignment>,
+    due: Due<'_>,
     content_key: Option<&SealedContentKey>,
     held: Option<&Held>,
     terms: &Terms<'_>,
 ) -> Result<SignedSet, SignerError> {
+    let assignment = due.assignment;
     let Terms { lifetimes, signers, now, .. } = *terms;
     let release = assignment.map(|assignment| &*assignment.release);
     let version = next_version(held.map_or(0, |held| held.version), now);
     let expires = now.plus_seconds(lifetimes.targets_s);
-    let targets = sign(&targets(addressee, release, content_key, version, expires), &[signers.targets])?;
+    let mut targets = targets(addressee, release, content_key, version, expires);
+    if let Some((release, delta)) = release.zip(due.delta())
+        && let Some(target) = targets.targets.remove(&release.assigned.path)
+    {
+        targets.targets.insert(release.assigned.path.clone(), target.with_delta(delta));
+    }
+    let targets = sign(&targets, &[signers.targets])?;
     let mut snapshot = Snapshot::new(version, expires);
     snapshot.meta.insert("targets.json".to_owned(), MetaFile::of(version, &targets));
     let snapshot = sign(&snapshot, &[signers.snapshot])?;
@@ -242,6 +300,7 @@ pub fn sign_all(
         timestamp_expires: 0,
         signers: signers.id,
         sealed_to: assignment.and_then(|assignment| assignment.seal_to).map(SealedTo::from),
+        delta: due.delta().map(DeltaId::from),
     };
     let mut signed = sign_timestamp(&next, terms)?;
     signed.set = Some(TargetsAndSnapshot { targets, snapshot });
@@ -308,8 +367,6 @@ pub(crate) fn targets(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use std::sync::Arc;
-
     use switchback_signing::{
         bundle::ContentKey,
         keys::{
@@ -355,7 +412,37 @@ mod tests {
     }
 
     fn signed(assignment: Option<&Assignment>, held: Option<&Held>, now: UnixTime) -> SignedSet {
-        Keys::new().at(now, |terms| sign_all(&addressee(), assignment, None, held, terms)).unwrap()
+        Keys::new().at(now, |terms| sign_all(&addressee(), whole(assignment), None, held, terms)).unwrap()
+    }
+
+    /// Without any shortcut.
+    fn whole(assignment: Option<&Assignment>) -> Due<'_> {
+        Due { assignment, shortcut: &Shortcut::None }
+    }
+
+    #[test]
+    fn a_delta_stands_beside_the_block_and_is_signed_anew_only_when_it_is_another_one() {
+        let delta = |base: &[u8], index: &[u8]| {
+            let (base_sha256, sha256) = (Sha256Digest::of(base), Sha256Digest::of(index));
+            Shortcut::Delta(Arc::new(DeltaRef { base_sha256, path: "ultra/x.delta.index".to_owned(), length: 9, sha256 }))
+        };
+        let (assigned, keys) = (assignment(), Keys::new());
+        let (first, second) = (delta(b"1", b"index 1"), delta(b"2", b"index 2"));
+        let (assignment, release) = (Some(&assigned), &assigned.release);
+        let told = keys.at(START, |terms| sign_all(&addressee(), Due { assignment, shortcut: &first }, None, None, terms)).unwrap();
+        let targets = Signed::<Targets>::parse(&told.set.unwrap().targets, 100_000).unwrap().signed;
+        let listed = &targets.targets[&release.assigned.path];
+        let found = DeltaRef::from_json(listed.delta().unwrap().clone(), "delta").unwrap();
+        assert_eq!(Shortcut::Delta(Arc::new(found)), first);
+        assert_eq!(listed.shall_match(), release.target.shall_match());
+        let work = |held: &Held, shortcut: &Shortcut| keys.at(START, |terms| work(Some(held), Due { assignment, shortcut }, terms));
+        assert_eq!(work(&told.held, &first), Work::Keep);
+        assert_eq!(work(&told.held, &second), Work::All, "the vehicle has another release now");
+        assert_eq!(work(&told.held, &Shortcut::None), Work::All, "the delta was withdrawn");
+        assert_eq!(work(&told.held, &Shortcut::Arrived), Work::Keep, "nothing is signed for a vehicle that is there");
+        let whole = signed(assignment, None, START).held;
+        assert_eq!(work(&whole, &first), Work::All, "a delta was made after the release was assigned");
+        assert_eq!(work(&whole, &Shortcut::Arrived), Work::Keep);
     }
 
     #[test]
@@ -420,7 +507,7 @@ mod tests {
         let key = ContentKey::from_bytes([7; 32]);
         let sealed = SealedContentKey::seal(&key, &vehicle.encryption_key(), recipient, &bundle, &[9; 32]).unwrap();
         let assignment = encrypted(&vehicle);
-        let signed = Keys::new().at(START, |terms| sign_all(&addressee, Some(&assignment), Some(&sealed), None, terms)).unwrap();
+        let signed = Keys::new().at(START, |terms| sign_all(&addressee, whole(Some(&assignment)), Some(&sealed), None, terms)).unwrap();
         let targets = Signed::<Targets>::parse(&signed.set.unwrap().targets, 100_000).unwrap().signed;
         let listed = &targets.targets[&assignment.release.assigned.path];
         assert_eq!(listed.shall_match(), assignment.release.target.shall_match());
@@ -432,7 +519,7 @@ mod tests {
     fn a_vehicle_that_has_another_key_gets_its_content_key_anew_and_no_other_is_sealed_twice() {
         let [first, second] = [1, 2].map(|byte| encrypted(&DecryptionKey::from_seed(&[byte; 32])));
         let held = signed(Some(&first), None, START).held;
-        let work = |held: &Held, assignment: &Assignment| Keys::new().at(START, |terms| work(Some(held), Some(assignment), terms));
+        let work = |held: &Held, assignment: &Assignment| Keys::new().at(START, |terms| work(Some(held), whole(Some(assignment)), terms));
         assert_eq!(work(&held, &first), Work::Keep);
         assert_eq!(work(&held, &second), Work::All);
         let plain = signed(Some(&assignment()), None, START).held;
@@ -455,7 +542,8 @@ mod tests {
         let held = signed(Some(&assignment), None, START).held;
         let assigned = Some(&assignment);
         let keys = Keys::new();
-        let work = |held: Option<&Held>, assigned, seconds| keys.at(START.plus_seconds(seconds), |terms| work(held, assigned, terms));
+        let work =
+            |held: Option<&Held>, assigned, seconds| keys.at(START.plus_seconds(seconds), |terms| work(held, whole(assigned), terms));
         let work_at = |seconds| work(Some(&held), assigned, seconds);
         assert_eq!(work(None, assigned, 0), Work::All);
         let of_other_keys = Held { signers: SignersId::default(), ..held.clone() };
@@ -479,7 +567,7 @@ mod tests {
         assert_eq!(freshness(&first.timestamp), Some(Freshness { signed_at: START, nonce: None }));
         let answer = keys.at(later, |terms| {
             let terms = Terms { nonce: Some(nonce), ..*terms };
-            assert_eq!(work(Some(&first.held), None, &terms), Work::Timestamp);
+            assert_eq!(work(Some(&first.held), whole(None), &terms), Work::Timestamp);
             sign_timestamp(&first.held, &terms).unwrap()
         });
         assert_eq!(freshness(&answer.timestamp), Some(Freshness { signed_at: later, nonce: Some(nonce) }));
@@ -488,7 +576,7 @@ mod tests {
         let again = keys.at(later, |terms| sign_timestamp(&answer.held, &Terms { nonce: Some(nonce), ..*terms }).unwrap());
         assert_eq!(again.held.timestamp_version, answer.held.timestamp_version + 1);
         // From then on nothing is signed until it grows old.
-        assert_eq!(keys.at(later, |terms| work(Some(&again.held), None, terms)), Work::Keep);
+        assert_eq!(keys.at(later, |terms| work(Some(&again.held), whole(None), terms)), Work::Keep);
     }
 
     #[test]

@@ -172,8 +172,8 @@ pub const fn blame(reason_number: Option<u32>) -> Blame {
         // Consent denied, superseded, withdrawn. Not 504, a bundle of another release than the metadata says, and not 503, see
         // [`is_told_again`].
         | 500..=502
-        // No network that the OEM's software lets it come over.
-        | 505..=506
+        // No network that the OEM's software lets it come over, or a delta of no use.
+        | 505..=507
         // The vehicle could not be opened, its clock is wrong, a file held nothing for it, or another of its ECUs does not answer. Not
         // 610, a model that does not load in time, and not 614, an ECU that refuses what the release needs there.
         | 600..=609

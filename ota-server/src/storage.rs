@@ -86,6 +86,12 @@ impl TargetFile {
         format!("{}/{}.{}", self.folder, self.sha256, self.name)
     }
 
+    /// Path of the target, without digest.
+    #[must_use]
+    pub fn target_path(&self) -> String {
+        format!("{}/{}", self.folder, self.name)
+    }
+
     fn location(&self) -> ObjectPath {
         ObjectPath::from_iter(["targets", &self.folder, &format!("{}.{}", self.sha256, self.name)])
     }

@@ -3,6 +3,7 @@
 use switchback_signing::{
     bundle::{
         BundleWriter, ChunkDecoder, ChunkIndex, ChunkRow, ContentKey, Event, Manifest, TarReader,
+        delta::{Base, BasePlace, BaseRelease, DeltaPlan, DeltaWriter, Element, FullBundle, Span},
         manifest::{FileEntry, MANIFEST_PATH},
     },
     digest::Sha256Digest,
@@ -120,6 +121,50 @@ impl TestRelease {
         while let Some(event) = reader.next(&mut chunk).unwrap() {
             take(event)?;
         }
+        Ok(())
+    }
+}
+
+/// A delta between two releases as the server has it: its index and its data. The base's files are looked up at the same place.
+pub(crate) fn delta_between(base: &TestRelease, new: &TestRelease, key: Option<&ContentKey>) -> (Vec<u8>, Vec<u8>) {
+    let plan = DeltaPlan {
+        full: &new.index,
+        full_bundle: FullBundle::Published,
+        base: BaseRelease::of(&base.index, &base.manifest),
+        content_key: key,
+        salt: [5; 32],
+    };
+    let mut writer = DeltaWriter::new(Vec::new(), plan).unwrap();
+    let mut decoder = ChunkDecoder::new(&new.index, key).unwrap();
+    let starts: Vec<u64> = new.manifest.content_offsets(new.index.manifest_length()).collect();
+    let mut files = Members(base.members[1..].iter().map(|(_, content)| content.as_slice()).collect());
+    for row in new.index.rows() {
+        let stored = &new.bundle[row.stored_offset() as usize..][..row.stored_length() as usize];
+        let chunk = decoder.decode(new.index.verify_stored(row.number(), stored).unwrap()).unwrap();
+        let file = starts.partition_point(|start| *start <= row.raw_offset()).checked_sub(1);
+        let place = file.map(|file| (file, row.raw_offset() - starts[file]));
+        let place = place.filter(|(file, offset)| offset + u64::from(row.raw_length()) <= new.manifest.files[*file].length);
+        let span = place.map(|(file, _)| Span {
+            offset: 0,
+            length: new.manifest.files[file].length,
+            element: Element::F16,
+            base: (base.manifest.files[file].length == new.manifest.files[file].length).then_some(BasePlace { file, offset: 0 }),
+        });
+        let offset = place.map_or(0, |(_, offset)| offset);
+        writer.chunk(chunk.bytes(), offset, span.as_slice(), &mut files).unwrap();
+    }
+    let (data, index) = writer.finish().unwrap();
+    (index.to_bytes(), data)
+}
+
+/// The files of a release in memory.
+struct Members<'a>(Vec<&'a [u8]>);
+
+impl Base for Members<'_> {
+    type Error = &'static str;
+
+    fn read(&mut self, file: usize, offset: u64, into: &mut [u8]) -> Result<(), Self::Error> {
+        into.copy_from_slice(self.0.get(file).and_then(|file| file.get(offset as usize..offset as usize + into.len())).ok_or("too short")?);
         Ok(())
     }
 }

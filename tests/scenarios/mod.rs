@@ -22,6 +22,7 @@
 //! | NULL and wrong `struct_size` | from C: `../c.rs` |
 
 mod cuts;
+mod deltas;
 mod disk;
 mod faults;
 mod keys;

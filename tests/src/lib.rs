@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod car;
+pub mod delta;
 pub mod desk;
 pub mod disk;
 // The plain requests of the server's own tests, in which a test decides about every byte.

@@ -275,6 +275,7 @@ fn name(kind: &EventKind) -> String {
         EventKind::ModelLost => "model-lost",
         EventKind::ModelRestored => "model-restored",
         EventKind::ClockBehind => "clock-behind",
+        EventKind::DeltaNotUsed => "delta-not-used",
         _ => "other",
     }
     .to_owned()

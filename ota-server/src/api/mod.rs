@@ -4,6 +4,7 @@ mod admission;
 mod auth;
 mod content_keys;
 mod control;
+mod deltas;
 mod device;
 mod image;
 mod offline;
@@ -64,6 +65,8 @@ fn control(server: &Arc<Server>) -> Router<Arc<Server>> {
         .route("/v1/image/metadata/{file}", put(image::put_metadata))
         .route("/v1/director/root/{file}", put(image::put_director_root))
         .route("/v1/content-keys/{sha256}", get(content_keys::find).put(content_keys::put))
+        .route("/v1/deltas", get(deltas::list))
+        .route("/v1/deltas/{first}/{second}", put(deltas::put).delete(deltas::remove))
         .route("/v1/enrollment-tokens", post(control::issue_token))
         .route("/v1/vehicles", get(control::vehicles))
         .route("/v1/vehicles/{id}", get(control::vehicle))

@@ -5,6 +5,7 @@
 //! a power cut. Writers share commits (see `jobs::writer`), so that this costs one flush for many reports.
 
 mod content_keys;
+mod deltas;
 mod metadata;
 mod outcomes;
 mod rollouts;

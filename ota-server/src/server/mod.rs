@@ -5,6 +5,7 @@
 //! operator was told survives a power cut, and a pause holds for every poll after it was acknowledged.
 
 mod content_keys;
+mod deltas;
 mod enrollment;
 mod offline;
 mod online;
@@ -17,6 +18,7 @@ mod secondaries;
 mod words;
 
 pub use content_keys::ContentKeyError;
+pub use deltas::{DeltaError, Deltas};
 pub use enrollment::{EnrollError, IssuedToken};
 pub use offline::{OfflineError, OfflineFor, OfflineOrder, OfflineUpdate};
 pub use online::{KeyUse, KeysView, NewKeysError, RepositoryKeysView, RoleKeysView, SetsView};
@@ -190,6 +192,7 @@ pub struct Server {
     pub(crate) director_roots: ArcSwap<Vec<StoredRoot>>,
     pub(crate) director_cache: MetadataCache,
     pub(crate) content_keys: ContentKeys,
+    pub(crate) deltas: ArcSwap<Deltas>,
     pub(crate) refusals: Refusals,
     pub(crate) writer: mpsc::Sender<WriterWork>,
     /// Held by whoever changes something, from its first look at the state until the change is visible.
@@ -212,6 +215,7 @@ impl Server {
             .map_err(|(what, error)| OpenError::Corrupt { what, detail: error.to_string() })?;
         let director_roots = registry.director_roots().await?;
         content_keys.load(&registry.content_keys().await?);
+        let deltas = Deltas::of(registry.deltas().await?);
         let newest = |bytes: Option<&[u8]>, what: &str| {
             let corrupt = |error: MetadataError| OpenError::Corrupt { what: what.to_owned(), detail: error.to_string() };
             bytes.map(|bytes| parse_root(bytes).map_err(corrupt)).transpose()
@@ -239,6 +243,7 @@ impl Server {
             director_roots: ArcSwap::from_pointee(director_roots),
             director_cache: MetadataCache::default(),
             content_keys,
+            deltas: ArcSwap::from_pointee(deltas),
             refusals: Refusals::default(),
             writer,
             control: Mutex::new(()),

@@ -95,7 +95,9 @@ impl Server {
             vehicle.take_question(now).map_err(|wait_s| PollError::TooManyQuestions { wait_s })?;
         }
         let terms = Terms { lifetimes: self.config.lifetimes, signers: &signers, now, nonce };
-        let work = director::work(state.held.as_ref(), assignment.as_ref(), &terms);
+        let shortcut = self.deltas.load().shortcut(state.installed.as_ref(), assignment.as_ref());
+        let due = director::Due { assignment: assignment.as_ref(), shortcut: &shortcut };
+        let work = director::work(state.held.as_ref(), due, &terms);
         match (work, &state.held) {
             (director::Work::Keep, Some(held)) => Ok(held.timestamp_version),
             (director::Work::Keep | director::Work::Attribute | director::Work::Timestamp | director::Work::All, _) => {

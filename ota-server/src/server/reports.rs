@@ -27,7 +27,7 @@ use crate::{
     gate::{self, Blame, Said},
     metadata_cache::CacheKey,
     registry::{Change, Counted, NewEvent, Outcome, RegistryError, StoredMetadata},
-    rollout::{Act, Assignment, GaveUp, PausedBy, ReleaseName, Rollout, RolloutId, RolloutState, Rules, Vehicle, assignment},
+    rollout::{Act, GaveUp, PausedBy, ReleaseName, Rollout, RolloutId, RolloutState, Rules, Vehicle, assignment},
 };
 
 /// After this time an attack that goes on is written down once more, seconds.
@@ -374,7 +374,9 @@ impl Batch {
         let terms = Terms { lifetimes: server.config.lifetimes, signers: &signers, now, nonce };
         let state = self.state(vehicle).clone();
         let assignment = assignment(&state.vehicle, &self.rules, now);
-        let due = sign_due(vehicle, assignment.as_ref(), &server.content_keys, state.held.as_ref(), &terms)?;
+        let shortcut = server.deltas.load().shortcut(state.installed.as_ref(), assignment.as_ref());
+        let tell = director::Due { assignment: assignment.as_ref(), shortcut: &shortcut };
+        let due = sign_due(vehicle, tell, &server.content_keys, state.held.as_ref(), &terms)?;
         let due = match due {
             Ok(due) => due,
             Err(error) => return Ok(Err(error.into())),
@@ -434,24 +436,24 @@ enum Due {
 
 fn sign_due(
     vehicle: &FleetVehicle,
-    assignment: Option<&Assignment>,
+    tell: director::Due<'_>,
     content_keys: &ContentKeys,
     held: Option<&Held>,
     terms: &Terms<'_>,
 ) -> Result<Result<Due, ContentKeysError>, SignerError> {
-    let work = director::work(held, assignment, terms);
+    let work = director::work(held, tell, terms);
     let due = match (work, held) {
         (director::Work::Keep, Some(held)) => Due::Held(held.clone()),
         (director::Work::Attribute, Some(held)) => Due::Attributed(held.clone()),
         (director::Work::Timestamp, Some(held)) => Due::Signed(director::sign_timestamp(held, terms)?),
         (director::Work::All, held) | (director::Work::Keep | director::Work::Attribute | director::Work::Timestamp, held @ None) => {
             let addressee = &vehicle.addressee;
-            let bundle = assignment.and_then(|assignment| Some((assignment.release.encrypted_bundle?, assignment.seal_to?)));
+            let bundle = tell.assignment.and_then(|assignment| Some((assignment.release.encrypted_bundle?, assignment.seal_to?)));
             let content_key = match bundle.map(|(bundle, to)| content_keys.seal_for(addressee, &to, &bundle)).transpose() {
                 Ok(content_key) => content_key,
                 Err(error) => return Ok(Err(error)),
             };
-            Due::Signed(director::sign_all(addressee, assignment, content_key.as_ref(), held, terms)?)
+            Due::Signed(director::sign_all(addressee, tell, content_key.as_ref(), held, terms)?)
         }
     };
     Ok(Ok(due))

@@ -3,6 +3,7 @@
 
 mod connections;
 mod content_keys;
+mod deltas;
 mod devices;
 mod keys;
 mod program;

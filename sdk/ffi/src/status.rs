@@ -65,6 +65,8 @@ pub const SWB_EVENT_MODEL_LOST: u32 = 9;
 pub const SWB_EVENT_MODEL_RESTORED: u32 = 10;
 /// Event: the vehicle's clock is behind a time that the vehicle has seen, by `swb_status.clock_behind_s`. Told once until it is right again.
 pub const SWB_EVENT_CLOCK_BEHIND: u32 = 11;
+/// Event: the server named a delta and it is not used, or not any more; the release comes with more bytes instead.
+pub const SWB_EVENT_DELTA_NOT_USED: u32 = 12;
 /// Event: of a kind that this header does not know yet.
 pub const SWB_EVENT_OTHER: u32 = 1000;
 
@@ -107,9 +109,9 @@ pub struct swb_status {
     /// Seconds by which the vehicle's clock is behind the latest time at which metadata was verified; 0 when it is not. While it is behind,
     /// expiry is judged by that time.
     pub clock_behind_s: u64,
-    /// Bytes of the last bundle that were downloaded since its download began in this run.
+    /// Bytes that were downloaded for the last release since its download began in this run, those of a delta included.
     pub downloaded_bytes: u64,
-    /// Bytes of it that did not have to be, because the installed release has them.
+    /// Bytes of its bundle that did not have to be, because the installed release has them or a delta restored them.
     pub reused_bytes: u64,
 }
 
@@ -176,6 +178,7 @@ pub extern "C" fn swb_event_name(kind: u32, update: u32) -> *const c_char {
         SWB_EVENT_MODEL_LOST => c"model-lost",
         SWB_EVENT_MODEL_RESTORED => c"model-restored",
         SWB_EVENT_CLOCK_BEHIND => c"clock-behind",
+        SWB_EVENT_DELTA_NOT_USED => c"delta-not-used",
         SWB_EVENT_OTHER => c"other",
         _ => c"unknown",
     };
@@ -267,8 +270,8 @@ impl From<&Status> for swb_status {
             reason: told.reason,
             text: told.text,
             clock_behind_s: status.clock_behind_s,
-            downloaded_bytes: status.chunk_bytes.downloaded,
-            reused_bytes: status.chunk_bytes.reused,
+            downloaded_bytes: status.chunk_bytes.downloaded + status.chunk_bytes.delta,
+            reused_bytes: status.chunk_bytes.reused + status.chunk_bytes.restored,
         }
     }
 }
@@ -328,6 +331,7 @@ fn kind(kind: &EventKind) -> (u32, u32) {
         EventKind::ModelLost => (SWB_EVENT_MODEL_LOST, 0),
         EventKind::ModelRestored => (SWB_EVENT_MODEL_RESTORED, 0),
         EventKind::ClockBehind => (SWB_EVENT_CLOCK_BEHIND, 0),
+        EventKind::DeltaNotUsed => (SWB_EVENT_DELTA_NOT_USED, 0),
         _ => (SWB_EVENT_OTHER, 0),
     }
 }

@@ -115,6 +115,13 @@ impl InstalledFiles {
     }
 }
 
+impl Clone for InstalledFiles {
+    /// Another reader of the same files.
+    fn clone(&self) -> Self {
+        Self { fs: Arc::clone(&self.fs), slot: self.slot, paths: self.paths.clone(), open: None }
+    }
+}
+
 impl fmt::Debug for InstalledFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InstalledFiles").field("slot", &self.slot).field("files", &self.paths.len()).finish_non_exhaustive()

@@ -1,13 +1,15 @@
 //! Carries one release into its slot, a chunk at a time, each from where it costs least.
 //!
-//! Most of tomorrow's release is today's: a chunk is asked of the network only when neither the manifest nor the disk has it. Wherever it
-//! comes from, it is hashed before anything looks at it, so that a wrong source costs a download and never a wrong byte.
+//! Most of tomorrow's release is today's: a chunk is asked of the network only when neither the manifest nor the disk has it, and then by what
+//! differs from the installed release, where somebody has made a delta. Wherever it comes from, it is hashed before anything looks at it, so that a wrong source costs a download and never a wrong byte.
 
 mod bundle;
+mod delta;
 mod installed;
+mod remote;
 mod source;
 
-use std::time::Instant;
+use std::{ops::Range, time::Instant};
 
 use switchback_signing::{
     bundle::{BundleError, ChunkIndex, ChunkRow, ContentKey, Event, Manifest, RawChunk, TarReader},
@@ -18,14 +20,15 @@ use switchback_signing::{
 
 use super::{
     link::Link,
-    reason::{self, MANIFEST_DIFFERS},
+    reason::{self, DELTA_NOT_USED, MANIFEST_DIFFERS},
 };
 use crate::{
     fetch::FetchError,
-    store::{CHECKPOINT_INTERVAL, Incoming, Installation, InstalledModel, Occupant, SlotId, Store, StoreError},
+    store::{CHECKPOINT_INTERVAL, Incoming, Installation, InstalledModel, InstalledRelease, Occupant, SlotId, Store, StoreError},
     update::Blame,
 };
-use bundle::{Bundle, NotFetched};
+use bundle::{Bundle, NotFetched, stored_range};
+use delta::{DeltaChunks, NoDelta, NotRestored};
 use installed::InstalledChunks;
 pub use source::ChunkBytes;
 use source::ChunkSource;
@@ -74,11 +77,17 @@ pub(super) struct Install {
     index: ChunkIndex,
     /// Absent when no installed release has anything in common, or the disk does not give it back.
     installed: Option<InstalledChunks>,
+    /// Absent when there is none from the installed release, or it is of no use.
+    delta: Option<DeltaChunks>,
     bundle: Bundle,
     sink: Sink,
     next: usize,
     /// The chunk that the disk should have had and did not.
     not_reused: Option<usize>,
+    /// The chunk that the delta should have restored and did not.
+    not_restored: Option<usize>,
+    /// Why the delta was given up, until it is told.
+    no_delta: Option<Reason>,
     /// Bytes of the chunks from `next` on that are not at hand.
     missing_bytes: u64,
     bad_chunks: u32,
@@ -126,23 +135,36 @@ impl Install {
                 (next, TarReader::resume(&index, &found.manifest, position).map_err(refused)?)
             }
         };
-        let installed = in_common(store, installation.slot().other(), &index);
-        let missing = index.rows().iter().skip(next).filter(|row| !installed.as_ref().is_some_and(|it| it.has(row.number())));
-        let missing_bytes = missing.map(|row| u64::from(row.stored_length())).sum();
-        Ok(Self {
+        let (base, mut no_delta) = (base_in(store, installation.slot().other()), None);
+        let delta = match base.as_ref().map(|base| DeltaChunks::begin(target, content_key, &index, base, link)).transpose() {
+            Ok(delta) => delta.flatten(),
+            Err(NoDelta::Index(error)) if may_pass(&error) => return Err(Setback::Network(error)),
+            Err(error) => {
+                no_delta = Some(given_up(&error));
+                None
+            }
+        };
+        let installed = base.and_then(|base| InstalledChunks::of(base, &index));
+        let mut install = Self {
             occupant,
             index,
             installed,
+            delta,
             bundle,
             sink: Sink { release, reader, installation: Some(installation) },
             next,
             not_reused: None,
-            missing_bytes,
+            not_restored: None,
+            no_delta,
+            missing_bytes: 0,
             bad_chunks: 0,
             unsaved_bytes: 0,
             saved_at: Instant::now(),
             bytes: ChunkBytes::default(),
-        })
+        };
+        install.missing_bytes =
+            (next..install.index.rows().len()).filter(|chunk| !install.has(*chunk)).map(|chunk| install.remote_length(chunk)).sum();
+        Ok(install)
     }
 
     /// Brings, checks and writes the next chunk; after the last one reads the slot back.
@@ -151,14 +173,14 @@ impl Install {
             return self.sink.complete(store).map(|model| Step::Complete(Box::new(model)));
         };
         let length = u64::from(row.stored_length());
+        let remote_length = self.remote_length(self.next);
         match self.bring(link, terms.allowed_bytes) {
             Ok(None) => Ok(Step::Chunk),
             Ok(Some(source)) => {
-                if source == ChunkSource::Bundle {
-                    self.bundle.delivered();
-                    self.missing_bytes = self.missing_bytes.saturating_sub(length);
+                if source.is_remote() {
+                    self.missing_bytes = self.missing_bytes.saturating_sub(remote_length);
                 }
-                self.bytes.count(source, length);
+                self.bytes.count(source, length, remote_length);
                 self.next += 1;
                 self.bad_chunks = 0;
                 self.unsaved_bytes += length;
@@ -168,17 +190,13 @@ impl Install {
                 Ok(Step::Chunk)
             }
             Err(Problem::Chunk(NotFetched::Network(error))) => {
-                if !matches!(error, FetchError::Canceled) && self.bundle.turn_away(link) {
-                    tracing::warn!(chunk = self.next, error = %reason::story(&error), "another server is asked for the bundle");
-                    return Ok(Step::Chunk);
-                }
-                self.bundle.hang_up();
+                self.hang_up();
                 self.save(store)?;
                 Err(Setback::Network(error))
             }
             Err(Problem::Chunk(NotFetched::WrongBytes(error))) => {
                 // Only this chunk is fetched again, and from somebody else if there is one.
-                let _ = self.bundle.turn_away(link);
+                let _ = self.bundle.remote.turn_away(link);
                 self.bytes.downloaded += length;
                 self.bad_chunks += 1;
                 tracing::warn!(chunk = self.next, %error, tries = self.bad_chunks, "a chunk is not the signed one");
@@ -209,14 +227,23 @@ impl Install {
 
     /// Hangs up for a while. What arrived is made durable.
     pub(super) fn pause(&mut self, store: &mut Store) -> Result<(), Setback> {
-        self.bundle.hang_up();
+        self.hang_up();
         self.save(store)
+    }
+
+    /// Why no delta is used although the Director named one, told once.
+    pub(super) fn take_no_delta(&mut self) -> Option<Reason> {
+        self.no_delta.take()
     }
 
     /// Bytes that the next step needs of the network; 0 when it needs none.
     pub(super) fn next_bytes(&self) -> u64 {
-        let row = self.index.rows().get(self.next).filter(|row| self.bundle.is_bringing(row) || !self.is_at_hand(row));
-        row.map_or(0, |row| row.stored_length().into())
+        match self.index.rows().get(self.next) {
+            Some(row) if self.is_on_its_way() || !(self.has(self.next) || self.sink.framing(row).is_some()) => {
+                self.remote_length(self.next)
+            }
+            _ => 0,
+        }
     }
 
     /// Bytes that the network must still bring, as far as is known.
@@ -243,53 +270,165 @@ impl Install {
         std::mem::take(&mut self.bytes)
     }
 
-    fn is_at_hand(&self, row: &ChunkRow) -> bool {
-        let number = row.number();
-        let on_disk = self.not_reused != Some(number) && self.installed.as_ref().is_some_and(|installed| installed.has(number));
-        on_disk || self.sink.framing(row).is_some()
+    fn hang_up(&mut self) {
+        self.bundle.remote.hang_up();
+        if let Some(delta) = &mut self.delta {
+            delta.remote.hang_up();
+        }
     }
 
-    /// The next chunk, from the cheapest source that has it, into the slot; `None` when it takes more of the network than is allowed.
+    /// Whether the disk should have the chunk.
+    fn has(&self, chunk: usize) -> bool {
+        self.not_reused != Some(chunk) && self.installed.as_ref().is_some_and(|installed| installed.has(chunk))
+    }
+
+    /// Where the delta has a chunk, if it has it and did not fail to restore it.
+    fn in_delta(&self, chunk: usize) -> Option<&ChunkRow> {
+        self.delta.as_ref().filter(|_| self.not_restored != Some(chunk))?.row(chunk)
+    }
+
+    /// Bytes of the network that a chunk takes which is not at hand.
+    fn remote_length(&self, chunk: usize) -> u64 {
+        let row = self.in_delta(chunk).or(self.index.rows().get(chunk));
+        row.map_or(0, |row| row.stored_length().into())
+    }
+
+    /// Whether a connection brings the next chunk already.
+    fn is_on_its_way(&self) -> bool {
+        match (self.in_delta(self.next), &self.delta) {
+            (Some(row), Some(delta)) => delta.remote.is_bringing(&stored_range(row)),
+            _ => self.index.rows().get(self.next).is_some_and(|row| self.bundle.remote.is_bringing(&stored_range(row))),
+        }
+    }
+
+    /// The next chunk, from the cheapest source that has it, into the slot; `None` when another one has to be tried, or it takes more of the
+    /// network than is allowed.
     fn bring(&mut self, link: &Link, allowed: u64) -> Result<Option<ChunkSource>, Problem> {
-        let Some(row) = self.index.rows().get(self.next) else {
-            return Ok(None);
-        };
         // What is on its way already costs no more than to leave it out.
-        if !self.bundle.is_bringing(row) {
-            if let Some(raw) = self.sink.framing(row) {
-                // A bundle whose framing differs from its manifest's is refused by the reader, with its own bytes.
-                if let Ok(chunk) = self.index.verify_raw(row.number(), &raw) {
-                    self.sink.write(chunk)?;
-                    return Ok(Some(ChunkSource::Manifest));
-                }
+        if !self.is_on_its_way() {
+            if self.take_from_manifest()? {
+                return Ok(Some(ChunkSource::Manifest));
             }
-            let installed = self.installed.as_mut().filter(|_| self.not_reused != Some(row.number()));
-            match installed.and_then(|installed| installed.chunk(&self.index, row.number())) {
-                None => {}
-                Some(Ok(chunk)) => {
-                    self.sink.write(chunk)?;
-                    return Ok(Some(ChunkSource::Installed));
-                }
-                Some(Err(error)) => {
-                    tracing::warn!(chunk = row.number(), error = %reason::story(&error), "a chunk is not reused but downloaded");
-                    self.not_reused = Some(row.number());
-                    self.missing_bytes += u64::from(row.stored_length());
-                    self.bytes.not_reused += u64::from(row.stored_length());
-                    if !self.installed.as_mut().is_some_and(|installed| installed.failed(row.raw_length())) {
-                        tracing::warn!("the disk fails too often: nothing of the installed release is reused any more");
-                        self.installed = None;
-                    }
-                }
+            if self.has(self.next) && self.take_from_disk()? {
+                return Ok(Some(ChunkSource::Installed));
             }
         }
-        if u64::from(row.stored_length()) > allowed {
+        if self.remote_length(self.next) > allowed {
             return Ok(None);
         }
-        let at_hand = |number| self.installed.as_ref().is_some_and(|installed| installed.has(number));
-        let until = run_end(&self.index, self.next, allowed, at_hand);
-        let chunk = self.bundle.chunk(link, &self.index, row, until).map_err(Problem::Chunk)?;
-        self.sink.write(chunk)?;
-        Ok(Some(ChunkSource::Bundle))
+        let (brought, source) = match self.in_delta(self.next) {
+            Some(_) => (self.take_from_delta(link, allowed)?, ChunkSource::Delta),
+            None => (self.take_from_bundle(link, allowed)?, ChunkSource::Bundle),
+        };
+        Ok(brought.then_some(source))
+    }
+
+    fn take_from_manifest(&mut self) -> Result<bool, Setback> {
+        let framing = self.index.rows().get(self.next).and_then(|row| self.sink.framing(row));
+        // A bundle whose framing differs from its manifest's is refused by the reader, with its own bytes.
+        match framing.as_ref().and_then(|raw| self.index.verify_raw(self.next, raw).ok()) {
+            Some(chunk) => self.sink.write(chunk).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn take_from_disk(&mut self) -> Result<bool, Setback> {
+        let (chunk, raw_length) = (self.next, self.index.rows().get(self.next).map_or(0, ChunkRow::raw_length));
+        let Some(installed) = &mut self.installed else {
+            return Ok(false);
+        };
+        let error = match installed.chunk(&self.index, chunk) {
+            None => return Ok(false),
+            Some(Ok(chunk)) => return self.sink.write(chunk).map(|()| true),
+            Some(Err(error)) => error,
+        };
+        tracing::warn!(chunk, error = %reason::story(&error), "a chunk is not reused but downloaded");
+        if !installed.failed(raw_length) {
+            tracing::warn!("the disk fails too often: nothing of the installed release is reused any more");
+            self.installed = None;
+        }
+        self.not_reused = Some(chunk);
+        let length = self.remote_length(chunk);
+        self.missing_bytes += length;
+        self.bytes.not_reused += length;
+        Ok(false)
+    }
+
+    /// `false` when it is to be tried again, from another server or from the bundle.
+    fn take_from_delta(&mut self, link: &Link, allowed: u64) -> Result<bool, Problem> {
+        let Some(delta) = &mut self.delta else {
+            return Ok(false);
+        };
+        let rows = delta.rows().skip(self.next).flatten().map(|row| (stored_range(row), row.number()));
+        let at_hand = |chunk: usize| self.installed.as_ref().is_some_and(|installed| installed.has(chunk));
+        let until = run_end(rows, delta.data_length(), allowed, at_hand);
+        let error = match delta.chunk(link, self.next, until) {
+            Ok(chunk) => {
+                self.sink.write(chunk)?;
+                delta.remote.delivered();
+                return Ok(true);
+            }
+            Err(NotRestored::Network(error)) => {
+                if matches!(error, FetchError::Canceled) || !delta.remote.turn_away(link) {
+                    // Every server was asked.
+                    if may_pass(&error) {
+                        return Err(Problem::Chunk(NotFetched::Network(error)));
+                    }
+                    self.give_delta_up(&NoDelta::Data(error));
+                }
+                return Ok(false);
+            }
+            Err(NotRestored::Chunk(error)) => error,
+        };
+        // Bytes that are not what the Director's word says, or a base that is not what it was: the bundle has the chunk as well.
+        let (chunk, row) = (self.next, self.index.rows().get(self.next));
+        tracing::warn!(chunk, error = %reason::story(&error), "a chunk is not restored by the delta but downloaded");
+        delta.remote.hang_up();
+        let goes_on = delta.budget.failed(row.map_or(0, ChunkRow::raw_length));
+        let length = self.remote_length(chunk);
+        self.bytes.delta += length;
+        self.not_restored = Some(chunk);
+        if !goes_on {
+            self.give_delta_up(&NoDelta::Budget(error));
+        }
+        let more = self.remote_length(chunk);
+        self.bytes.not_restored += more;
+        self.missing_bytes = (self.missing_bytes + more).saturating_sub(length);
+        Ok(false)
+    }
+
+    fn give_delta_up(&mut self, why: &NoDelta) {
+        self.no_delta = Some(given_up(why));
+        self.delta = None;
+        self.missing_bytes =
+            (self.next..self.index.rows().len()).filter(|chunk| !self.has(*chunk)).map(|chunk| self.remote_length(chunk)).sum();
+    }
+
+    /// `false` when it is to be tried again, from another server.
+    fn take_from_bundle(&mut self, link: &Link, allowed: u64) -> Result<bool, Problem> {
+        let Some(row) = self.index.rows().get(self.next) else {
+            return Ok(false);
+        };
+        let rows = self.index.rows()[self.next..].iter().map(|row| (stored_range(row), row.number()));
+        let until = run_end(rows, self.index.bundle_length(), allowed, |chunk| {
+            let on_disk = self.installed.as_ref().is_some_and(|installed| installed.has(chunk));
+            on_disk || self.delta.as_ref().is_some_and(|delta| delta.row(chunk).is_some())
+        });
+        let error = match self.bundle.chunk(link, &self.index, row, until) {
+            Ok(chunk) => {
+                self.sink.write(chunk)?;
+                self.bundle.remote.delivered();
+                return Ok(true);
+            }
+            Err(error) => error,
+        };
+        match error {
+            NotFetched::Network(error) if !matches!(error, FetchError::Canceled) && self.bundle.remote.turn_away(link) => {
+                tracing::warn!(chunk = self.next, error = %reason::story(&error), "another server is asked for the bundle");
+                Ok(false)
+            }
+            error => Err(Problem::Chunk(error)),
+        }
     }
 }
 
@@ -347,39 +486,56 @@ impl From<Setback> for Problem {
     }
 }
 
-/// What the release in the other slot has in common with a new one. That slot is not written while this one is.
-fn in_common(store: &Store, other: SlotId, new: &ChunkIndex) -> Option<InstalledChunks> {
-    match store.installed(other) {
-        Ok(base) => base.and_then(|base| InstalledChunks::of(base, new)),
-        Err(error) => {
-            tracing::warn!(error = %reason::story(&error), "nothing of the installed release is reused");
-            None
-        }
-    }
+/// The release in the other slot. That slot is not written while this one is.
+fn base_in(store: &Store, other: SlotId) -> Option<InstalledRelease> {
+    store.installed(other).unwrap_or_else(|error| {
+        tracing::warn!(error = %reason::story(&error), "nothing of the installed release is reused");
+        None
+    })
 }
 
-/// Where a download of at most `allowed` bytes that begins with chunk `first` ends: before the next bytes that are `at_hand` and worth a
-/// request of their own.
-fn run_end(index: &ChunkIndex, first: usize, allowed: u64, at_hand: impl Fn(usize) -> bool) -> u64 {
-    let last_byte = index.rows()[first].stored_offset().saturating_add(allowed);
-    let mut gap = None;
-    for row in &index.rows()[first + 1..] {
-        let (start, end) = (row.stored_offset(), row.stored_offset() + u64::from(row.stored_length()));
-        if end > last_byte {
-            return gap.unwrap_or(start);
+/// Whether a failure may be gone when it is tried again: the network's, as opposed to an answer that is no delta.
+fn may_pass(error: &FetchError) -> bool {
+    matches!(
+        error,
+        FetchError::Unreachable { .. }
+            | FetchError::Stalled { .. }
+            | FetchError::TooSlow { .. }
+            | FetchError::TooShort { .. }
+            | FetchError::Busy { .. }
+            | FetchError::Canceled
+    )
+}
+
+fn given_up(why: &NoDelta) -> Reason {
+    let reason = reason::reason(DELTA_NOT_USED, "delta_not_used", format!("the delta is not used: {}", reason::story(why)));
+    tracing::warn!(reason.text, "the release is downloaded without a delta");
+    reason
+}
+
+/// Where a download of at most `allowed` bytes ends that begins with the first of these chunks: before the next bytes that are `at_hand` and
+/// worth a request of their own, or at the end of the file.
+fn run_end(mut chunks: impl Iterator<Item = (Range<u64>, usize)>, end_of_file: u64, allowed: u64, at_hand: impl Fn(usize) -> bool) -> u64 {
+    let Some((first, _)) = chunks.next() else {
+        return end_of_file;
+    };
+    let (last_byte, mut gap) = (first.start.saturating_add(allowed), None);
+    for (range, chunk) in chunks {
+        if range.end > last_byte {
+            return gap.unwrap_or(range.start);
         }
-        match (at_hand(row.number()), gap) {
+        match (at_hand(chunk), gap) {
             (false, _) => gap = None,
-            (true, None) => gap = Some(start),
+            (true, None) => gap = Some(range.start),
             (true, Some(_)) => {}
         }
         if let Some(from) = gap
-            && end - from > GAP_BYTES_MAX
+            && range.end - from > GAP_BYTES_MAX
         {
             return from;
         }
     }
-    index.bundle_length()
+    end_of_file
 }
 
 /// Opens the key of an encrypted bundle. Whose fault it is that it does not open, if anybody's, the release's it is not.

@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use serde::Deserialize;
 use switchback_signing::{
     metadata::{
-        Nonce,
+        DeltaRef, Nonce,
         vehicle::{ENROLLMENT_BYTES_MAX, EnrollmentRequest, EnrollmentResponse},
     },
     trust::{FetchFailure, FetchRequest, Repository, VerifiedImage, VerifiedTarget},
@@ -126,6 +126,11 @@ impl Link {
     /// Fetches a release's chunk index.
     pub(super) fn index(&self, target: &VerifiedTarget) -> Result<Vec<u8>, FetchError> {
         self.target(&target.fetch_path(), target.length())
+    }
+
+    /// Fetches the index of a delta.
+    pub(super) fn delta_index(&self, target: &VerifiedTarget, delta: &DeltaRef) -> Result<Vec<u8>, FetchError> {
+        self.target(&target.delta_index_fetch_path(delta), delta.length)
     }
 
     /// Fetches an image for a Secondary.

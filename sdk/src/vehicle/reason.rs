@@ -25,6 +25,8 @@ const QUARANTINED: u32 = 503;
 pub(super) const MANIFEST_DIFFERS: u32 = 504;
 /// The OEM's software allows no downloads for now.
 pub(super) const NETWORK_NONE: u32 = 505;
+/// A delta that the Director named is of no use.
+pub(super) const DELTA_NOT_USED: u32 = 507;
 /// The OEM's software allows no more bytes of a release over a metered network.
 pub(super) const NETWORK_BUDGET: u32 = 506;
 

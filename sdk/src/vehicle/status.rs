@@ -81,6 +81,8 @@ pub enum EventKind {
     Update(UpdateState),
     /// The download was interrupted and goes on by itself.
     DownloadPaused,
+    /// The Director named a delta and it is not used, or not any more: the release comes with more bytes instead.
+    DeltaNotUsed,
     /// The server could not be asked; the vehicle tries again by itself.
     CheckFailed,
     /// The server was asked, and answered.

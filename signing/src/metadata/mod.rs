@@ -17,6 +17,7 @@
 
 mod aktualizr;
 mod custom;
+mod delta;
 mod described;
 mod envelope;
 mod freshness;
@@ -37,6 +38,7 @@ use thiserror::Error;
 
 pub use self::{
     custom::{BundleRef, Companion, Custom, EcuImage, EncryptionMethod, EncryptionMethodError},
+    delta::DeltaRef,
     described::ListedEcu,
     envelope::{
         AddSignatureError, Document, MergeError, Role, SPEC_VERSION, SignatureEntry, Signed, add_signature, merge_signatures, sign,

@@ -11,7 +11,7 @@ use alloc::{
 use super::{
     Repository, TrustError,
     cache::TARGETS_FILE,
-    image::{Listed, VerifiedImage},
+    image::{Listed, Unshared, VerifiedImage},
     uptane::{Ecu, OtherEcus, VehicleEcus},
     verify::Fresh,
 };
@@ -155,8 +155,8 @@ pub(super) fn agree(wanted: Wanted, image: TargetMeta, consistent_snapshot: bool
         }
     }
     let [ecus, running] = [ecus, running].map(|ecus| ecus.into_iter().map(|ecu| ecu.ecu_serial).collect());
-    let (listed, content_key) = (Listed { ecus, running }, director.content_key().cloned());
-    VerifiedImage::new(path, TargetMeta { hashes, ..image }, listed, release_counter, content_key, consistent_snapshot)
+    let unshared = Unshared { content_key: director.content_key().cloned(), delta: director.delta().cloned() };
+    VerifiedImage::new(path, TargetMeta { hashes, ..image }, Listed { ecus, running }, release_counter, unshared, consistent_snapshot)
 }
 
 /// The same length, and the same digest by every algorithm that both list. What only one of them lists is checked on the bytes as well.

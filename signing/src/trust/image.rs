@@ -18,9 +18,17 @@ pub struct VerifiedImage {
     meta: TargetMeta,
     ecus: Listed,
     release_counter: Option<u64>,
-    /// The sealed key of its bundle: the Director's word alone. What it says is for releases to read.
-    content_key: Option<Json>,
+    unshared: Unshared,
     consistent_snapshot: bool,
+}
+
+/// The Director's word alone, for one vehicle. What it says is for releases to read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unshared {
+    /// The sealed key of its bundle.
+    pub(super) content_key: Option<Json>,
+    /// A delta from what the vehicle has.
+    pub(super) delta: Option<Json>,
 }
 
 /// The ECUs that an image is for.
@@ -47,11 +55,11 @@ impl VerifiedImage {
         meta: TargetMeta,
         ecus: Listed,
         release_counter: Option<u64>,
-        content_key: Option<Json>,
+        unshared: Unshared,
         consistent_snapshot: bool,
     ) -> Result<Self, TrustError> {
         check_relative(&path)?;
-        Ok(Self { path, meta, ecus, release_counter, content_key, consistent_snapshot })
+        Ok(Self { path, meta, ecus, release_counter, unshared, consistent_snapshot })
     }
 
     /// The target path. It stays below a folder that it is appended to; whoever makes an address of it quotes it.
@@ -110,8 +118,8 @@ impl VerifiedImage {
         &self.meta
     }
 
-    pub(super) fn content_key(&self) -> Option<&Json> {
-        self.content_key.as_ref()
+    pub(super) fn unshared(&self) -> &Unshared {
+        &self.unshared
     }
 
     pub(super) fn consistent_snapshot(&self) -> bool {

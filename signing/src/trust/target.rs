@@ -9,10 +9,13 @@ use super::{
     limits::COMPANION_BYTES_MAX,
 };
 use crate::{
-    bundle::{ChunkIndex, ContentKey},
+    bundle::{
+        BundleError, ChunkIndex, ContentKey,
+        delta::{BaseRelease, Delta, DeltaIndex},
+    },
     digest::Sha256Digest,
     keys::sealing::{DecryptionKey, Recipient, SealedContentKey},
-    metadata::{Custom, Hashes},
+    metadata::{Custom, DeltaRef, Hashes, MetadataError, object::wrong},
 };
 
 /// Proof that Director and Image repository agree on a release, and that it is meant for this vehicle.
@@ -29,6 +32,8 @@ pub struct VerifiedTarget {
     release: Box<Custom>,
     /// What the Director gives to open the bundle with, when it is encrypted.
     content_key: Option<SealedContentKey>,
+    /// What the Director gives to save bytes with: nothing that is not understood stands in the way of the release.
+    delta: Option<Box<Result<DeltaRef, MetadataError>>>,
     consistent_snapshot: bool,
 }
 
@@ -43,11 +48,16 @@ impl VerifiedTarget {
         let Some(sha256) = hashes.sha256 else {
             return Err(TrustError::TargetDigestMissing { repository: Repository::Image, path, wanted: "SHA-256" });
         };
-        let content_key = image.content_key().filter(|_| release.bundle.encryption.is_some());
+        let content_key = image.unshared().content_key.as_ref().filter(|_| release.bundle.encryption.is_some());
         let content_key = content_key.map(|json| SealedContentKey::from_json(json.clone(), "custom.contentKey")).transpose();
         let content_key = content_key.map_err(|problem| TrustError::CustomMalformed { path: path.clone(), problem })?;
+        let delta = image.unshared().delta.clone().map(|json| {
+            let delta = DeltaRef::from_json(json, "custom.delta")?;
+            let below = check_path(&delta.path);
+            below.map(|()| delta).map_err(|_| wrong("custom.delta.index.path", "the path of a target"))
+        });
         let (length, consistent_snapshot) = (image.length(), image.consistent_snapshot());
-        Ok(Self { path, length, sha256, hashes, release: Box::new(release), content_key, consistent_snapshot })
+        Ok(Self { path, length, sha256, hashes, release: Box::new(release), content_key, delta: delta.map(Box::new), consistent_snapshot })
     }
 
     /// Target path of the chunk index, such as `ultra/vla-2-2.0.0.index`.
@@ -121,6 +131,42 @@ impl VerifiedTarget {
             let (path, vehicle_id, ecu_serial) = (self.path.clone(), vehicle_id.clone(), ecu_serial.clone());
             TrustError::ContentKeyUnopened { path, vehicle_id, ecu_serial }
         })
+    }
+
+    /// A delta from what the vehicle has, when the Director names one.
+    ///
+    /// # Errors
+    /// [`MetadataError`] when it names one in words that are not understood. The release can be installed without.
+    pub fn delta(&self) -> Result<Option<&DeltaRef>, &MetadataError> {
+        self.delta.as_deref().map(Result::as_ref).transpose()
+    }
+
+    /// Where the index of a delta lies below the Image repository's `targets/`.
+    pub fn delta_index_fetch_path(&self, delta: &DeltaRef) -> String {
+        self.consistent(&delta.path, delta.sha256)
+    }
+
+    /// Where the data of a delta lies below the Image repository's `targets/`.
+    pub fn delta_data_fetch_path(&self, delta: &DeltaRef, index: &Delta) -> String {
+        self.consistent(delta.data_path(), index.data_sha256())
+    }
+
+    /// Takes the fetched bytes of a delta's index for what the Director says they are, as a delta of the bundle of `full` from this base.
+    ///
+    /// # Errors
+    /// [`BundleError`] when they are other bytes, cannot be read, or are of another bundle or base. The release can be installed without.
+    pub fn verify_delta(&self, delta: &DeltaRef, bytes: &[u8], full: &ChunkIndex, base: &BaseRelease) -> Result<Delta, BundleError> {
+        let found = Sha256Digest::of(bytes);
+        if found != delta.sha256 {
+            return Err(BundleError::DeltaIndex {
+                field: "its SHA-256".into(),
+                expected: delta.sha256.to_string(),
+                found: found.to_string(),
+            });
+        }
+        let delta = Delta::new(DeltaIndex::parse(bytes)?, full)?;
+        delta.base().check(base)?;
+        Ok(delta)
     }
 
     fn consistent(&self, path: &str, sha256: Sha256Digest) -> String {

@@ -9,8 +9,17 @@ pub(super) enum ChunkSource {
     Manifest,
     /// An installed release has the same bytes.
     Installed,
+    /// A delta restores it from an installed release.
+    Delta,
     /// The network.
     Bundle,
+}
+
+impl ChunkSource {
+    /// Whether bytes come over the network.
+    pub(super) fn is_remote(self) -> bool {
+        matches!(self, Self::Delta | Self::Bundle)
+    }
 }
 
 /// Bytes of chunks by where they came from, as they are stored in the bundle: what was downloaded, and what did not have to be.
@@ -18,22 +27,36 @@ pub(super) enum ChunkSource {
 pub struct ChunkBytes {
     /// Downloaded with the bundle.
     pub downloaded: u64,
+    /// Downloaded with a delta, and what that restored in their place: [`ChunkBytes::restored`].
+    pub delta: u64,
+    /// Not downloaded, because a delta restored them.
+    pub restored: u64,
     /// Not downloaded, because an installed release has the same bytes or the manifest says them.
     pub reused: u64,
     /// Should have been reused and were downloaded after all: the disk did not give back what was installed.
     pub not_reused: u64,
+    /// Should have been restored by a delta and were downloaded after all.
+    pub not_restored: u64,
 }
 
 impl ChunkBytes {
-    pub(super) fn count(&mut self, source: ChunkSource, bytes: u64) {
+    /// A chunk of so many bytes in the bundle came, and took so many of the network where it is remote.
+    pub(super) fn count(&mut self, source: ChunkSource, bytes: u64, remote_bytes: u64) {
         match source {
             ChunkSource::Manifest | ChunkSource::Installed => self.reused += bytes,
+            ChunkSource::Delta => {
+                self.delta += remote_bytes;
+                self.restored += bytes;
+            }
             ChunkSource::Bundle => self.downloaded += bytes,
         }
     }
 
     pub(in crate::vehicle) fn add(&mut self, other: Self) {
         self.downloaded += other.downloaded;
+        self.delta += other.delta;
+        self.restored += other.restored;
+        self.not_restored += other.not_restored;
         self.reused += other.reused;
         self.not_reused += other.not_reused;
     }

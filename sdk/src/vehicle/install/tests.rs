@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod delta;
 mod mirrors;
 mod reuse;
 
@@ -51,6 +52,10 @@ struct Shelf {
     seen: Mutex<Vec<(String, String, Vec<&'static str>)>>,
     /// What each request for the bundle asked for.
     ranges: Mutex<Vec<Range<usize>>>,
+    /// Index and data of a delta; the data is not there when it is empty.
+    delta: Option<(Vec<u8>, Vec<u8>)>,
+    /// What each request for the delta's data asked for.
+    delta_ranges: Mutex<Vec<Range<usize>>>,
 }
 
 /// What one of several servers does with a request for the bundle.
@@ -86,13 +91,20 @@ impl Transport for Shelf {
         let names = request.headers.iter().map(|(name, _)| *name).collect();
         self.seen.lock().unwrap().push((host.to_owned(), path.to_owned(), names));
         let range = request.headers.iter().find(|(name, _)| *name == "range");
+        let of_delta = self.delta.as_ref().filter(|_| path.contains(".delta"));
         let Some((_, range)) = range else {
-            let body = Sent { bytes: self.index.clone(), taken: 0, breaks: false };
+            let bytes = of_delta.map_or(&self.index, |(index, _)| index).clone();
+            let body = Sent { bytes, taken: 0, breaks: false };
             return Ok(HttpResponse { status: 200, headers: Vec::new(), body: Box::new(body) });
         };
+        let (file, ranges) = of_delta.map_or((&self.bundle, &self.ranges), |(_, data)| (data, &self.delta_ranges));
+        if file.is_empty() {
+            let body = Sent { bytes: Vec::new(), taken: 0, breaks: false };
+            return Ok(HttpResponse { status: 404, headers: Vec::new(), body: Box::new(body) });
+        }
         let (start, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
-        let (start, end) = (start.parse().unwrap(), last.parse().map_or(self.bundle.len(), |last: usize| last + 1));
-        self.ranges.lock().unwrap().push(start..end);
+        let (start, end) = (start.parse().unwrap(), last.parse().map_or(file.len(), |last: usize| last + 1));
+        ranges.lock().unwrap().push(start..end);
         let fate = self.fates.lock().unwrap().get(host).copied();
         if let Some(Fate::Refuses) = fate {
             return Err(TransportError::Broken { reason: "refused".into() });
@@ -101,10 +113,10 @@ impl Transport for Shelf {
             let body = Sent { bytes: self.bundle.clone(), taken: 0, breaks: false };
             return Ok(HttpResponse { status: 200, headers: Vec::new(), body: Box::new(body) });
         }
-        let headers = vec![("content-range".to_owned(), format!("bytes {start}-{}/{}", end - 1, self.bundle.len()))];
+        let headers = vec![("content-range".to_owned(), format!("bytes {start}-{}/{}", end - 1, file.len()))];
         let breaks = self.breaks_after.lock().unwrap().take();
         let end = breaks.map_or(end, |after| end.min(start + after));
-        let mut bytes = self.bundle[start..end].to_vec();
+        let mut bytes = file[start..end].to_vec();
         if let Some(Fate::Alters) = fate {
             bytes[0] ^= 1;
         }
@@ -132,6 +144,15 @@ impl Scene {
     }
 
     fn with(release: TestRelease, disk: &Arc<tempfile::TempDir>, change: impl FnOnce(&mut VehicleConfig)) -> Self {
+        Self::made(release, disk, None, change)
+    }
+
+    fn made(
+        release: TestRelease,
+        disk: &Arc<tempfile::TempDir>,
+        delta: Option<delta::Made>,
+        change: impl FnOnce(&mut VehicleConfig),
+    ) -> Self {
         let names = &release.manifest.release;
         let mut said = custom(names.release_counter);
         (said.model, said.version) = (names.model.clone(), names.version.clone());
@@ -144,6 +165,12 @@ impl Scene {
         let mut repositories = TestRepositories::new();
         repositories.publish_target(INDEX_PATH, TargetMeta::of_release(&release.index_bytes, &said));
         repositories.assign(INDEX_PATH);
+        if let Some(delta) = &delta {
+            let director = &mut repositories.director;
+            let target = director.targets.targets.remove(INDEX_PATH).unwrap();
+            director.targets.targets.insert(INDEX_PATH.into(), target.with_delta(&delta.reference));
+            director.publish();
+        }
         let Outcome::Install(target) = TestVehicle::new(&repositories).check(&repositories, NOW) else { panic!("a release to install") };
         let shelf = Arc::new(Shelf {
             index: release.index_bytes.clone(),
@@ -153,6 +180,8 @@ impl Scene {
             fates: Mutex::default(),
             seen: Mutex::default(),
             ranges: Mutex::default(),
+            delta: delta.map(|delta| (delta.index, delta.data)),
+            delta_ranges: Mutex::default(),
         });
         let identity = Identity {
             vehicle_id: "v-1".into(),

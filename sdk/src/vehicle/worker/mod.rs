@@ -461,8 +461,8 @@ impl Worker {
             Ok(Step::Chunk) => self.download.succeeded(Some(Duration::ZERO)),
             Ok(Step::Complete(model)) => {
                 self.download = Task::never();
-                let ChunkBytes { downloaded, reused, .. } = self.board.status().chunk_bytes;
-                tracing::info!(downloaded, reused, "the release is complete in its slot");
+                let ChunkBytes { downloaded, reused, delta, restored, .. } = self.board.status().chunk_bytes;
+                tracing::info!(downloaded, reused, delta, restored, "the release is complete in its slot");
                 let (slot, occupant) = (model.slot(), model.occupant().clone());
                 self.candidate = Some(Candidate { slot, occupant, model: Some(model), generation: 0, counted: Run::None });
                 self.input(Input::Staged);
@@ -472,6 +472,9 @@ impl Worker {
     }
 
     fn count_chunks(&mut self, begun: bool) {
+        if let Some(reason) = self.install.as_mut().and_then(Install::take_no_delta) {
+            self.tell(EventKind::DeltaNotUsed, self.update.release().cloned(), Some(reason));
+        }
         let progress_permille = self.install.as_ref().map_or(0, Install::progress_permille);
         let bytes = self.install.as_mut().map(Install::take_bytes).unwrap_or_default();
         self.chunk_bytes.add(bytes);

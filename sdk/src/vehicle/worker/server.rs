@@ -326,6 +326,9 @@ impl Worker {
             ("bundle_bytes_downloaded", self.chunk_bytes.downloaded),
             ("bundle_bytes_reused", self.chunk_bytes.reused),
             ("bundle_bytes_not_reused", self.chunk_bytes.not_reused),
+            ("bundle_bytes_restored", self.chunk_bytes.restored),
+            ("bundle_bytes_not_restored", self.chunk_bytes.not_restored),
+            ("delta_bytes_downloaded", self.chunk_bytes.delta),
         ];
         driving.chain(ours).map(|(name, value)| (name.to_owned(), value)).collect()
     }

@@ -1,5 +1,7 @@
 //! `switchback publish`: from the base to the server. Every step may be repeated.
 
+mod deltas;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -19,6 +21,8 @@ use switchback_signing::{
         publish::check_root_step,
     },
 };
+
+use deltas::MadeDelta;
 
 use crate::{
     base::Base,
@@ -65,6 +69,11 @@ pub(crate) struct Arguments {
     /// `pack --encrypt` writes it beside the bundle, where it is found. The server seals it for each vehicle that is assigned the release.
     #[arg(long, value_name = "FILE")]
     content_key: Option<PathBuf>,
+    /// Folder of a delta to a release that is listed, as `switchback delta create` made it; once for each
+    ///
+    /// Vehicles that have the release which it starts from fetch it in place of the bundle.
+    #[arg(long, value_name = "DIR")]
+    delta: Vec<PathBuf>,
     /// Bundles of the drafts, where they are no longer where they were when they were signed
     bundles: Vec<PathBuf>,
 }
@@ -93,6 +102,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     let director_root = ready.root(Repository::Director)?;
     let targets = ready.targets()?;
     let drafts = ready.releases(&bundles)?;
+    let deltas = arguments.delta.iter().map(|folder| MadeDelta::open(folder)).collect::<anyhow::Result<Vec<_>>>()?;
 
     let published = Published { warnings: ready.left, ..Published::default() };
     let (client, without_online_keys) = (Client::new(&arguments.server)?, arguments.without_online_keys);
@@ -109,6 +119,7 @@ pub(crate) fn run(arguments: Arguments, output: &Output) -> anyhow::Result<()> {
     for draft in &drafts {
         publisher.draft(&base, draft)?;
     }
+    publisher.deltas(&base, &signed_roles(&base, now)?, &deltas)?;
     output.show(&publisher.published, |published| {
         let row =
             |file: &PublishedFile| vec![file.file.clone(), bytes(file.bytes), if file.sent { "sent" } else { "was there" }.to_owned()];
