@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     io,
+    sync::Arc,
 };
 
 use super::{
@@ -32,8 +33,21 @@ pub struct Sampling {
 pub struct CrashImage {
     /// The disk.
     pub fs: SimFs,
+    fates: Vec<Fate>,
+    /// The changes that were not durable; the same for all images of a point.
+    pending: Arc<[(usize, Change)]>,
+}
+
+impl CrashImage {
     /// Which changes were lost, for the message of a failing test.
-    pub story: String,
+    pub fn story(&self) -> String {
+        let mut story = String::new();
+        for ((number, change), fate) in self.pending.iter().zip(&self.fates).filter(|(_, fate)| **fate != Fate::Kept) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(story, "  change {number} {fate:?}: {}", short(change));
+        }
+        story
+    }
 }
 
 /// What became of one change that was not durable.
@@ -60,7 +74,12 @@ pub(super) fn images(start: &Tree, log: &[Change], sampling: Sampling) -> Vec<Cr
     for change in common {
         apply(&mut tree, change, Fate::Kept);
     }
-    fates.into_iter().map(|fates| image(&tree, common.len(), rest, &pending, &fates)).collect()
+    let undecided: Arc<[_]> = pending.iter().map(|&number| (number, log[number].clone())).collect();
+    let image = |fates: Vec<Fate>| {
+        let fs = SimFs::of(image(&tree, common.len(), rest, &pending, &fates));
+        CrashImage { fs, fates, pending: Arc::clone(&undecided) }
+    };
+    fates.into_iter().map(image).collect()
 }
 
 fn fates(log: &[Change], pending: &[usize], sampling: Sampling) -> BTreeSet<Vec<Fate>> {
@@ -158,19 +177,14 @@ fn parts(change: &Change, blocks_max: usize) -> Vec<Fate> {
     found
 }
 
-fn image(tree: &Tree, first: usize, rest: &[Change], pending: &[usize], fates: &[Fate]) -> CrashImage {
+fn image(tree: &Tree, first: usize, rest: &[Change], pending: &[usize], fates: &[Fate]) -> Tree {
     let mut tree = tree.clone();
-    let mut story = String::new();
     let mut undecided = pending.iter().zip(fates).peekable();
     for (number, change) in (first..).zip(rest) {
         let fate = undecided.next_if(|(pending, _)| **pending == number).map_or(Fate::Kept, |(_, fate)| *fate);
-        if fate != Fate::Kept {
-            // Writing to a string cannot fail.
-            let _ = writeln!(story, "  change {number} {fate:?}: {}", short(change));
-        }
         apply(&mut tree, change, fate);
     }
-    CrashImage { fs: SimFs::of(tree), story }
+    tree
 }
 
 fn apply(tree: &mut Tree, change: &Change, fate: Fate) {

@@ -5,7 +5,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, ErrorKind},
     path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use super::{Change, EntryKind};
@@ -18,9 +18,34 @@ const BASE: NodeId = 0;
 /// Images share what they have in common: a copy is made of what one of them changes.
 #[derive(Clone, Debug)]
 pub(super) enum Node {
-    File(Arc<Vec<u8>>),
+    File(Arc<Content>),
     Directory(Arc<BTreeMap<String, NodeId>>),
     Other,
+}
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    bytes: Vec<u8>,
+    /// Of the bytes; most files are the same in most images, and are hashed once for all of them.
+    fingerprint: OnceLock<u64>,
+}
+
+impl Clone for Content {
+    /// A copy is made to be changed.
+    fn clone(&self) -> Self {
+        Self { bytes: self.bytes.clone(), fingerprint: OnceLock::new() }
+    }
+}
+
+impl Content {
+    fn fingerprint(&self) -> u64 {
+        *self.fingerprint.get_or_init(|| {
+            let mut hasher = DefaultHasher::new();
+            self.bytes.hash(&mut hasher);
+            hasher.finish()
+        })
+    }
 }
 
 impl Node {
@@ -127,14 +152,18 @@ impl Tree {
 
     pub(super) fn file(&self, node: NodeId) -> io::Result<&Vec<u8>> {
         match &self.nodes[node] {
-            Node::File(bytes) => Ok(bytes),
+            Node::File(content) => Ok(&content.bytes),
             Node::Directory(_) | Node::Other => Err(ErrorKind::InvalidInput.into()),
         }
     }
 
     pub(super) fn file_mut(&mut self, node: NodeId) -> io::Result<&mut Vec<u8>> {
         match &mut self.nodes[node] {
-            Node::File(bytes) => Ok(Arc::make_mut(bytes)),
+            Node::File(content) => {
+                let content = Arc::make_mut(content);
+                content.fingerprint = OnceLock::new();
+                Ok(&mut content.bytes)
+            }
             Node::Directory(_) | Node::Other => Err(ErrorKind::InvalidInput.into()),
         }
     }
@@ -216,7 +245,7 @@ impl Tree {
 
     fn hash_into(&self, node: NodeId, hasher: &mut DefaultHasher) {
         match &self.nodes[node] {
-            Node::File(bytes) => (0_u8, bytes.as_slice()).hash(hasher),
+            Node::File(content) => (0_u8, content.fingerprint()).hash(hasher),
             Node::Other => 1_u8.hash(hasher),
             Node::Directory(names) => {
                 (2_u8, names.len()).hash(hasher);
@@ -234,7 +263,7 @@ impl Tree {
         let mut open = vec![BASE];
         while let Some(node) = open.pop() {
             match &self.nodes[node] {
-                Node::File(bytes) => sum += bytes.len() as u64,
+                Node::File(content) => sum += content.bytes.len() as u64,
                 Node::Directory(names) => open.extend(names.values().copied()),
                 Node::Other => {}
             }

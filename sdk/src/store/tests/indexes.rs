@@ -71,14 +71,14 @@ fn power_loss_at_any_operation_leaves_the_right_index_or_none_and_of_what_is_con
     let mut confirmed = 0;
     for point in 0..fs.crash_points() {
         for image in fs.crash_images(point, sampling) {
-            let store = open(&(Arc::new(image.fs) as Arc<dyn Fs>));
+            let store = open(&(Arc::new(image.fs.clone()) as Arc<dyn Fs>));
             for slot in SlotId::ALL {
                 let found = store.installed(slot).unwrap();
                 let right = |release: &&TestRelease| found.as_ref().is_some_and(|found| found.index == release.index);
-                assert!(found.is_none() || releases.iter().any(|release| right(&release)), "after change {point}:\n{}", image.story);
+                assert!(found.is_none() || releases.iter().any(|release| right(&release)), "after change {point}:\n{}", image.story());
                 if store.state().confirmed() == Some(slot) {
                     confirmed += 1;
-                    assert!(found.is_some(), "after change {point}:\n{}", image.story);
+                    assert!(found.is_some(), "after change {point}:\n{}", image.story());
                 }
             }
         }

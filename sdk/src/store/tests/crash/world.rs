@@ -280,7 +280,7 @@ impl World {
             for image in history.fs.crash_images(point, sampling) {
                 number += 1;
                 let story = |what: String| {
-                    format!("power cut after change {point} (during {during}), seed {}:\n{}  -> {what}", sampling.seed, image.story)
+                    format!("power cut after change {point} (during {during}), seed {}:\n{}  -> {what}", sampling.seed, image.story())
                 };
                 let found = self.found(&image, &mut known, tally).map_err(&story)?;
                 if !allowed.contains(&&found) {
@@ -317,7 +317,7 @@ impl World {
         for second in 0..image.fs.crash_points() {
             for again in image.fs.crash_images(second, SECOND_CRASH) {
                 tally.second_crashes += 1;
-                let story = |what| format!("{}  (second cut) {what}", again.story);
+                let story = |what| format!("{}  (second cut) {what}", again.story());
                 let view = self.found(&again, known, tally).map_err(story)?;
                 if second < recovered && view != *found {
                     return Err(story(format!("found {view:#?} instead of {found:#?}")));

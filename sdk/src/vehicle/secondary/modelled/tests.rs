@@ -69,12 +69,12 @@ fn power_loss_at_any_operation_of_a_secondary_leaves_the_image_of_before_or_the_
         for crashed in fs.crash_images(point, sampling) {
             images += 1;
             let found = view(&start(&crashed.fs, &repositories));
-            assert!(allowed.iter().any(|(_, view)| *view == found), "after change {point}:\n{}{found:#?}", crashed.story);
+            assert!(allowed.iter().any(|(_, view)| *view == found), "after change {point}:\n{}{found:#?}", crashed.story());
             assert_eq!(view(&start(&crashed.fs, &repositories)), found, "the second start");
             for named in found.record.installed.iter().chain(&found.record.next) {
                 let (_, bytes) = image(named.release_counter);
                 let held = start(&crashed.fs, &repositories).store.read_document(super::Folder::Keys, &named.file_name()).unwrap();
-                assert_eq!(held, Some(bytes), "after change {point}:\n{}", crashed.story);
+                assert_eq!(held, Some(bytes), "after change {point}:\n{}", crashed.story());
             }
         }
     }
