@@ -78,7 +78,7 @@ fn a08_an_index_that_contradicts_itself_is_refused() {
         ("a manifest of more than a mebibyte", |index, _| put_u32(index, MANIFEST_LENGTH, MANIFEST_LENGTH_MAX as u32 + 1)),
         ("a longer archive than the rows make", |index, _| add_u64(index, TAR_LENGTH, 1)),
         ("a longer bundle than the rows make", |index, bundle| lengthen(index, bundle, 1)),
-        ("a filter that nobody knows", |index, _| index[ROW + 8] = 1),
+        ("a filter that only deltas have", |index, _| index[ROW + 8] = 2),
         ("a chunk that decodes to nothing", |index, _| first_raw_length(index, 0)),
         ("a chunk that decodes to more than the buffer", |index, _| first_raw_length(index, CHUNK_RAW_MAX as u32 + 1)),
         ("a chunk of no bytes", |index, _| {
