@@ -10,6 +10,7 @@ use std::{
 use serde_json::Value;
 use switchback_sdk::{
     drive::{CameraFrame, DriveInput, DriveOutput, DriverState, EgoState, Mode, PixelFormat, Route},
+    store::Finding,
     update::ActivationPolicy,
     vehicle::{
         Driver, Event, EventKind, Identity, OfflineFileError, Status, TIMESTAMP_AGE_MAX_DEFAULT, Vehicle, VehicleCallbacks, VehicleConfig,
@@ -254,6 +255,12 @@ impl Car {
     /// Drives until something is not believed, and says why.
     pub fn until_refused(&mut self) -> Reason {
         self.until(|event| event.kind == EventKind::Update(UpdateState::Refused) || event.kind == EventKind::NotBelieved).reason.unwrap()
+    }
+
+    /// What the start found on the disk, of what was told so far.
+    pub fn found(&mut self) -> Vec<Finding> {
+        let told = std::iter::from_fn(|| self.vehicle.wait_event(Duration::ZERO));
+        told.filter_map(|event| if let EventKind::Recovered(finding) = event.kind { Some(finding) } else { None }).collect()
     }
 
     /// Gives the vehicle an offline update.
