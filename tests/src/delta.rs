@@ -13,10 +13,13 @@ use crate::desk::Bundle;
 struct Unpacked {
     index: ChunkIndex,
     manifest: Manifest,
-    /// Raw bytes of every chunk, and their file and place in it.
-    chunks: Vec<(Vec<u8>, Option<(usize, u64)>)>,
+    /// Raw bytes of every chunk, and where they lie.
+    chunks: Vec<(Vec<u8>, Option<Place>)>,
     files: Vec<Vec<u8>>,
 }
+
+/// A file by its number, and an offset in it.
+type Place = (usize, u64);
 
 impl Unpacked {
     fn read(bundle: &Bundle) -> Self {
