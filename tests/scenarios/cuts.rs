@@ -137,7 +137,7 @@ fn offsets(seed: u64) -> impl Iterator<Item = usize> {
     (0..CUTS).map(move |number| {
         let share = u32::from_le_bytes([random[4 * number], random[4 * number + 1], random[4 * number + 2], random[4 * number + 3]]);
         let span = if number % KILL_EVERY == 0 { 6 * CHUNK } else { CHUNK + CHUNK / 4 };
-        1 + (u64::from(share) * span as u64 >> 32) as usize
+        1 + ((u64::from(share) * span as u64) >> 32) as usize
     })
 }
 
