@@ -46,8 +46,10 @@ const FULL_INDEX_NAME: &str = "full.index";
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
   switchback delta models/monday models/tuesday
-  switchback delta create --base dist/ultra/vla-2-2.0.0.tar.zst --new dist/ultra/vla-2-2.0.1.tar.zst --out delta
-  switchback delta apply --base dist/ultra/vla-2-2.0.0.tar.zst --delta delta --full dist/ultra/vla-2-2.0.1.tar.zst --out restored"
+  switchback delta create --base monday.tar.zst \\
+      --new tuesday.tar.zst --out delta
+  switchback delta apply --base monday.tar.zst --delta delta \\
+      --full tuesday.tar.zst --out restored"
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
